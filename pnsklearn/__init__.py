@@ -1,0 +1,8 @@
+"""Learning from positive and negative examples when plain classifiers are the wrong tool."""
+
+from pnsklearn._auprc import AUPRCClassifier
+from pnsklearn._show_versions import show_versions
+
+__version__ = "0.1.0"
+
+__all__ = ["AUPRCClassifier", "__version__", "show_versions"]

@@ -1,0 +1,115 @@
+"""The tour: what the package has, on real data, beside scikit-learn's own estimators.
+
+``python -m pnsklearn`` prints one table per estimator and, where matplotlib is installed, saves one
+figure per estimator in the working directory.
+"""
+
+from importlib.util import find_spec
+
+import numpy as np
+from sklearn.datasets import load_breast_cancer, load_digits
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV, RepeatedStratifiedKFold, train_test_split
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import StandardScaler
+
+from pnsklearn import AUPRCClassifier
+
+N_RARE = 40
+
+
+def _rare_breast_cancer():
+    """Return breast cancer with all the benign tumours and a few of the malignant (positive) ones."""
+    X, y = load_breast_cancer(return_X_y=True)
+    malignant, benign = np.flatnonzero(y == 0), np.flatnonzero(y == 1)
+    rows = np.sort(np.r_[np.random.default_rng(0).permutation(malignant)[:N_RARE], benign])
+    return X[rows], y[rows] == 0
+
+
+def _digit_eight():
+    """Return handwritten digits, where the positives are the eights."""
+    X, y = load_digits(return_X_y=True)
+    return X, y == 8
+
+
+def _compare(models, X, y):
+    """Cross-validate the models in one search, whose grid is the models themselves."""
+    search = GridSearchCV(
+        Pipeline([("scale", StandardScaler()), ("model", None)]),
+        {"model": list(models.values())},
+        scoring="average_precision",
+        cv=RepeatedStratifiedKFold(n_splits=5, n_repeats=2, random_state=0),
+        refit=False,
+    )
+    if find_spec("rich"):
+        from sklearn.callback import ProgressBar
+
+        search.set_callbacks(ProgressBar(max_propagation_depth=0))
+    return search.fit(X, y).cv_results_
+
+
+def _save_curves(models, data_sets, path):
+    """Draw each model's precision-recall curve on one held-out half of each data set."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+    from sklearn.metrics import PrecisionRecallDisplay
+
+    fig, axes = plt.subplots(1, len(data_sets), figsize=(6 * len(data_sets), 5), squeeze=False)
+    for ax, (title, (X, y)) in zip(axes.flat, data_sets.items(), strict=True):
+        X_train, X_test, y_train, y_test = train_test_split(
+            X, y, test_size=0.5, stratify=y, random_state=0
+        )
+        for name, model in models.items():
+            fitted = Pipeline([("scale", StandardScaler()), ("model", model)]).fit(X_train, y_train)
+            PrecisionRecallDisplay.from_estimator(fitted, X_test, y_test, name=name, ax=ax)
+        ax.set_title(title)
+    fig.savefig(path, dpi=120, bbox_inches="tight")
+    print(f"The precision-recall curves of one held-out half are in {path}.")
+
+
+def tour_auprc():
+    """Average precision of AUPRCClassifier and of scikit-learn's classifiers."""
+    data_sets = {
+        "breast cancer, malignant made rare": _rare_breast_cancer(),
+        "digits, 8 against the rest": _digit_eight(),
+    }
+    models = {
+        "AUPRCClassifier": AUPRCClassifier(),
+        "LogisticRegression": LogisticRegression(max_iter=1000),
+        "LogisticRegression, C tuned": GridSearchCV(
+            LogisticRegression(max_iter=1000),
+            {"C": np.logspace(-3, 2, 6)},
+            scoring="average_precision",
+        ),
+        "HistGradientBoosting": HistGradientBoostingClassifier(random_state=0),
+    }
+    print("AUPRCClassifier: rare positives")
+    print("Average precision on held-out data, 5-fold cross-validation repeated twice.\n")
+    results = {title: _compare(models, X, y) for title, (X, y) in data_sets.items()}
+
+    print(f"\n{'data set':36}{'model':30}{'average precision':>20}{'fit seconds':>13}")
+    for title, result in results.items():
+        _, y = data_sets[title]
+        labels = [title, f"  {y.sum()} positives of {len(y)}"] + [""] * (len(models) - 2)
+        for row, (label, name) in enumerate(zip(labels, models, strict=True)):
+            mean, sd = result["mean_test_score"][row], result["std_test_score"][row]
+            seconds = result["mean_fit_time"][row]
+            print(f"{label:36}{name:30}{f'{mean:.3f} ± {sd:.3f}':>20}{seconds:13.3f}")
+    print()
+
+    if find_spec("matplotlib"):
+        _save_curves(models, data_sets, "pnsklearn_tour_auprc.png")
+    else:
+        print("Install matplotlib to also get the precision-recall curves as a figure.")
+
+
+def main():
+    """Take the whole tour."""
+    tour_auprc()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,567 @@
+"""AUPRCClassifier: the scikit-learn face of average precision maximisation."""
+
+import copy
+import warnings
+from numbers import Integral, Real
+
+import numpy as np
+from scipy.special import expit, logit
+from sklearn.base import BaseEstimator, ClassifierMixin, _fit_context
+from sklearn.callback import CallbackSupportMixin
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.model_selection import StratifiedKFold, check_cv
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import Interval, Options, StrOptions
+from sklearn.utils.extmath import safe_sparse_dot
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from pnsklearn._auprc._calibration import platt
+from pnsklearn._auprc._threshold import choose_threshold
+from pnsklearn._auprc._training import Training, usable_splits
+from pnsklearn._device import check_device, check_torch, get_kernels
+from pnsklearn._validation import (
+    check_binary_target,
+    check_weighted_classes,
+    check_weights,
+    refuse_dask,
+    unchanged_on_error,
+)
+
+FEW_POSITIVES = 10
+
+
+def _streams(estimator):
+    if estimator.module is None and str(estimator.solver).startswith("soap-"):
+        return True
+    raise AttributeError(
+        "partial_fit needs a linear model and solver='soap-adam' or solver='soap-sgd'."
+    )
+
+
+class AUPRCClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
+    r"""Binary classifier that maximises average precision.
+
+    Fits a linear model (or a torch module) by minimising one minus a smooth average precision,
+
+    .. math::
+
+        F(s) = \sum_{i \in P} v_i \frac{\sum_{j \notin P} w_j \ell(s_i - s_j)}
+                                       {\sum_j w_j \ell(s_i - s_j)},
+
+    whose value, gradient and Hessian products are computed exactly in
+    :math:`O(n \log n_+)`, plus a penalty ``alpha * ||w - w_LR||^2 / ||w_LR||^2`` that anchors the
+    weights at those of a logistic regression. With ``alpha=inf`` the model ranks exactly as
+    that logistic regression does, so cross-validating `alpha` (the default) is close to free of
+    regret. A Platt fit makes the decision function a log-odds without changing the ranking.
+
+    Evaluate with ``scoring="average_precision"``; `score` is accuracy, as everywhere in
+    scikit-learn. Read more in the :ref:`User Guide <auprc>`.
+
+    Parameters
+    ----------
+    loss : {"smooth", "squared_hinge"}, default="smooth"
+        Stand-in :math:`\ell` for "j is ranked at or above i". "smooth" is a bounded step of half
+        width `margin`, with which `surrogate_` tends to average precision as the width shrinks;
+        "squared_hinge" is the loss of the paper.
+
+    margin : "auto" or float, default="auto"
+        Half width of the step, or margin of the hinge, in standard deviations of the anchor's
+        scores (score units with ``anchor="zero"``). "auto" is 0.5 for the step and 1 for the hinge;
+        values below 1e-3 count as 1e-3.
+
+    alpha : "cv" or float, default="cv"
+        Strength of the anchor, from 0 to infinity inclusive. "cv" chooses it, and the `C` of the
+        logistic regression, by cross-validated average precision. With a number,
+        the anchor is ``LogisticRegression(C=1)``.
+
+    anchor : {"logistic", "zero"}, default="logistic"
+        What the penalty pulls towards: logistic regression's weights (for a `module`: its weights
+        after training with cross-entropy), or zero (then the penalty is ``alpha * ||w||^2``).
+
+    prior : float or None, default=None
+        Share of the positives inside the sums, in (0, 1). A share above the true one acts as
+        a regulariser when there are very few positives. None keeps the share of the data.
+
+    solver : {"lbfgs", "trust-ncg", "soap-adam", "soap-sgd"}, default="lbfgs"
+        The first two are SciPy's, with exact derivatives; "trust-ncg" needs a linear model. The
+        last two are the stochastic algorithm of the paper.
+
+    max_iter : int, default=200
+        Most iterations of "lbfgs" and "trust-ncg".
+
+    tol : float, default=1e-6
+        Bound on the gradient (relative to the anchor's norm) at which these two stop.
+
+    gamma : float, default=0.9
+        SOAP only: rate of the moving averages, in (0, 1]. 1 forgets at once.
+
+    batch_size : int, default=128
+        Rows per step of SOAP, and of a module's cross-entropy training.
+
+    learning_rate : float, default=0.01
+        Step size of SOAP, and of a module's cross-entropy training.
+
+    n_epochs : int, default=20
+        Passes of SOAP, and of a module's cross-entropy training.
+
+    threshold : "proba", "f1", ("precision", p), ("recall", r) or float, default="proba"
+        Probability from which on `predict` says positive: one half, the best F1 on the training
+        data, the one with the largest recall at a training precision of at least p, the one with
+        the highest precision at a training recall of at least r, or the number itself.
+
+    module : torch.nn.Module or None, default=None
+        Network that maps a batch to one score per row; trained instead of a linear model. It is
+        copied, never changed.
+
+    device : str, default="cpu"
+        "cpu", "cuda" or "cuda:N". Fitted attributes are on the CPU in any case.
+
+    warm_start : bool, default=False
+        Whether to start from the last fit's weights.
+
+    cv : int, cross-validation generator or iterable, default=5
+        Splits for ``alpha="cv"``; an int is stratified, and at most the number of positives.
+
+    random_state : int, RandomState instance or None, default=None
+        Seed of the inner splits' shuffling and of the stochastic parts.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (2,)
+        The labels; ``classes_[1]`` is the positive class.
+
+    coef_ : ndarray of shape (1, n_features)
+        Weights of the log-odds; absent with a `module`.
+
+    intercept_ : ndarray of shape (1,)
+        Intercept of the log-odds; absent with a `module`.
+
+    module_ : torch.nn.Module
+        The trained network, on the CPU; only with a `module`.
+
+    calibration_ : ndarray of shape (2,)
+        Slope and intercept from the network's score to the log-odds; only with a `module`.
+
+    alpha_ : float
+        The strength that was used.
+
+    n_iter_ : int
+        Iterations, or epochs of SOAP.
+
+    surrogate_ : float
+        The smooth average precision on the training data, 1 - F, comparable with
+        :func:`sklearn.metrics.average_precision_score`.
+
+    threshold_ : float
+        The probability from which on `predict` says positive.
+
+    n_features_in_ : int
+        Number of features seen during `fit`.
+
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features, where X has string names.
+
+    Warns
+    -----
+    ConvergenceWarning
+        If `max_iter` is reached.
+    UserWarning
+        If there are fewer than 10 positives.
+
+    See Also
+    --------
+    pnsklearn.metrics.average_precision_surrogate : The objective, for any scores.
+    sklearn.linear_model.LogisticRegression : The anchor.
+
+    References
+    ----------
+    Q. Qi, Y. Luo, Z. Xu, S. Ji, T. Yang, "Stochastic Optimization of Areas Under Precision-Recall
+    Curves with Provable Convergence", NeurIPS 2021.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_breast_cancer
+    >>> from sklearn.metrics import average_precision_score
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from sklearn.preprocessing import StandardScaler
+    >>> from pnsklearn import AUPRCClassifier
+    >>> X, y = load_breast_cancer(return_X_y=True)
+    >>> model = make_pipeline(StandardScaler(), AUPRCClassifier()).fit(X, y)
+    >>> average_precision_score(y, model.decision_function(X)) > 0.99
+    True
+    """
+
+    _parameter_constraints: dict = {  # noqa: RUF012, scikit-learn's form
+        "loss": [StrOptions({"smooth", "squared_hinge"})],
+        "margin": [StrOptions({"auto"}), Interval(Real, 0, None, closed="neither")],
+        "alpha": [StrOptions({"cv"}), Interval(Real, 0, None, closed="left"), Options(Real, {np.inf})],
+        "anchor": [StrOptions({"logistic", "zero"})],
+        "prior": [None, Interval(Real, 0, 1, closed="neither")],
+        "solver": [StrOptions({"lbfgs", "trust-ncg", "soap-adam", "soap-sgd"})],
+        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "tol": [Interval(Real, 0, None, closed="left")],
+        "gamma": [Interval(Real, 0, 1, closed="right")],
+        "batch_size": [Interval(Integral, 2, None, closed="left")],
+        "learning_rate": [Interval(Real, 0, None, closed="neither")],
+        "n_epochs": [Interval(Integral, 1, None, closed="left")],
+        "threshold": [StrOptions({"proba", "f1"}), tuple, Interval(Real, 0, 1, closed="both")],
+        "module": "no_validation",
+        "device": [str],
+        "warm_start": ["boolean"],
+        "cv": ["cv_object"],
+        "random_state": ["random_state"],
+    }
+
+    _doc_link_module = "pnsklearn"
+    _doc_link_template = "generated/pnsklearn.{estimator_name}.html"
+
+    def __init__(
+        self,
+        loss="smooth",
+        *,
+        margin="auto",
+        alpha="cv",
+        anchor="logistic",
+        prior=None,
+        solver="lbfgs",
+        max_iter=200,
+        tol=1e-6,
+        gamma=0.9,
+        batch_size=128,
+        learning_rate=0.01,
+        n_epochs=20,
+        threshold="proba",
+        module=None,
+        device="cpu",
+        warm_start=False,
+        cv=5,
+        random_state=None,
+    ):
+        self.loss = loss
+        self.margin = margin
+        self.alpha = alpha
+        self.anchor = anchor
+        self.prior = prior
+        self.solver = solver
+        self.max_iter = max_iter
+        self.tol = tol
+        self.gamma = gamma
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.n_epochs = n_epochs
+        self.threshold = threshold
+        self.module = module
+        self.device = device
+        self.warm_start = warm_start
+        self.cv = cv
+        self.random_state = random_state
+
+    @unchanged_on_error
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y, sample_weight=None):
+        """Fit the model.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Training data; with a `module`, any dense array whose first axis is the samples.
+
+        y : array-like of shape (n_samples,)
+            Labels of two classes; the larger in sorted order is the positive one.
+
+        sample_weight : array-like of shape (n_samples,), default=None
+            Non-negative weights; a weight of two is the same as a row given twice.
+
+        Returns
+        -------
+        self : AUPRCClassifier
+            The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            If a parameter, X, y or a weight is out of its range, or a class has no weight.
+        ImportError
+            If a module or a GPU is asked for and torch is not installed.
+        """
+        self._check_settings()
+        X, positive, weight, classes, kept = self._check_data(X, y, sample_weight)
+        rng = check_random_state(self.random_state)
+        context = self._init_callback_context(max_subtasks=None)
+        context.call_on_fit_task_begin(estimator=self, X=X, y=y)
+
+        training = Training(X, positive, weight, self.get_params(deep=False), rng)
+        anchor, alpha = training.choose(self._splits(positive, kept))
+        problem = training.problem(anchor, alpha)
+
+        def on_iteration(theta):
+            # Lazily, as SciPy asks at each iteration and most fits have no callback.
+            task = context.subcontext(task_name="iteration")
+            task.call_on_fit_task_begin(estimator=self, X=X, y=y)
+            return task.call_on_fit_task_end(
+                estimator=self,
+                X=X,
+                y=y,
+                reconstruction_attributes=lambda: {
+                    "classes_": classes,
+                    **self._model_attributes(problem.model, theta, positive, weight),
+                },
+            )
+
+        solution = training.solve(problem, self._start(anchor), on_iteration)
+        attributes = self._model_attributes(problem.model, solution.theta, positive, weight)
+        if not solution.converged:
+            warnings.warn(
+                f"{self.solver} stopped at max_iter={self.max_iter} before reaching tol={self.tol}."
+                " Increase max_iter, or scale the features (StandardScaler, MaxAbsScaler).",
+                ConvergenceWarning,
+                stacklevel=2,
+            )
+
+        self._set(attributes)
+        self.classes_ = classes
+        self.alpha_ = float(alpha)
+        self.n_iter_ = solution.n_iter
+        self.surrogate_ = float(solution.surrogate)
+        context.call_on_fit_task_end(estimator=self, X=X, y=y, reconstruction_attributes={})
+        return self
+
+    @available_if(_streams)
+    @unchanged_on_error
+    @_fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(self, X, y, classes=None, sample_weight=None):
+        """Take one pass of SOAP steps over a batch, for data that come in pieces.
+
+        Starts from zero weights at the first call and uses no anchor: `margin` is in score units,
+        a finite `alpha` is the strength of ``alpha * ||w||^2``. Probabilities and
+        threshold are those of the latest batch.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            A batch, best of a few hundred rows or more.
+
+        y : array-like of shape (n_samples,)
+            Labels; each batch needs a positive and a negative.
+
+        classes : array-like of shape (2,), default=None
+            The labels; may be left out, as each batch has both.
+
+        sample_weight : array-like of shape (n_samples,), default=None
+            Non-negative weights.
+
+        Returns
+        -------
+        self : AUPRCClassifier
+            The estimator.
+
+        Raises
+        ------
+        AttributeError
+            If `solver` is not a SOAP solver, or a module is set.
+        ValueError
+            If a parameter, X, y or a weight is out of its range, or the batch has one class.
+        """
+        self._check_settings()
+        first = not hasattr(self, "_stream_coef")
+        X, positive, weight, classes_seen, _ = self._check_data(X, y, sample_weight, reset=first)
+        expected = np.unique(classes) if classes is not None else getattr(self, "classes_", None)
+        if expected is not None and not np.array_equal(expected, classes_seen):
+            raise ValueError(f"y has the labels {classes_seen}, but {expected} are expected.")
+
+        alpha = self.alpha if self.alpha != "cv" and np.isfinite(self.alpha) else 0.0
+        params = self.get_params(deep=False) | {"anchor": "zero", "n_epochs": 1}
+        rng = check_random_state(self.random_state)
+        training = Training(X, positive, weight, params, rng)
+        start = np.zeros(X.shape[1]) if first else self._stream_coef
+        problem = training.problem(start, alpha)
+        solution = training.solve(problem, start)
+        self._set(self._model_attributes(problem.model, solution.theta, positive, weight))
+        self._stream_coef = solution.theta
+        self.classes_ = classes_seen
+        self.alpha_ = alpha
+        self.n_iter_ = 1 if first else self.n_iter_ + 1
+        self.surrogate_ = float(solution.surrogate)
+        return self
+
+    def decision_function(self, X):
+        """Return the log-odds of the positive class.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Samples.
+
+        Returns
+        -------
+        log_odds : ndarray of shape (n_samples,)
+            Positive where the probability is above one half.
+        """
+        check_is_fitted(self)
+        X = self._check_X(X, reset=False)
+        if not hasattr(self, "module_"):
+            return safe_sparse_dot(X, self.coef_[0], dense_output=True) + self.intercept_[0]
+        from pnsklearn._auprc._module import ModuleModel
+
+        kernels = get_kernels("auprc", "cpu")
+        model = ModuleModel(self.module_, X, "cpu", kernels)
+        return model.scores(model.get()) * self.calibration_[0] + self.calibration_[1]
+
+    def predict_proba(self, X):
+        """Return the probabilities of both classes.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Samples.
+
+        Returns
+        -------
+        probability : ndarray of shape (n_samples, 2)
+            Columns in the order of `classes_`.
+        """
+        log_odds = self.decision_function(X)
+        return np.stack([expit(-log_odds), expit(log_odds)], axis=1)
+
+    def predict(self, X):
+        """Return the label of each sample: positive from `threshold_` on.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Samples.
+
+        Returns
+        -------
+        labels : ndarray of shape (n_samples,)
+            Entries of `classes_`.
+        """
+        log_odds = self.decision_function(X)
+        if self.threshold_ == 0.5:
+            return self.classes_[(log_odds > 0).astype(int)]
+        # In log-odds, as probabilities round to one; a threshold is met by its own sample.
+        limit = logit(self.threshold_).astype(log_odds.dtype)
+        return self.classes_[(log_odds >= limit - 1e-9 * abs(limit)).astype(int)]
+
+    def _check_settings(self):
+        """Refuse what needs more than one parameter, or the machine, to be judged."""
+        check_device(self.device)
+        if self.module is not None:
+            check_torch("module=")
+            import torch
+
+            if not isinstance(self.module, torch.nn.Module):
+                raise TypeError(
+                    f"module must be a torch.nn.Module instance, got {type(self.module).__name__}."
+                )
+            if self.solver == "trust-ncg":
+                raise ValueError("solver='trust-ncg' needs a linear model; use 'lbfgs'.")
+        if self.anchor == "zero" and self.alpha == np.inf:
+            raise ValueError("alpha=inf with anchor='zero' leaves nothing to fit; lower alpha.")
+        if isinstance(self.threshold, tuple):
+            kind, level = self.threshold if len(self.threshold) == 2 else (None, None)
+            valid = kind in ("precision", "recall") and isinstance(level, Real) and 0 < level <= 1
+            if not valid:
+                raise ValueError(
+                    "threshold must be 'proba', 'f1', ('precision', p), ('recall', r) or a "
+                    f"probability, with p and r in (0, 1]; got {self.threshold!r}."
+                )
+
+    def _check_X(self, X, reset, y="no_validation"):
+        refuse_dask(X)
+        deep = self.module is not None
+        return validate_data(
+            self,
+            X,
+            y,
+            reset=reset,
+            accept_sparse=False if deep else "csr",
+            allow_nd=deep,
+            dtype=[np.float64, np.float32],
+            order="C",
+        )
+
+    def _check_data(self, X, y, sample_weight, reset=True):
+        """Return X, positives, weights without the rows of weight zero; classes; kept rows."""
+        X, y = self._check_X(X, reset, y)
+        classes, positive = check_binary_target(y)
+        weight = check_weights(sample_weight, X)
+        check_weighted_classes(positive, weight)
+        kept = weight > 0
+        if not kept.all():
+            X, positive, weight = X[kept], positive[kept], weight[kept]
+        if positive.sum() < FEW_POSITIVES and reset:
+            warnings.warn(
+                f"Only {positive.sum()} positive samples: average precision can hardly be learned "
+                "from so few. Consider alpha=float('inf') or prior=0.1.",
+                UserWarning,
+                stacklevel=3,
+            )
+        return X, positive, weight, classes, kept
+
+    def _splits(self, positive, kept):
+        """Return the inner splits, or None when `alpha` is a number."""
+        if self.alpha != "cv":
+            return None
+        if not isinstance(self.cv, Integral) and self.cv is not None:
+            everyone = np.zeros(kept.shape[0], dtype=bool)
+            everyone[kept] = positive
+            splits = check_cv(self.cv, everyone, classifier=True).split(everyone, everyone)
+            splits = usable_splits(splits, kept, positive)
+        else:
+            folds = min(self.cv or 5, positive.sum(), (~positive).sum())
+            if folds < 2:
+                splits = []
+            else:
+                splits = list(StratifiedKFold(folds).split(positive, positive))
+        if not splits:
+            raise ValueError(
+                "alpha='cv' needs splits with both classes on both sides, and there are none. "
+                "Set alpha to a number, or give more samples of the rarer class."
+            )
+        return splits
+
+    def _start(self, anchor):
+        """Return the weights to start from: the anchor's, or the last fit's at its scale."""
+        if not self.warm_start or not hasattr(self, "classes_"):
+            return anchor
+        if hasattr(self, "module_"):
+            from pnsklearn._auprc._module import ModuleModel
+
+            return ModuleModel(self.module_, None, "cpu", None).get()
+        coef = self.coef_[0].astype(np.float64)
+        norm, anchor_norm = np.linalg.norm(coef), np.linalg.norm(anchor)
+        return coef * (anchor_norm / norm) if norm > 0 and anchor_norm > 0 else coef
+
+    def _set(self, attributes):
+        for name in ("coef_", "intercept_", "module_", "calibration_", "_stream_coef"):
+            vars(self).pop(name, None)  # a refit may turn from a linear model to a module
+        for name, value in attributes.items():
+            setattr(self, name, value)
+
+    def _model_attributes(self, model, theta, positive, weight):
+        """Return the fitted attributes of a parameter vector."""
+        scores = model.kernels.to_numpy(model.scores(theta))
+        slope, intercept = platt(scores, positive, weight)
+        probability = expit(slope * scores + intercept)
+        if model.is_linear:
+            dtype = model.dtype
+            attributes = {
+                "coef_": (slope * theta).astype(dtype)[np.newaxis],
+                "intercept_": np.array([intercept], dtype=dtype),
+            }
+        else:
+            model.set(theta)
+            attributes = {
+                "module_": copy.deepcopy(model.module).cpu().eval(),
+                "calibration_": np.array([slope, intercept]),
+            }
+        attributes["threshold_"] = choose_threshold(self.threshold, positive, probability, weight)
+        return attributes
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_class = False
+        tags.input_tags.sparse = self.module is None
+        return tags

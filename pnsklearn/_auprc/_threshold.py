@@ -1,0 +1,32 @@
+"""Decision thresholds from training probabilities."""
+
+import numpy as np
+from sklearn.metrics import precision_recall_curve
+
+
+def choose_threshold(rule, positive, probability, weight):
+    """Return the probability from which on a sample is called positive.
+
+    Parameters
+    ----------
+    rule : "proba", "f1", ("precision", p), ("recall", r) or float
+        One half; the best F1; the largest recall at precision >= p (the highest precision where
+        none reaches p); the highest precision at recall >= r; the number itself.
+    """
+    if rule == "proba":
+        return 0.5
+    if not isinstance(rule, (tuple, str)):
+        return float(rule)
+    precision, recall, thresholds = precision_recall_curve(
+        positive, probability, sample_weight=weight
+    )
+    precision, recall = precision[:-1], recall[:-1]  # the last point has no threshold
+    if rule == "f1":
+        best = np.argmax(2 * precision * recall / np.maximum(precision + recall, 1e-300))
+    elif rule[0] == "precision":
+        reached = np.flatnonzero(precision >= rule[1])
+        best = reached[0] if len(reached) else np.argmax(precision)
+    else:
+        reached = np.flatnonzero(recall >= rule[1])
+        best = reached[np.argmax(precision[reached])]
+    return float(thresholds[best])

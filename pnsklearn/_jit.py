@@ -1,0 +1,18 @@
+"""The compiled-function decorator of the package."""
+
+import numba
+
+
+def njit(function=None, *, fastmath=False):
+    """Compile `function` lazily, without the GIL, cached on disk where that is possible.
+
+    ``cache=True`` raises at import when neither the package folder nor the user's cache folder
+    can be written (a read-only install), so that case compiles in memory instead.
+    """
+    if function is None:
+        return lambda function: njit(function, fastmath=fastmath)
+    options = {"nogil": True, "error_model": "numpy", "fastmath": fastmath}
+    try:
+        return numba.njit(cache=True, **options)(function)
+    except RuntimeError:
+        return numba.njit(**options)(function)
