@@ -112,11 +112,16 @@ def fit_cross_entropy(model, positive, weight, **training):
     return theta
 
 
-def module_soap_epochs(problem, theta, *, use_adam, gamma, loss, margin, **training):
+def module_soap_epochs(problem, theta, *, use_adam, gamma, **training):
     """Yield the parameters after each SOAP epoch; see `losses.SOAPLoss` for the estimates."""
     model = problem.model
-    criterion = SOAPLoss(problem.positive, loss=loss, margin=margin, gamma=gamma,
-                         sample_weight=problem.weight).to(model.device)  # fmt: skip
+    criterion = SOAPLoss(
+        problem.positive,
+        loss="squared_hinge" if len(problem.margins) == 1 else "smooth",
+        margin=float(problem.margins[0]),
+        gamma=gamma,
+        sample_weight=problem.weight,
+    ).to(model.device)
 
     def batch_loss(scores, rows):
         return criterion(scores, torch.as_tensor(rows, device=scores.device))

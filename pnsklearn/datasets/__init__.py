@@ -1,0 +1,5 @@
+"""Generators of problems the package is for."""
+
+from pnsklearn.datasets._rare_positives import make_rare_positives
+
+__all__ = ["make_rare_positives"]

@@ -1,0 +1,73 @@
+"""A ranking problem with rare positives."""
+
+from numbers import Integral, Real
+
+import numpy as np
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import Interval, validate_params
+
+
+@validate_params(
+    {
+        "n_samples": [Interval(Integral, 2, None, closed="left")],
+        "n_features": [Interval(Integral, 2, None, closed="left")],
+        "prior": [Interval(Real, 0, 1, closed="neither")],
+        "class_sep": [Interval(Real, 0, None, closed="left")],
+        "outliers": [Interval(Real, 0, 1, closed="left")],
+        "random_state": ["random_state"],
+    },
+    prefer_skip_nested_validation=True,
+)
+def make_rare_positives(
+    n_samples=1000, n_features=20, *, prior=0.05, class_sep=1.0, outliers=0.0, random_state=None
+):
+    """Make two normal classes, one rare, with outlying negatives that mislead a log-loss.
+
+    Negatives are standard normal. Positives are too, shifted by `class_sep` along the first axis
+    and by half of it along the second. A share of the negatives sits far out: beyond the positives
+    on the second axis, on the other side of the negatives on the first. The second axis thus hurts
+    at the top of a ranking, where average precision looks, and helps elsewhere.
+
+    Parameters
+    ----------
+    n_samples : int, default=1000
+        Number of samples.
+    n_features : int, default=20
+        Number of features, two of them informative.
+    prior : float, default=0.05
+        Share of the positives, at least one sample of each class.
+    class_sep : float, default=1.0
+        Distance of the classes along the first axis, in standard deviations.
+    outliers : float, default=0.0
+        Share of the negatives that are outliers.
+    random_state : int, RandomState instance or None, default=None
+        Seed.
+
+    Returns
+    -------
+    X : ndarray of shape (n_samples, n_features)
+        The samples.
+    y : ndarray of shape (n_samples,)
+        1 for positives, 0 for negatives.
+
+    Raises
+    ------
+    ValueError
+        If a parameter is out of its range.
+
+    Examples
+    --------
+    >>> from pnsklearn.datasets import make_rare_positives
+    >>> X, y = make_rare_positives(prior=0.1, random_state=0)
+    >>> X.shape, int(y.sum())
+    ((1000, 20), 100)
+    """
+    rng = check_random_state(random_state)
+    n_positives = min(max(round(prior * n_samples), 1), n_samples - 1)
+    y = np.zeros(n_samples, dtype=np.int64)
+    y[rng.permutation(n_samples)[:n_positives]] = 1
+    X = rng.standard_normal((n_samples, n_features))
+    X[y == 1, :2] += class_sep * np.array([1.0, 0.5])
+    outlying = (y == 0) & (rng.uniform(size=n_samples) < outliers)
+    X[outlying, :2] += class_sep * np.array([-1.0, 4.0])
+    return X, y

@@ -1,0 +1,5 @@
+"""Plots of the package's own objects, shaped like scikit-learn's displays."""
+
+from pnsklearn.displays._threshold import ThresholdDisplay
+
+__all__ = ["ThresholdDisplay"]

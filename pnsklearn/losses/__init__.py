@@ -1,0 +1,9 @@
+"""Losses for torch training loops. Importing this module needs torch."""
+
+from pnsklearn._device import check_torch
+
+check_torch("pnsklearn.losses")
+
+from pnsklearn.losses._average_precision import AUPRCLoss, SOAPLoss  # noqa: E402
+
+__all__ = ["AUPRCLoss", "SOAPLoss"]

@@ -1,0 +1,268 @@
+"""One minus the smooth average precision as a torch loss: exact, and SOAP's estimate."""
+
+import numpy as np
+import torch
+from torch import nn
+
+from pnsklearn._auprc._solver import DEFAULT_MARGIN, SMALLEST_MARGIN, loss_terms
+from pnsklearn._device import get_kernels
+
+
+def _check_loss(loss, margin, prior=None):
+    if loss not in DEFAULT_MARGIN:
+        raise ValueError(f"loss must be 'smooth' or 'squared_hinge', got {loss!r}.")
+    if margin != "auto" and not (np.isscalar(margin) and 0 < margin < np.inf):
+        raise ValueError(f"margin must be 'auto' or a positive number, got {margin!r}.")
+    if prior is not None and not 0 < prior < 1:
+        raise ValueError(f"prior must be None or in (0, 1), got {prior!r}.")
+
+
+def _check_batch(scores, y):
+    if scores.ndim != 1 or scores.shape != y.shape:
+        raise ValueError(
+            "scores and y must both be of shape (n,), got "
+            f"{tuple(scores.shape)} and {tuple(y.shape)}; squeeze the network's output."
+        )
+    if not bool(torch.isfinite(scores.detach()).all()):
+        raise ValueError("scores contain NaN or infinity; lower the learning rate.")
+
+
+class _Exact(torch.autograd.Function):
+    """F with its exact gradient; once differentiable."""
+
+    @staticmethod
+    def forward(ctx, scores, *arrays):
+        kernels = get_kernels("auprc", scores.device.type)
+        double = scores.detach().double().contiguous()
+        if scores.device.type == "cpu":
+            double, *arrays = (array.numpy() for array in (double, *arrays))
+        state = kernels.surrogate(double, *arrays)
+        ctx.save_for_backward(torch.as_tensor(kernels.gradient(state)).to(scores))
+        return torch.tensor(state.value, dtype=scores.dtype, device=scores.device)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, upstream):
+        (gradient,) = ctx.saved_tensors
+        return upstream * gradient, *[None] * 6
+
+
+class AUPRCLoss(nn.Module):
+    r"""One minus the smooth average precision of a batch or of the full data, exactly.
+
+    Value and gradient take :math:`O(n \log n_+)` on the CPU (numba) and on CUDA (torch). On a batch
+    it is the average precision within that batch, which differs from the full data's; for small
+    batches of rare positives use `SOAPLoss`.
+
+    Parameters
+    ----------
+    loss : {"smooth", "squared_hinge"}, default="smooth"
+        See :func:`pnsklearn.metrics.average_precision_surrogate`.
+    margin : "auto" or float, default="auto"
+        In standard deviations of the scores (treated as a constant); 0.5 for the step, 1
+        for the hinge, where "auto".
+    prior : float or None, default=None
+        Share of the positives inside the sums; None keeps the batch's.
+
+    Raises
+    ------
+    ValueError
+        If a parameter is out of its range; in a call, if shapes differ, scores are not finite or
+        a class is missing.
+
+    References
+    ----------
+    Q. Qi et al., "Stochastic Optimization of Areas Under Precision-Recall Curves with Provable
+    Convergence", NeurIPS 2021, equation 3.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from pnsklearn.losses import AUPRCLoss
+    >>> scores = torch.tensor([0.2, 2.0, -1.0, 0.5], requires_grad=True)
+    >>> loss = AUPRCLoss()(scores, torch.tensor([0, 1, 0, 1]))
+    >>> loss.backward()
+    >>> bool(scores.grad[3] < 0)
+    True
+    """
+
+    def __init__(self, loss="smooth", margin="auto", prior=None):
+        super().__init__()
+        _check_loss(loss, margin, prior)
+        self.loss = loss
+        self.margin = margin
+        self.prior = prior
+
+    def forward(self, scores, y, sample_weight=None):
+        """Return the loss.
+
+        Parameters
+        ----------
+        scores : tensor of shape (n,)
+            Scores, larger for positives.
+        y : tensor of shape (n,)
+            1 (or True) for positives, else 0 (or -1).
+        sample_weight : tensor of shape (n,), default=None
+            Non-negative weights.
+
+        Returns
+        -------
+        loss : tensor of shape ()
+            In [0, 1).
+        """
+        _check_batch(scores, y)
+        positive = y > 0
+        with torch.no_grad():
+            weight = torch.ones_like(scores, dtype=torch.float64)
+            if sample_weight is not None:
+                weight = sample_weight.to(weight)
+            if not bool((weight >= 0).all()):
+                raise ValueError("sample_weight must not be negative or NaN.")
+            n_positive, total = weight[positive].sum(), weight.sum()
+            if not bool(0 < n_positive) or not bool(n_positive < total):
+                raise ValueError(
+                    "y needs a positive and a negative of non-zero weight; skip the batch, or draw "
+                    "batches that have both."
+                )
+            s = scores.double()
+            mean = (weight * s).sum() / total
+            unit = float(((weight * (s - mean) ** 2).sum() / total).sqrt())
+            inner = weight
+            if self.prior is not None:
+                factor = self.prior / (1 - self.prior) * (total - n_positive) / n_positive
+                inner = torch.where(positive, weight * factor, weight)
+            margin = DEFAULT_MARGIN[self.loss] if self.margin == "auto" else self.margin
+            margin = max(margin, SMALLEST_MARGIN) * (unit or 1.0)
+            margins, coefs, own = loss_terms(self.loss, margin)
+            _, inverse = torch.unique(s[positive], return_inverse=True)
+            tied = torch.zeros_like(inverse, dtype=torch.float64)
+            tied = tied.index_add(0, inverse, inner[positive])[inverse]
+            # A weight of zero on a positive must not divide zero by zero.
+            own = own * tied + (tied == 0)
+            terms = (torch.as_tensor(array, device=s.device) for array in (margins, coefs))
+        outer = weight[positive] / n_positive
+        return _Exact.apply(scores, positive, inner, outer, own, *terms)
+
+
+class SOAPLoss(nn.Module):
+    r"""SOAP's estimate of one minus the average precision, for small batches.
+
+    Keeps two moving averages per positive training row,
+
+    .. math::
+
+        u_i \leftarrow (1 - \gamma) u_i + \gamma \hat g_i,
+
+    and its gradient is that of algorithm 1 of the paper. Differences from the published
+    code: a batch's two strata weigh what they weigh in the training data, whatever the sampler,
+    and the averages start at their first estimate instead of zero.
+
+    Parameters
+    ----------
+    y : array-like of shape (n_samples,)
+        Labels of the whole training set: 1 (or True) for positives, else 0 (or -1).
+    loss : {"smooth", "squared_hinge"}, default="squared_hinge"
+        See :func:`pnsklearn.metrics.average_precision_surrogate`.
+    margin : float, default=1.0
+        In score units.
+    gamma : float, default=0.9
+        Rate of the moving averages, in (0, 1].
+    sample_weight : array-like of shape (n_samples,), default=None
+        Positive weights of the training rows.
+
+    Raises
+    ------
+    ValueError
+        If a parameter is out of its range or y has one class.
+
+    References
+    ----------
+    Q. Qi et al., "Stochastic Optimization of Areas Under Precision-Recall Curves with Provable
+    Convergence", NeurIPS 2021, algorithm 1.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from pnsklearn.losses import SOAPLoss
+    >>> criterion = SOAPLoss(y=[0, 0, 1, 0, 1, 0])
+    >>> index = torch.tensor([1, 2, 5])
+    >>> scores = torch.tensor([0.3, 0.1, -0.2], requires_grad=True)
+    >>> criterion(scores, index).backward()
+    >>> bool(scores.grad[1] < 0)
+    True
+    """
+
+    def __init__(self, y, *, loss="squared_hinge", margin=1.0, gamma=0.9, sample_weight=None):
+        super().__init__()
+        _check_loss(loss, margin)
+        if margin == "auto":
+            raise ValueError("margin must be a number in score units for SOAPLoss.")
+        if not 0 < gamma <= 1:
+            raise ValueError(f"gamma must be in (0, 1], got {gamma!r}.")
+        positive = torch.as_tensor(y) > 0
+        if positive.ndim != 1 or positive.all() or not positive.any():
+            raise ValueError("y must be of shape (n_samples,) and have positives and negatives.")
+        weight = torch.ones(positive.shape[0], dtype=torch.float64)
+        if sample_weight is not None:
+            weight = torch.as_tensor(sample_weight, dtype=torch.float64)
+        if weight.shape != positive.shape or not (weight > 0).all():
+            raise ValueError("sample_weight must be positive and of the shape of y.")
+        self.gamma = gamma
+        self.n_positives = int(positive.sum())
+        self.n_negatives = positive.shape[0] - self.n_positives
+        margins, coefs, self.own = loss_terms(loss, margin)
+        for name, value in (
+            ("positive", positive),
+            ("weight", weight / weight.sum()),
+            ("outer", weight / weight[positive].sum()),
+            ("u", torch.zeros(positive.shape[0], 2, dtype=torch.float64)),
+            ("seen", torch.zeros(positive.shape[0], dtype=torch.bool)),
+            ("margins", torch.as_tensor(margins)),
+            ("coefs", torch.as_tensor(coefs)),
+        ):
+            self.register_buffer(name, value)
+
+    def forward(self, scores, index):
+        """Return the estimate and update the moving averages of the batch's positives.
+
+        Parameters
+        ----------
+        scores : tensor of shape (n,)
+            Scores of the batch.
+        index : integer tensor of shape (n,)
+            Rows of the batch in the training set.
+
+        Returns
+        -------
+        loss : tensor of shape ()
+            The estimate; zero, with zero gradient, for a batch of one class.
+        """
+        _check_batch(scores, index)
+        positive = self.positive[index]
+        pos, neg = scores[positive].double(), scores[~positive].double()
+        if len(pos) == 0 or len(neg) == 0:
+            return 0.0 * scores.sum()
+        rows = index[positive]
+        weight = self.weight[index]
+
+        def losses(others):
+            u = self.margins - (pos[:, None] - others[None, :])[:, :, None]
+            return (self.coefs * u.clamp(min=0.0) ** 2).sum(-1)
+
+        share = (self.n_positives - 1) / max(len(pos) - 1, 1)
+        shares = torch.full((len(pos), len(pos)), share, dtype=torch.float64, device=pos.device)
+        shares.fill_diagonal_(1.0)
+        g_pos = (shares * weight[positive] * losses(pos)).sum(1) + self.own * self.weight[rows]
+        g_neg = (weight[~positive] * losses(neg)).sum(1) * (self.n_negatives / len(neg))
+        g = torch.stack([g_neg, g_pos], dim=1)
+        with torch.no_grad():
+            rate = torch.where(self.seen[rows], self.gamma, 1.0)[:, None]
+            u = self.u[rows] + rate * (g - self.u[rows])
+            self.u[rows] = u
+            self.seen[rows] = True
+            A = u.sum(1, keepdim=True)
+            v = self.outer[rows][:, None] * (self.n_positives / len(pos))
+            c = v * torch.hstack([u[:, 1:], -u[:, :1]]) / A**2
+            value = (v * u[:, :1] / A).sum()
+        linear = (c * g).sum()
+        return (value + linear - linear.detach()).to(scores.dtype)
