@@ -1,5 +1,7 @@
 """Probabilities from scores: a weighted Platt fit."""
 
+import functools
+
 import numpy as np
 from scipy.optimize import minimize
 
@@ -43,8 +45,13 @@ def platt(scores, positive, weight):
         return 1.0, prior - center
     standard = (scores - center) / scale
 
+    @functools.lru_cache(maxsize=2)  # SciPy asks for value and Hessian one after the other
+    def terms_at(slope, intercept):
+        terms = _log_loss_terms(standard, positive, weight, high, low, slope, intercept)
+        return np.array(terms) / total
+
     def terms(x):
-        return np.array(_log_loss_terms(standard, positive, weight, high, low, *x)) / total
+        return terms_at(*x.tolist())
 
     result = minimize(
         lambda x: (terms(x)[0], terms(x)[1:3]),
@@ -52,7 +59,7 @@ def platt(scores, positive, weight):
         jac=True,
         hess=lambda x: terms(x)[[3, 4, 4, 5]].reshape(2, 2),
         method="trust-exact",
-        options={"gtol": 1e-12},
+        options={"gtol": 1e-10},
     )
     slope, intercept = result.x
     if slope <= 1e-3:  # no better than chance: keep the ranks, at odds close to the prior's

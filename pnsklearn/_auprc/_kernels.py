@@ -5,7 +5,7 @@ Notation. With scores s, positives P sorted by score, inner weights w and outer 
 
     l(d) = sum_k a_k max(0, m_k - d)^2,        d_ij = s_i - s_j,
 
-and the objective is (Qi et al. 2021, equation 3, in a form that does not subtract near-equal numbers)
+and the objective is (Qi et al. 2021, equation 3, in a form that subtracts no near-equal numbers)
 
     P_i = own_i + sum_{j in P} w_j l(d_ij),    N_i = sum_{j not in P} w_j l(d_ij),
     F   = sum_{i in P} v_i N_i / (P_i + N_i)   = 1 - (surrogate average precision).
@@ -24,8 +24,9 @@ from scipy.sparse import issparse
 
 from pnsklearn._jit import njit
 
-# Cells of the look-up table per positive: measured best between 2 and 8.
+# Cells of the look-up table per positive, and positives in a cell from which on to bisect: measured.
 CELLS_PER_POSITIVE = 4
+LONGEST_WALK = 8
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,6 @@ class Surrogate:
     sorted_scores: object
     order: object
     bins: object
-    table: object
     outer: object
     P: object
     N: object
@@ -135,52 +135,50 @@ def _build_table(sorted_scores):
 
 
 @njit
-def _find_bin(sorted_scores, table, low, inverse, score, margin):
-    """Return #{i : s_i - score < margin}, the bin of a sample."""
-    n_positives = sorted_scores.shape[0]
-    if not sorted_scores[0] - score < margin:
-        return 0
-    if sorted_scores[n_positives - 1] - score < margin:
-        return n_positives
-    # The cell brackets the bin up to rounding; bisect in it, then let the exact test decide.
+def _find_bin(padded_scores, table, low, inverse, score, margin):
+    """Return #{i : s_i - score < margin}; the scores end with infinity."""
+    # The cell brackets the bin up to rounding; the exact test decides.
     position = ((score + margin) - low) * inverse
     cell = int(min(max(position, 0.0), float(table.shape[0] - 2)))
     begin, end = table[cell], table[cell + 1]
-    while end - begin > 4:
+    while end - begin > LONGEST_WALK:
         middle = (begin + end) // 2
-        if sorted_scores[middle] - score < margin:
+        if padded_scores[middle] - score < margin:
             begin = middle + 1
         else:
             end = middle
-    while begin < n_positives and sorted_scores[begin] - score < margin:
+    begin += padded_scores[begin] - score < margin  # without a branch, as it is a coin toss
+    while padded_scores[begin] - score < margin:
         begin += 1
-    while begin > 0 and not sorted_scores[begin - 1] - score < margin:
+    while begin > 0 and not padded_scores[begin - 1] - score < margin:
         begin -= 1
     return begin
 
 
 @njit
-def _bin_moments(scores, positive, weight, sorted_scores, table, low, inverse, margins, bins):
-    """Sum (w, w u, w u^2) per bin, margin and class; the sums of row blocks add up."""
+def _bin_moments(scores, positive, weight, padded_scores, table, low, inverse, margins, bins):
+    """Sum (w, w u, w u^2) per bin, margin and class; the sums of row blocks add up.
+
+    Bin zero takes the samples that no positive has within its margin.
+    """
     n_margins = margins.shape[0]
-    moments = np.zeros((n_margins, 2, sorted_scores.shape[0], 3))
+    moments = np.zeros((n_margins, 2, padded_scores.shape[0], 3))
     for k in range(n_margins):  # outermost: the tables of one margin fit the L2 cache
         for j in range(scores.shape[0]):
-            b = _find_bin(sorted_scores, table, low, inverse, scores[j], margins[k])
+            b = _find_bin(padded_scores, table, low, inverse, scores[j], margins[k])
             bins[k, j] = b
-            if b > 0:
-                u = (scores[j] - sorted_scores[b - 1]) + margins[k]
-                label = 1 if positive[j] else 0
-                moments[k, label, b - 1, 0] += weight[j]
-                moments[k, label, b - 1, 1] += weight[j] * u
-                moments[k, label, b - 1, 2] += weight[j] * u * u
+            u = (scores[j] - padded_scores[max(b - 1, 0)]) + margins[k]
+            label = 1 if positive[j] else 0
+            moments[k, label, b, 0] += weight[j]
+            moments[k, label, b, 1] += weight[j] * u
+            moments[k, label, b, 2] += weight[j] * u * u
     return moments
 
 
 @njit
 def _sweep_down(sorted_scores, moments, coefs):
     """Turn moments per bin into l-sums per positive and class, (sums, half slopes)."""
-    n_margins, _, n_positives, _ = moments.shape
+    n_margins, n_positives = moments.shape[0], sorted_scores.shape[0]
     sums = np.zeros((n_positives, 2))
     slopes = np.zeros((n_positives, 2))
     for k in range(n_margins):
@@ -191,9 +189,9 @@ def _sweep_down(sorted_scores, moments, coefs):
                     gap = sorted_scores[i + 1] - sorted_scores[i]
                     S2 += gap * (2.0 * S1 + gap * S0)
                     S1 += gap * S0
-                S0 += moments[k, label, i, 0]
-                S1 += moments[k, label, i, 1]
-                S2 += moments[k, label, i, 2]
+                S0 += moments[k, label, i + 1, 0]
+                S1 += moments[k, label, i + 1, 1]
+                S2 += moments[k, label, i + 1, 2]
                 sums[i, label] += coefs[k] * S2
                 slopes[i, label] += coefs[k] * S1
     return sums, slopes
@@ -255,7 +253,7 @@ def surrogate(scores, positive, weight, outer, own, margins, coefs):
     table, low, inverse = _build_table(sorted_scores)
     bins = np.empty((margins.shape[0], scores.shape[0]), dtype=np.int32)
     moments = _bin_moments(
-        scores, positive, weight, sorted_scores, table, low, inverse, margins, bins
+        scores, positive, weight, np.append(sorted_scores, np.inf), table, low, inverse, margins, bins
     )
     sums, slopes = _sweep_down(sorted_scores, moments, coefs)
     # A second difference of squared hinges can leave -1e-17 where the sum is zero.
@@ -264,7 +262,7 @@ def surrogate(scores, positive, weight, outer, own, margins, coefs):
     value = float(outer @ (N / (P + N)))
     return Surrogate(
         value, scores, positive, weight, margins, coefs,
-        sorted_scores, order, bins, (table, low, inverse), outer, P, N, slopes,
+        sorted_scores, order, bins, outer, P, N, slopes,
     )  # fmt: skip
 
 
@@ -296,24 +294,23 @@ def gradient(state):
 def _bin_direction(scores, positive, weight, direction, sorted_scores, margins, bins):
     """Sum (w, w h, w u h) per bin, margin and class, h the direction at the sample."""
     n_margins = margins.shape[0]
-    moments = np.zeros((n_margins, 2, sorted_scores.shape[0], 3))
+    moments = np.zeros((n_margins, 2, sorted_scores.shape[0] + 1, 3))
     for k in range(n_margins):
         for j in range(scores.shape[0]):
             b = bins[k, j]
-            if b > 0:
-                u = (scores[j] - sorted_scores[b - 1]) + margins[k]
-                wh = weight[j] * direction[j]
-                label = 1 if positive[j] else 0
-                moments[k, label, b - 1, 0] += weight[j]
-                moments[k, label, b - 1, 1] += wh
-                moments[k, label, b - 1, 2] += wh * u
+            u = (scores[j] - sorted_scores[max(b - 1, 0)]) + margins[k]
+            wh = weight[j] * direction[j]
+            label = 1 if positive[j] else 0
+            moments[k, label, b, 0] += weight[j]
+            moments[k, label, b, 1] += wh
+            moments[k, label, b, 2] += wh * u
     return moments
 
 
 @njit
 def _sweep_down_direction(sorted_scores, moments, coefs):
     """Return sum w, sum w h and sum w h (m - d) over the bins above each positive, per class."""
-    n_margins, _, n_positives, _ = moments.shape
+    n_margins, n_positives = moments.shape[0], sorted_scores.shape[0]
     out = np.zeros((n_positives, 2, 3))
     for k in range(n_margins):
         for label in range(2):
@@ -321,9 +318,9 @@ def _sweep_down_direction(sorted_scores, moments, coefs):
             for i in range(n_positives - 1, -1, -1):
                 if i < n_positives - 1:
                     H1 += (sorted_scores[i + 1] - sorted_scores[i]) * H0
-                S0 += moments[k, label, i, 0]
-                H0 += moments[k, label, i, 1]
-                H1 += moments[k, label, i, 2]
+                S0 += moments[k, label, i + 1, 0]
+                H0 += moments[k, label, i + 1, 1]
+                H1 += moments[k, label, i + 1, 2]
                 out[i, label, 0] += coefs[k] * S0
                 out[i, label, 1] += coefs[k] * H0
                 out[i, label, 2] += coefs[k] * H1

@@ -87,7 +87,7 @@ def surrogate(scores, positive, weight, outer, own, margins, coefs):
     value = float(outer @ (N / (P + N)))
     return Surrogate(
         value, scores, positive, weight, margins, coefs,
-        sorted_scores, order, bins, None, outer, P, N, slopes,
+        sorted_scores, order, bins, outer, P, N, slopes,
     )  # fmt: skip
 
 

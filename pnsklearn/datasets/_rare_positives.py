@@ -21,12 +21,12 @@ from sklearn.utils._param_validation import Interval, validate_params
 def make_rare_positives(
     n_samples=1000, n_features=20, *, prior=0.05, class_sep=1.0, outliers=0.0, random_state=None
 ):
-    """Make two normal classes, one rare, with outlying negatives that mislead a log-loss.
+    """Make two normal classes, one rare, with a heavy-tailed axis that misleads a log-loss.
 
     Negatives are standard normal. Positives are too, shifted by `class_sep` along the first axis
-    and by half of it along the second. A share of the negatives sits far out: beyond the positives
-    on the second axis, on the other side of the negatives on the first. The second axis thus hurts
-    at the top of a ranking, where average precision looks, and helps elsewhere.
+    and by half of it along the second. A share of the negatives is spread six times wider along
+    the second axis: it helps to tell the classes apart on average, and hurts at the top of
+    a ranking, where average precision looks.
 
     Parameters
     ----------
@@ -39,7 +39,7 @@ def make_rare_positives(
     class_sep : float, default=1.0
         Distance of the classes along the first axis, in standard deviations.
     outliers : float, default=0.0
-        Share of the negatives that are outliers.
+        Share of the negatives that are spread wider.
     random_state : int, RandomState instance or None, default=None
         Seed.
 
@@ -69,5 +69,5 @@ def make_rare_positives(
     X = rng.standard_normal((n_samples, n_features))
     X[y == 1, :2] += class_sep * np.array([1.0, 0.5])
     outlying = (y == 0) & (rng.uniform(size=n_samples) < outliers)
-    X[outlying, :2] += class_sep * np.array([-1.0, 4.0])
+    X[outlying, 1] *= 6.0
     return X, y
