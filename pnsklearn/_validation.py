@@ -23,11 +23,19 @@ def unchanged_on_error(fit):
     return guarded
 
 
-def refuse_dask(X):
-    """Raise TypeError for a Dask collection, which would be pulled into memory silently."""
+def refuse_unreadable(X):
+    """Raise a clear error for what scikit-learn's validation would misread.
+
+    A Dask collection would be pulled into memory silently; a frame without columns fails in NumPy.
+    """
     if type(X).__module__.partition(".")[0] in ("dask", "dask_expr"):
         raise TypeError(
             "Dask collections are not supported; call X.compute() first if it fits in memory."
+        )
+    shape = getattr(X, "shape", ())
+    if len(shape) == 2 and shape[1] == 0:
+        raise ValueError(
+            f"Found array with 0 feature(s) (shape={shape}) while a minimum of 1 is required."
         )
 
 
@@ -43,7 +51,7 @@ def check_binary_target(y):
     classes = np.unique(y)
     if classes.shape[0] == 1:
         raise ValueError(
-            f"y has only one class, {classes[0]!r}; positives and negatives are both needed."
+            f"y has only one class, {classes[0]}; positives and negatives are both needed."
         )
     if classes.shape[0] > 2:
         raise ValueError(

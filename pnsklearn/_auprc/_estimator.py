@@ -24,7 +24,7 @@ from pnsklearn._validation import (
     check_binary_target,
     check_weighted_classes,
     check_weights,
-    refuse_dask,
+    refuse_unreadable,
     unchanged_on_error,
 )
 
@@ -195,7 +195,11 @@ class AUPRCClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     _parameter_constraints: dict = {  # noqa: RUF012, scikit-learn's form
         "loss": [StrOptions({"smooth", "squared_hinge"})],
         "margin": [StrOptions({"auto"}), Interval(Real, 0, None, closed="neither")],
-        "alpha": [StrOptions({"cv"}), Interval(Real, 0, None, closed="left"), Options(Real, {np.inf})],
+        "alpha": [
+            StrOptions({"cv"}),
+            Interval(Real, 0, None, closed="left"),
+            Options(Real, {np.inf}),
+        ],
         "anchor": [StrOptions({"logistic", "zero"})],
         "prior": [None, Interval(Real, 0, 1, closed="neither")],
         "solver": [StrOptions({"lbfgs", "trust-ncg", "soap-adam", "soap-sgd"})],
@@ -455,6 +459,8 @@ class AUPRCClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
                 raise TypeError(
                     f"module must be a torch.nn.Module instance, got {type(self.module).__name__}."
                 )
+            if not any(p.requires_grad for p in self.module.parameters()):
+                raise ValueError("module has no parameter to train (requires_grad=True).")
             if self.solver == "trust-ncg":
                 raise ValueError("solver='trust-ncg' needs a linear model; use 'lbfgs'.")
         if self.anchor == "zero" and self.alpha == np.inf:
@@ -469,7 +475,7 @@ class AUPRCClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
                 )
 
     def _check_X(self, X, reset, y="no_validation"):
-        refuse_dask(X)
+        refuse_unreadable(X)
         deep = self.module is not None
         return validate_data(
             self,
@@ -504,21 +510,18 @@ class AUPRCClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         """Return the inner splits, or None when `alpha` is a number."""
         if self.alpha != "cv":
             return None
-        if not isinstance(self.cv, Integral) and self.cv is not None:
-            everyone = np.zeros(kept.shape[0], dtype=bool)
-            everyone[kept] = positive
-            splits = check_cv(self.cv, everyone, classifier=True).split(everyone, everyone)
-            splits = usable_splits(splits, kept, positive)
-        else:
+        if self.cv is None or isinstance(self.cv, Integral):
             folds = min(self.cv or 5, positive.sum(), (~positive).sum())
-            if folds < 2:
-                splits = []
-            else:
-                splits = list(StratifiedKFold(folds).split(positive, positive))
+            # One positive cannot be split: the anchor alone is the answer.
+            return list(StratifiedKFold(folds).split(positive, positive)) if folds > 1 else []
+        everyone = np.zeros(kept.shape[0], dtype=bool)
+        everyone[kept] = positive
+        splits = check_cv(self.cv, everyone, classifier=True).split(everyone, everyone)
+        splits = usable_splits(splits, kept, positive)
         if not splits:
             raise ValueError(
-                "alpha='cv' needs splits with both classes on both sides, and there are none. "
-                "Set alpha to a number, or give more samples of the rarer class."
+                "cv has no split with both classes on both sides. Use cv=5, or set alpha to a "
+                "number."
             )
         return splits
 

@@ -24,7 +24,7 @@ from scipy.sparse import issparse
 
 from pnsklearn._jit import njit
 
-# Cells of the look-up table per positive, and positives in a cell from which on to bisect: measured.
+# Cells of the look-up table per positive; positives in a cell from which on to bisect. Measured.
 CELLS_PER_POSITIVE = 4
 LONGEST_WALK = 8
 
@@ -253,7 +253,15 @@ def surrogate(scores, positive, weight, outer, own, margins, coefs):
     table, low, inverse = _build_table(sorted_scores)
     bins = np.empty((margins.shape[0], scores.shape[0]), dtype=np.int32)
     moments = _bin_moments(
-        scores, positive, weight, np.append(sorted_scores, np.inf), table, low, inverse, margins, bins
+        scores,
+        positive,
+        weight,
+        np.append(sorted_scores, np.inf),
+        table,
+        low,
+        inverse,
+        margins,
+        bins,
     )
     sums, slopes = _sweep_down(sorted_scores, moments, coefs)
     # A second difference of squared hinges can leave -1e-17 where the sum is zero.
@@ -282,7 +290,7 @@ def _pull_back(state, c, own_slope):
 def gradient(state):
     """Return dF/ds, of shape (n,).
 
-    dF/ds_k = 2 w_k sum_{i : k in bin} c_i^{y_k} (m - d_ik) - [k in P] 2 (c_k^+ S1_k^+ + c_k^- S1_k^-)
+    dF/ds_j = 2 w_j sum_{i below j} c_i^{y_j} (m - d_ij) - [j in P] 2 (c_j^+ S1_j^+ + c_j^- S1_j^-)
     with c_i^+ = -v_i N_i / A_i^2,  c_i^- = v_i P_i / A_i^2,  A_i = P_i + N_i.
     """
     A2 = (state.P + state.N) ** 2

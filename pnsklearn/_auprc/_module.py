@@ -68,9 +68,7 @@ class ModuleModel:
         slope = torch.as_tensor(slope).to(self.device, self.dtype)
         for rows in self.chunks():
             self.forward(rows).backward(slope[rows])
-        gradients = [
-            torch.zeros_like(p) if p.grad is None else p.grad for p in self.parameters
-        ]
+        gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in self.parameters]
         vector = torch.nn.utils.parameters_to_vector(gradients)
         return vector.cpu().numpy().astype(np.float64)
 
@@ -106,9 +104,7 @@ def fit_cross_entropy(model, positive, weight, **training):
     def loss(scores, rows):
         return binary_cross_entropy_with_logits(scores, target[rows], weight[rows])
 
-    theta = model.get()
-    for theta in minibatch_epochs(model, theta, loss, use_adam=True, **training):
-        pass
+    *_, theta = minibatch_epochs(model, model.get(), loss, use_adam=True, **training)
     return theta
 
 

@@ -138,7 +138,7 @@ class Problem:
 
 def make_problem(kernels, model, positive, weight, *, loss, margin, prior, equal_weight, anchor,
                  alpha, device):  # fmt: skip
-    """Assemble a Problem; `margin` is in score units, `equal_weight` from `weight_of_equal_rows`."""
+    """Assemble a Problem; `margin` in score units, `equal_weight` from `weight_of_equal_rows`."""
     margins, coefs, own = loss_terms(loss, margin)
     inner = inner_weights(positive, weight, prior)
     factor = inner[positive] / weight[positive]

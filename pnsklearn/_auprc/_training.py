@@ -69,20 +69,28 @@ class Training:
         """Return the parameters of a stochastic solver."""
         return {name: self.params[name] for name in ("batch_size", "learning_rate", "n_epochs")}
 
+    def alphas(self):
+        """Return the strengths to choose from, the safest first."""
+        return ALPHA_GRID if self.params["anchor"] == "logistic" else ALPHA_GRID[1:]
+
     def choose(self, splits):
-        """Return (anchor or start, alpha); `splits` is None when alpha is a number."""
-        if splits is None:
-            return self.fit_anchors(Cs=[1.0])[0], self.params["alpha"]
-        alphas = ALPHA_GRID if self.params["anchor"] == "logistic" else ALPHA_GRID[1:]
+        """Return (anchor or start, alpha).
+
+        `splits` is None when alpha is a number, and empty when the data cannot be split.
+        """
+        if not splits:
+            alpha = self.params["alpha"] if splits is None else self.alphas()[0]
+            return self.fit_anchors(Cs=[1.0])[0], alpha
+        alphas = self.alphas()
         best, alpha = select(
             self.positive,
             self.weight,
             splits,
             alphas=alphas,
             fit_anchors=self.fit_anchors,
-            solve=lambda rows, anchor, alpha, start: self.solve(
-                self.problem(anchor, alpha, rows), start
-            ).theta,
+            solve=lambda rows, anchor, alpha, start: (
+                self.solve(self.problem(anchor, alpha, rows), start).theta
+            ),
             scores=lambda theta, rows: self.kernels.to_numpy(self.model(rows).scores(theta)),
         )
         # The path is warm-started, so that C is reached as it was on the splits.

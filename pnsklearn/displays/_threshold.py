@@ -78,7 +78,15 @@ class ThresholdDisplay:
 
     @classmethod
     def from_predictions(
-        cls, y_true, y_prob, *, threshold=None, pos_label=None, sample_weight=None, ax=None, **kwargs
+        cls,
+        y_true,
+        y_prob,
+        *,
+        threshold=None,
+        pos_label=None,
+        sample_weight=None,
+        ax=None,
+        **kwargs,
     ):
         """Plot for given probabilities.
 
@@ -139,7 +147,11 @@ class ThresholdDisplay:
         f1 = 2 * self.precision * self.recall / np.where(total > 0, total, 1.0)
         self.lines_ = [
             ax.plot(self.thresholds, values, label=label, **kwargs)[0]
-            for label, values in (("Precision", self.precision), ("Recall", self.recall), ("F1", f1))
+            for label, values in (
+                ("Precision", self.precision),
+                ("Recall", self.recall),
+                ("F1", f1),
+            )
         ]
         if self.threshold is not None:
             label = f"Threshold in use ({self.threshold:.3g})"
