@@ -39,7 +39,7 @@ def _compare(models, X, y):
         Pipeline([("scale", StandardScaler()), ("model", None)]),
         {"model": list(models.values())},
         scoring="average_precision",
-        cv=RepeatedStratifiedKFold(n_splits=5, n_repeats=2, random_state=0),
+        cv=RepeatedStratifiedKFold(n_splits=3, n_repeats=2, random_state=0),
         refit=False,
     )
     if find_spec("rich"):
@@ -87,7 +87,7 @@ def tour_auprc():
         "HistGradientBoosting": HistGradientBoostingClassifier(random_state=0),
     }
     print("AUPRCClassifier: rare positives")
-    print("Average precision on held-out data, 5-fold cross-validation repeated twice.\n")
+    print("Average precision on held-out data, 3-fold cross-validation repeated twice.\n")
     results = {title: _compare(models, X, y) for title, (X, y) in data_sets.items()}
 
     print(f"\n{'data set':36}{'model':30}{'average precision':>20}{'fit seconds':>13}")

@@ -18,7 +18,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from pnsklearn._auprc._calibration import platt
 from pnsklearn._auprc._threshold import choose_threshold
-from pnsklearn._auprc._training import Training, usable_splits
+from pnsklearn._auprc._training import FEW_POSITIVES, Training, usable_splits
 from pnsklearn._device import check_device, check_torch, get_kernels
 from pnsklearn._validation import (
     check_binary_target,
@@ -27,8 +27,6 @@ from pnsklearn._validation import (
     refuse_unreadable,
     unchanged_on_error,
 )
-
-FEW_POSITIVES = 10
 
 
 def _streams(estimator):
@@ -72,8 +70,8 @@ class AUPRCClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
 
     alpha : "cv" or float, default="cv"
         Strength of the anchor, from 0 to infinity inclusive. "cv" chooses it, and the `C` of the
-        logistic regression, by cross-validated average precision. With a number,
-        the anchor is ``LogisticRegression(C=1)``.
+        logistic regression, by cross-validated average precision; with fewer than 10 positives
+        only among strong anchors. With a number, the anchor is ``LogisticRegression(C=1)``.
 
     anchor : {"logistic", "zero"}, default="logistic"
         What the penalty pulls towards: logistic regression's weights (for a `module`: its weights
@@ -87,10 +85,10 @@ class AUPRCClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         The first two are SciPy's, with exact derivatives; "trust-ncg" needs a linear model. The
         last two are the stochastic algorithm of the paper.
 
-    max_iter : int, default=200
+    max_iter : int, default=1000
         Most iterations of "lbfgs" and "trust-ncg".
 
-    tol : float, default=1e-6
+    tol : float, default=1e-5
         Bound on the gradient (relative to the anchor's norm) at which these two stop.
 
     gamma : float, default=0.9
@@ -229,8 +227,8 @@ class AUPRCClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         anchor="logistic",
         prior=None,
         solver="lbfgs",
-        max_iter=200,
-        tol=1e-6,
+        max_iter=1000,
+        tol=1e-5,
         gamma=0.9,
         batch_size=128,
         learning_rate=0.01,

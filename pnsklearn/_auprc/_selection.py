@@ -1,6 +1,10 @@
 """Choose the anchor and its strength by cross-validated average precision."""
 
+import warnings
+
 import numpy as np
+from scipy.linalg import LinAlgWarning
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score
 
@@ -21,9 +25,13 @@ def logistic_path(X, positive, weight, Cs):
         warm_start=True,
     )
     coefs = []
-    for C in Cs:
-        model.set_params(C=C).fit(X, positive, sample_weight=weight)
-        coefs.append(model.coef_[0].astype(np.float64))
+    with warnings.catch_warnings():
+        # A candidate that did not converge (separable data at a large C) is judged as any other.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        warnings.simplefilter("ignore", LinAlgWarning)
+        for C in Cs:
+            model.set_params(C=C).fit(X, positive, sample_weight=weight)
+            coefs.append(model.coef_[0].astype(np.float64))
     return coefs
 
 

@@ -16,6 +16,8 @@ from pnsklearn._auprc._solver import (
 from pnsklearn._device import get_kernels
 
 EVERY_ROW = slice(None)
+# Below this many positives only strong anchors are tried.
+FEW_POSITIVES = 10
 
 
 class Training:
@@ -71,7 +73,8 @@ class Training:
 
     def alphas(self):
         """Return the strengths to choose from, the safest first."""
-        return ALPHA_GRID if self.params["anchor"] == "logistic" else ALPHA_GRID[1:]
+        grid = ALPHA_GRID if self.params["anchor"] == "logistic" else ALPHA_GRID[1:]
+        return grid[:2] if self.positive.sum() < FEW_POSITIVES else grid
 
     def choose(self, splits):
         """Return (anchor or start, alpha).

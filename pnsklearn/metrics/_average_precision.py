@@ -109,7 +109,8 @@ def average_precision_surrogate(
     check_weighted_classes(positive, weight)
 
     kept = weight > 0
-    scores, positive, weight = scores[kept], positive[kept], weight[kept]
+    if not kept.all():
+        scores, positive, weight = scores[kept], positive[kept], weight[kept]
     unit = weighted_std(scores, weight)
     margins, coefs, own = loss_terms(loss, margin_in_units(loss, margin, unit))
     inner = inner_weights(positive, weight, prior)
