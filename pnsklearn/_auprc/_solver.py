@@ -193,10 +193,11 @@ def solve_exact(problem, theta, *, solver, tol, max_iter, on_iteration=None):
     result = minimize(
         value_and_gradient, theta / scale, jac=True, callback=callback, options=limits, **options
     )
-    value = problem.evaluate(result.x * scale).value
+    theta = result.x * scale
+    value = float(result.fun) - problem.penalty(theta)[0]
     # A line search that ends before max_iter has met rounding error: nothing more to gain.
     converged = result.nit < max_iter
-    return Solution(result.x * scale, 1 - value, float(result.fun), result.nit, converged)
+    return Solution(theta, 1 - value, float(result.fun), result.nit, converged)
 
 
 def solve_soap(problem, theta, *, on_iteration=None, **settings):
