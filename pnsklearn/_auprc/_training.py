@@ -1,6 +1,7 @@
 """From data and parameters to a solution: the model, its anchor, the problem, the solver."""
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from pnsklearn._auprc._selection import ALPHA_GRID, C_GRID, logistic_path, select
 from pnsklearn._auprc._solver import (
@@ -16,6 +17,9 @@ from pnsklearn._auprc._solver import (
 from pnsklearn._device import get_kernels
 
 EVERY_ROW = slice(None)
+# Below this many entries of X, BLAS threads cost the many small fits of a cross-validation more than
+# they bring, and very much more on a busy machine.
+SERIAL_SIZE = 10_000_000
 # Below this many positives only strong anchors are tried.
 FEW_POSITIVES = 10
 
@@ -84,12 +88,15 @@ class Training:
         if not splits:
             alpha = self.params["alpha"] if splits is None else self.alphas()[0]
             return self.fit_anchors(Cs=[1.0])[0], alpha
-        alphas = self.alphas()
+        with threadpool_limits(1 if self.X.size < SERIAL_SIZE else None, user_api="blas"):
+            return self._cross_validate(splits)
+
+    def _cross_validate(self, splits):
         best, alpha = select(
             self.positive,
             self.weight,
             splits,
-            alphas=alphas,
+            alphas=self.alphas(),
             fit_anchors=self.fit_anchors,
             solve=lambda rows, anchor, alpha, start: (
                 self.solve(self.problem(anchor, alpha, rows), start).theta
