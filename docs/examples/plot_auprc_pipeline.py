@@ -1,0 +1,59 @@
+"""
+Average precision against the log-loss
+======================================
+
+:class:`~pnsklearn.AUPRCClassifier` in a pipeline, beside logistic regression: once on data where
+the two losses disagree, and once on real data where there is little to disagree about.
+"""
+
+import matplotlib.pyplot as plt
+import numpy as np
+from sklearn.datasets import load_breast_cancer
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import PrecisionRecallDisplay
+from sklearn.model_selection import train_test_split
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from pnsklearn import AUPRCClassifier
+from pnsklearn.datasets import make_rare_positives
+
+# %%
+# In the generated data one sample in 20 is positive. Along the first feature most positives lie
+# above the negatives, and a fifth of them are moved below. No linear model can rank both kinds
+# first. The log-loss pays for each positive that it misses in proportion to how far, and tilts
+# the model towards the moved ones; the smooth average precision is bounded, and gives them up.
+
+X, y = make_rare_positives(4000, class_sep=3.0, random_state=0)
+positives = np.flatnonzero(y == 1)
+X[positives[: len(positives) // 5], 0] *= -1
+generated = X, y
+
+# %%
+# The real data are tumours, with most of the malignant ones (the positives here) left out.
+
+X, y = load_breast_cancer(return_X_y=True)
+malignant, benign = np.flatnonzero(y == 0), np.flatnonzero(y == 1)
+rows = np.r_[np.random.default_rng(0).choice(malignant, 40, replace=False), benign]
+tumours = X[rows], y[rows] == 0
+
+# %%
+# Both models are linear and see the same standardised features.
+
+fig, axes = plt.subplots(1, 2, figsize=(11, 5))
+data_sets = {"generated": generated, "breast cancer, malignant made rare": tumours}
+for ax, (title, (X, y)) in zip(axes, data_sets.items(), strict=True):
+    X_train, X_test, y_train, y_test = train_test_split(
+        X, y, test_size=0.5, stratify=y, random_state=0
+    )
+    for model in (LogisticRegression(), AUPRCClassifier(random_state=0)):
+        pipeline = make_pipeline(StandardScaler(), model).fit(X_train, y_train)
+        name = type(model).__name__
+        PrecisionRecallDisplay.from_estimator(pipeline, X_test, y_test, name=name, ax=ax)
+    ax.set_title(f"{title}\nalpha_ = {model.alpha_:g}")
+fig.tight_layout()
+
+# %%
+# ``alpha_`` says how close to logistic regression the inner cross-validation chose to stay.
+# Infinity is the ranking of logistic regression itself (with its ``C`` tuned): what the estimator
+# falls back on where the other loss has nothing to give.

@@ -1,0 +1,209 @@
+"""AUPRCClassifier with a torch module."""
+
+import copy
+import pickle
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.base import clone
+from sklearn.datasets import make_moons
+from sklearn.metrics import average_precision_score
+
+from pnsklearn import AUPRCClassifier
+from pnsklearn._auprc import _kernels
+from pnsklearn._auprc._solver import loss_terms, make_problem, weight_of_equal_rows
+
+torch = pytest.importorskip("torch")
+
+from pnsklearn._auprc import _module  # noqa: E402
+
+
+def network(n_outputs=1, seed=0):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return torch.nn.Sequential(
+            torch.nn.Linear(2, 8), torch.nn.Tanh(), torch.nn.Linear(8, n_outputs)
+        ).double()
+
+
+@pytest.fixture(scope="module")
+def moons():
+    X, y = make_moons(400, noise=0.25, random_state=0)
+    kept = (y == 0) | (np.arange(400) < 120)
+    return X[kept], y[kept]
+
+
+@pytest.fixture(scope="module")
+def model():
+    return AUPRCClassifier(
+        module=network(), alpha=0.01, max_iter=300, tol=1e-4, n_epochs=40, random_state=0,
+        learning_rate=0.05,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("loss", ["smooth", "squared_hinge"])
+@pytest.mark.parametrize("chunk", [7, 10**6])
+def test_objective_and_gradient_by_autograd(loss, chunk, moons, monkeypatch):
+    """Scores and backward passes in chunks are one backward pass through the definition."""
+    X, y = moons
+    positive, weight = y == 1, np.linspace(0.5, 2.0, len(y))
+    monkeypatch.setattr(_module, "CHUNK", chunk)
+    model = _module.ModuleModel(network(), X, "cpu", _kernels)
+    theta = model.get()
+    problem = make_problem(
+        _kernels, model, positive, weight, loss=loss, margin=0.3, prior=None,
+        equal_weight=weight_of_equal_rows(X[positive], weight[positive]),
+        anchor=np.full_like(theta, 0.1), alpha=0.2, device="cpu",
+    )  # fmt: skip
+    value, gradient = problem.value_and_gradient(theta)
+
+    reference = network()
+    scores = reference(torch.as_tensor(X))[:, 0]
+    margins, coefs, constant = loss_terms(loss, 0.3)
+    d = scores[torch.as_tensor(positive)][:, None] - scores
+    pairs = sum(a * (m - d).clamp(min=0) ** 2 for a, m in zip(coefs, margins, strict=True))
+    pairs = pairs * torch.as_tensor(weight)
+    pos = torch.as_tensor(weight[positive])
+    P, N = pairs[:, positive].sum(1) + constant * pos, pairs[:, ~positive].sum(1)
+    parameters = torch.nn.utils.parameters_to_vector(reference.parameters())
+    penalty = 0.2 * ((parameters - 0.1) ** 2).sum() / (0.1**2 * len(theta))
+    objective = (pos / pos.sum()) @ (N / (P + N)) + penalty
+    slopes = torch.autograd.grad(objective, list(reference.parameters()))
+    assert value == pytest.approx(objective.item(), abs=1e-12)
+    expected = torch.cat([slope.ravel() for slope in slopes])
+    assert_allclose(gradient, expected.numpy(), atol=1e-12)
+
+
+@pytest.mark.parametrize("solver", ["lbfgs", "soap-adam", "soap-sgd"])
+def test_learns_what_a_line_cannot(solver, moons, model):
+    X, y = moons
+    module = network().train()
+    before = copy.deepcopy(module.state_dict())
+    fitted = clone(model).set_params(module=module, solver=solver).fit(X, y)
+    linear = AUPRCClassifier(alpha=np.inf).fit(X, y)
+    reached, expected = (
+        average_precision_score(y, m.decision_function(X)) for m in (fitted, linear)
+    )
+    assert reached > expected
+    # The module given is as it was.
+    assert fitted.module_ is not module
+    assert module.training
+    assert all(torch.equal(before[name], value) for name, value in module.state_dict().items())
+    assert not hasattr(fitted, "coef_")
+    # The log-odds are an increasing function of the network's scores.
+    with torch.no_grad():
+        raw = fitted.module_(torch.as_tensor(X))[:, 0].numpy()
+    assert fitted.calibration_[0] > 0
+    log_odds = fitted.decision_function(X)
+    assert_allclose(log_odds, fitted.calibration_[0] * raw + fitted.calibration_[1], atol=1e-12)
+    probability = fitted.predict_proba(X)[:, 1]
+    assert probability.mean() == pytest.approx(y.mean(), abs=0.02)
+    assert_array_equal(fitted.predict(X), probability > 0.5)
+
+
+def test_exact_training_improves_on_cross_entropy(moons, model):
+    values = [
+        clone(model).set_params(alpha=alpha).fit(*moons).surrogate_ for alpha in (np.inf, 0.01)
+    ]
+    assert values[0] < values[1]
+
+
+def test_chunks_change_nothing(moons, model, monkeypatch):
+    X, y = moons
+    whole = clone(model).fit(X, y).decision_function(X)
+    monkeypatch.setattr(_module, "CHUNK", 50)
+    assert_allclose(clone(model).fit(X, y).decision_function(X), whole, atol=1e-4)
+
+
+def test_alpha_by_cross_validation(moons, model):
+    fitted = clone(model).set_params(alpha="cv", cv=2, max_iter=5, n_epochs=2)
+    with pytest.warns(UserWarning, match="max_iter=5"):
+        fitted.set_params(solver="lbfgs").fit(*moons)
+    assert fitted.alpha_ > 0
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_dtype_and_shape_of_the_output(dtype, moons, model):
+    """One-dimensional output and either precision are fine; so is a tensor as X."""
+    X, y = moons
+    module = torch.nn.Sequential(network(), torch.nn.Flatten(0)).to(dtype)
+    deep = clone(model).set_params(module=module, tol=1e-3).fit(torch.as_tensor(X), y)
+    assert next(deep.module_.parameters()).dtype == dtype
+    assert np.isfinite(deep.predict_proba(X.astype(np.float32))).all()
+
+
+def test_images_as_input():
+    """Arrays of any number of dimensions reach the module as they are."""
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal((80, 1, 4, 4)), np.arange(80) < 20
+    X[y] += 0.7
+    module = torch.nn.Sequential(
+        torch.nn.Conv2d(1, 2, 3), torch.nn.Flatten(), torch.nn.Linear(8, 1)
+    )
+    deep = AUPRCClassifier(module=module, alpha=0.1, tol=1e-3, random_state=0).fit(X, y)
+    assert average_precision_score(y, deep.decision_function(X)) > 0.5
+
+
+def test_reproducible_and_leaves_the_global_generator(moons, model):
+    torch.manual_seed(3)
+    state = torch.random.get_rng_state()
+    module = torch.nn.Sequential(torch.nn.Dropout(0.3), network())
+    soap = clone(model).set_params(module=module, solver="soap-adam", n_epochs=3)
+    results = [clone(soap).fit(*moons).decision_function(moons[0]) for _ in range(2)]
+    assert_array_equal(results[0], results[1])
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
+def test_warm_start(moons, model):
+    warm = clone(model).set_params(warm_start=True).fit(*moons)
+    cold, surrogate = warm.n_iter_, warm.surrogate_
+    warm.fit(*moons)
+    assert warm.n_iter_ < cold
+    assert warm.surrogate_ >= surrogate - 1e-3
+
+
+def test_pickle(moons, model):
+    fitted = clone(model).fit(*moons)
+    loaded = pickle.loads(pickle.dumps(fitted))
+    assert_array_equal(loaded.predict_proba(moons[0]), fitted.predict_proba(moons[0]))
+
+
+def test_from_module_to_linear_and_back(moons, model):
+    refitted = clone(model).fit(*moons).set_params(module=None).fit(*moons)
+    assert not hasattr(refitted, "module_")
+    expected = clone(model).set_params(module=None).fit(*moons)
+    assert_array_equal(refitted.decision_function(moons[0]), expected.decision_function(moons[0]))
+
+
+@pytest.mark.parametrize(
+    "params, error, message",
+    [
+        ({"module": network(2)}, ValueError, "one score per row"),
+        ({"module": torch.nn.Linear}, TypeError, "torch.nn.Module instance"),
+        ({"module": "net"}, TypeError, "torch.nn.Module instance"),
+        ({"solver": "trust-ncg"}, ValueError, "needs a linear model"),
+        ({"module": torch.nn.Flatten()}, ValueError, "parameter"),
+    ],
+)
+def test_refused_modules(params, error, message, moons, model):
+    refused = clone(model).set_params(**params)
+    before = vars(refused).copy()
+    with pytest.raises(error, match=message):
+        refused.fit(*moons)
+    assert vars(refused) == before
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("deep", [False, True])
+def test_on_the_gpu(deep, moons, model):
+    X, y = moons
+    if not deep:
+        model = AUPRCClassifier(alpha=0.1)
+    cpu = clone(model).fit(X, y)
+    gpu = clone(model).set_params(device="cuda").fit(X, y)
+    assert gpu.surrogate_ == pytest.approx(cpu.surrogate_, abs=1e-2 if deep else 1e-6)
+    if deep:
+        assert next(gpu.module_.parameters()).device.type == "cpu"
+    else:
+        assert_allclose(gpu.predict_proba(X), cpu.predict_proba(X), atol=1e-4)

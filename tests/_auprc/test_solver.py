@@ -1,0 +1,278 @@
+"""The solvers against independent ones, and the pieces of a problem."""
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+from scipy.optimize import minimize
+from scipy.sparse import csr_array
+from scipy.special import expit
+from sklearn.datasets import load_digits
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import scale
+
+from pnsklearn import AUPRCClassifier
+from pnsklearn._auprc import _kernels
+from pnsklearn._auprc._calibration import platt
+from pnsklearn._auprc._soap import _batch_slopes
+from pnsklearn._auprc._solver import (
+    LinearModel,
+    inner_weights,
+    loss_terms,
+    make_problem,
+    solve_exact,
+    solve_soap,
+    weight_of_equal_rows,
+)
+from tests import brute_force
+
+LOSSES = ["smooth", "squared_hinge"]
+
+
+def small_data(seed, n=50, n_positives=12, n_features=3):
+    rng = np.random.default_rng(seed)
+    positive = np.arange(n) < n_positives
+    X = rng.standard_normal((n, n_features)) + positive[:, None] * np.linspace(1, 0, n_features)
+    return X, positive, rng.uniform(0.5, 2.0, n)
+
+
+def problem_of(X, positive, weight, loss, *, alpha, anchor, margin=0.5, prior=None):
+    return make_problem(
+        _kernels,
+        LinearModel(_kernels, X),
+        positive,
+        weight,
+        loss=loss,
+        margin=margin,
+        prior=prior,
+        equal_weight=weight_of_equal_rows(X[positive], weight[positive]),
+        anchor=anchor,
+        alpha=alpha,
+        device="cpu",
+    )
+
+
+def objective(X, positive, weight, loss, *, alpha, anchor, margin=0.5):
+    """Return J and its gradient as functions of the coefficients, by brute force."""
+    outer = weight[positive] / weight[positive].sum()
+    own = (0.5 if loss == "smooth" else 0.0) * weight[positive]  # no two rows are equal
+    rest = (positive, weight, outer, own, loss, margin)
+    norm = anchor @ anchor
+
+    def value(w):
+        return brute_force.value(X @ w, *rest) + alpha * (w - anchor) @ (w - anchor) / norm
+
+    def slope(w):
+        return X.T @ brute_force.gradient(X @ w, *rest) + 2 * alpha * (w - anchor) / norm
+
+    return value, slope
+
+
+@pytest.mark.parametrize("solver", ["lbfgs", "trust-ncg"])
+@pytest.mark.parametrize("loss", LOSSES)
+def test_against_bfgs_by_brute_force(solver, loss, global_random_seed):
+    X, positive, weight = small_data(global_random_seed)
+    anchor = np.array([1.0, 0.2, -0.1])
+    setting = {"alpha": 0.05, "anchor": anchor}
+    problem = problem_of(X, positive, weight, loss, **setting)
+    value, slope = objective(X, positive, weight, loss, **setting)
+    solution = solve_exact(problem, anchor, solver=solver, tol=1e-8, max_iter=500)
+    assert solution.converged
+    assert solution.objective == pytest.approx(value(solution.theta), abs=1e-12)
+    assert solution.surrogate == pytest.approx(
+        1 - objective(X, positive, weight, loss, alpha=0.0, anchor=anchor)[0](solution.theta)
+    )
+    # The brute-force gradient is itself the brute-force value's derivative.
+    assert_allclose(slope(solution.theta), 0, atol=1e-7)
+    assert_allclose(slope(anchor), brute_force.derivative(value, anchor), atol=1e-12)
+    rng = np.random.default_rng(global_random_seed)
+    starts = [anchor, *(anchor + rng.standard_normal((4, 3)))]
+    best = min(minimize(value, start, jac=slope, method="BFGS").fun for start in starts)
+    assert solution.objective <= best + 1e-8
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_hessian_product_of_the_objective(loss, global_random_seed):
+    X, positive, weight = small_data(global_random_seed)
+    setting = {"alpha": 0.3, "anchor": np.array([2.0, 0.0, 1.0])}
+    problem = problem_of(X, positive, weight, loss, **setting)
+    _, slope = objective(X, positive, weight, loss, **setting)
+    theta, v = np.array([1.0, -0.3, 0.4]), np.array([0.2, 1.0, -0.7])
+    expected = brute_force.along(slope, theta, v)
+    assert_allclose(problem.hessian_product(theta)(v), expected, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["cancer", "digits"])
+@pytest.mark.parametrize("loss", LOSSES)
+def test_exact_solvers_agree_and_beat_soap(loss, name, cancer):
+    X, y = cancer
+    if name == "digits":
+        X, y = load_digits(return_X_y=True)
+        X, y = scale(X[:, X.std(axis=0) > 0]), y == 8
+    positive, weight = y == 1, np.ones(len(y))
+    anchor = LogisticRegression(C=0.01).fit(X, y).coef_[0]
+    margin = 0.5 * np.std(X @ anchor)
+    problem = problem_of(X, positive, weight, loss, alpha=1.0, anchor=anchor, margin=margin)
+    exact = [
+        solve_exact(problem, anchor, solver=solver, tol=1e-8, max_iter=1000)
+        for solver in ("lbfgs", "trust-ncg")
+    ]
+    assert_allclose(exact[0].theta, exact[1].theta, atol=1e-5 * np.linalg.norm(anchor))
+    assert exact[0].objective == pytest.approx(exact[1].objective, abs=1e-10)
+    soap = solve_soap(
+        problem, anchor, use_adam=True, gamma=0.9, batch_size=64, learning_rate=0.01, n_epochs=10,
+        rng=np.random.RandomState(0),
+    )  # fmt: skip
+    start = problem.value_and_gradient(anchor)[0]
+    assert exact[0].objective <= soap.objective < start
+
+
+def test_scaling_the_features_scales_the_solution(global_random_seed):
+    X, positive, weight = small_data(global_random_seed)
+    anchor, c = np.array([1.0, 0.2, -0.1]), 1e3
+    solutions = [
+        solve_exact(
+            problem_of(c * X, positive, weight, "smooth", alpha=0.1, anchor=anchor / c),
+            anchor / c,
+            solver="lbfgs",
+            tol=1e-9,
+            max_iter=500,
+        )
+        for c in (1.0, c)
+    ]
+    assert_allclose(c * solutions[1].theta, solutions[0].theta, rtol=1e-6)
+    assert solutions[1].objective == pytest.approx(solutions[0].objective, abs=1e-12)
+
+
+def test_infinite_alpha_is_logistic_regression(cancer):
+    X, y = cancer
+    for sample_weight in (None, 1.0 + np.arange(len(y)) % 3):
+        logistic = LogisticRegression(C=1.0, solver="newton-cholesky", tol=1e-10)
+        expected = logistic.fit(X, y, sample_weight).coef_[0]
+        model = AUPRCClassifier(alpha=np.inf).fit(X, y, sample_weight)
+        norms = [np.linalg.norm(coef) for coef in (model.coef_[0], expected)]
+        assert_allclose(model.coef_[0] / norms[0], expected / norms[1], atol=1e-6)
+        ranks = np.argsort(logistic.decision_function(X))
+        assert np.all(np.diff(model.decision_function(X)[ranks]) >= -1e-5)
+
+
+@pytest.mark.parametrize("prior", [0.01, 0.5, 0.9])
+@pytest.mark.parametrize("loss", LOSSES)
+def test_prior_weighs_the_positives_inside_the_sums(prior, loss, global_random_seed):
+    X, positive, weight = small_data(global_random_seed)
+    inner = inner_weights(positive, weight, prior)
+    assert inner[positive].sum() / inner.sum() == pytest.approx(prior)
+    assert_allclose(inner[~positive], weight[~positive])
+    own = 0.5 * inner[positive] if loss == "smooth" else 0 * inner[positive]
+    outer = weight[positive] / weight[positive].sum()
+    theta = np.array([1.0, -0.3, 0.4])
+    expected = brute_force.value(X @ theta, positive, inner, outer, own, loss, 0.5)
+    problem = problem_of(X, positive, weight, loss, alpha=0.0, anchor=theta, prior=prior)
+    assert problem.evaluate(theta).value == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("container", [np.asarray, csr_array])
+def test_weight_of_equal_rows(container):
+    X = container(np.array([[1.0, 0.0], [0.0, 2.0], [1.0, 0.0], [0.0, 0.0], [1.0, 0.0]]))
+    weight = np.array([1.0, 2.0, 3.0, 4.0, 5.0])
+    assert_allclose(weight_of_equal_rows(X, weight), [9.0, 2.0, 9.0, 4.0, 9.0])
+
+
+# SOAP
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_soap_on_the_full_batch_is_the_exact_gradient(loss, global_random_seed):
+    X, positive, weight = small_data(global_random_seed)
+    scores = X @ np.array([1.0, -0.3, 0.4])
+    margins, coefs, constant = loss_terms(loss, 0.5)
+    pos, neg, total = weight[positive], weight[~positive], weight.sum()
+    outer, own = pos / pos.sum(), constant * pos
+    rows, u = np.arange(len(pos)), np.zeros((len(pos), 2))
+    seen = np.zeros(len(pos), dtype=bool)
+
+    def slopes(scores, gamma):
+        parts = _batch_slopes(
+            scores[positive], scores[~positive], pos, neg, outer, own, rows,
+            len(pos), len(neg), total, gamma, margins, coefs, u, seen,
+        )  # fmt: skip
+        out = np.empty(len(scores))
+        out[positive], out[~positive] = parts
+        return out
+
+    def exact(scores):
+        return brute_force.gradient(scores, positive, weight, outer, own, loss, 0.5)
+
+    def sums(scores):
+        parts = brute_force.inner_sums(scores, positive, weight, own, loss, 0.5)
+        return np.stack(parts, axis=1) / total
+
+    # The first estimate counts in full whatever gamma is, and gamma = 1 forgets at once.
+    assert_allclose(slopes(scores, 0.3), exact(scores), atol=1e-13)
+    assert_allclose(slopes(-scores, 1.0), exact(-scores), atol=1e-13)
+    slopes(scores, 0.25)
+    assert_allclose(u, 0.75 * sums(-scores) + 0.25 * sums(scores), atol=1e-13)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_soap_estimates_are_unbiased(loss, global_random_seed):
+    """Averaged over random strata, the estimated sums are those of the full data."""
+    X, positive, weight = small_data(global_random_seed)
+    scores = X @ np.array([1.0, -0.3, 0.4])
+    margins, coefs, constant = loss_terms(loss, 0.5)
+    pos_rows, neg_rows = np.flatnonzero(positive), np.flatnonzero(~positive)
+    outer = weight[positive] / weight[positive].sum()
+    own = constant * weight[positive]
+    total, rng = weight.sum(), np.random.default_rng(global_random_seed)
+    sums = np.zeros((len(pos_rows), 2))
+    counts = np.zeros((len(pos_rows), 1))
+    for _ in range(4000):
+        draw = rng.permutation(len(pos_rows))[:4]
+        pos, neg = pos_rows[draw], rng.permutation(neg_rows)[:6]
+        u, seen = np.zeros_like(sums), np.zeros(len(pos_rows), dtype=bool)
+        _batch_slopes(
+            scores[pos], scores[neg], weight[pos], weight[neg], outer[draw], own[draw], draw,
+            len(pos_rows), len(neg_rows), total, 0.9, margins, coefs, u, seen,
+        )  # fmt: skip
+        sums += u
+        counts[draw] += 1
+    expected = brute_force.inner_sums(scores, positive, weight, own, loss, 0.5)
+    expected = np.stack(expected, axis=1) / total
+    assert_allclose(sums / counts, expected, atol=0.05 * expected.max())
+
+
+# Calibration
+
+
+def test_platt_is_logistic_regression_on_soft_targets(global_random_seed):
+    rng = np.random.default_rng(global_random_seed)
+    scores = rng.standard_normal(80)
+    positive = rng.uniform(size=80) < expit(2 * scores - 1)
+    weight = rng.uniform(0.5, 3.0, 80)
+    n_positive, n_negative = weight[positive].sum(), weight[~positive].sum()
+    target = np.where(positive, (n_positive + 1) / (n_positive + 2), 1 / (n_negative + 2))
+    model = LogisticRegression(C=np.inf, solver="newton-cholesky", tol=1e-12).fit(
+        np.r_[scores, scores][:, None],
+        np.repeat([1, 0], 80),
+        sample_weight=np.r_[weight * target, weight * (1 - target)],
+    )
+    for offset, factor in ((0.0, 1.0), (1e6, 1.0), (0.0, 1e-6)):
+        slope, intercept = platt(factor * scores + offset, positive, weight)
+        assert slope * factor == pytest.approx(model.coef_[0, 0], rel=1e-5)
+        assert intercept + slope * offset == pytest.approx(model.intercept_[0], abs=1e-5)
+
+
+def test_platt_keeps_ranks_of_useless_scores():
+    positive = np.array([True, True, False, False, False, False])
+    slope, intercept = platt(np.zeros(6) + 7.0, positive, np.ones(6))
+    # With Platt's targets 3/4 and 1/6: (2 * 3/4 + 4 * 1/6) / 6.
+    assert expit(slope * 7.0 + intercept) == pytest.approx(13 / 36)
+    slope, intercept = platt(-1.0 * positive, positive, np.ones(6))
+    assert slope > 0
+    assert_allclose(expit(slope * -1.0 * positive + intercept), 13 / 36, atol=0.01)
+
+
+def test_platt_of_separated_scores_is_finite():
+    scores = np.r_[np.full(5, 1e3), np.full(50, -1e3)]
+    slope, intercept = platt(scores, scores > 0, np.ones(55))
+    expected = np.where(scores > 0, 6 / 7, 1 / 52)
+    assert_allclose(expit(slope * scores + intercept), expected, rtol=1e-6)

@@ -1,0 +1,293 @@
+"""What holds for every estimator of the package."""
+
+import io
+import os
+import pickle
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import joblib
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.base import clone
+from sklearn.callback import ProgressBar, ScoringMonitor
+from sklearn.metrics import average_precision_score
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+import pnsklearn
+from pnsklearn import AUPRCClassifier
+
+# One set of parameters per code path.
+ESTIMATORS = [
+    AUPRCClassifier(),
+    AUPRCClassifier(solver="soap-adam", n_epochs=2),
+    AUPRCClassifier(loss="squared_hinge", solver="trust-ncg", alpha=0.1),
+    AUPRCClassifier(anchor="zero", alpha=0.01),
+]
+FAST = [
+    AUPRCClassifier(alpha=0.1),
+    AUPRCClassifier(alpha=0.1, solver="soap-sgd", n_epochs=3, random_state=0),
+]
+
+
+# Some checks use a handful of rows.
+@pytest.mark.filterwarnings("ignore:Only . positive samples:UserWarning")
+@parametrize_with_checks(ESTIMATORS)
+def test_scikit_learn_checks(estimator, check):
+    check(estimator)
+
+
+def test_public_classes_are_tested():
+    classes = {vars(pnsklearn)[name] for name in pnsklearn.__all__}
+    classes = {item for item in classes if isinstance(item, type)}
+    assert classes == {type(estimator) for estimator in ESTIMATORS}
+
+
+# Import
+
+
+def run_python(code, **kwargs):
+    """Return the output of a fresh interpreter, which must succeed."""
+    kwargs.setdefault("cwd", Path(pnsklearn.__file__).parents[1])
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, **kwargs)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_import_loads_no_extras():
+    # scikit-learn itself imports pandas and rich where they are installed.
+    code = (
+        "import sys, sklearn.linear_model; before = set(sys.modules);"
+        "import pnsklearn; print(*set(sys.modules) - before)"
+    )
+    loaded = set(run_python(code).split())
+    assert "numba" in loaded
+    assert not loaded & {"torch", "cvxpy", "matplotlib", "rich", "dask", "pandas", "polars"}
+
+
+def test_import_is_cheap():
+    code = (
+        "import sklearn.linear_model, time; start = time.process_time();"
+        "import pnsklearn; print(time.process_time() - start)"
+    )
+    # The budget is 0.3 s; twice that here, as the machine may be busy.
+    assert np.median([float(run_python(code)) for _ in range(3)]) < 0.6
+
+
+def test_read_only_install(tmp_path):
+    """Where no cache folder can be written, kernels are compiled in memory."""
+    source = Path(pnsklearn.__file__).parent
+    for path in source.rglob("*.py"):
+        copy = tmp_path / "pnsklearn" / path.relative_to(source)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_text(path.read_text())
+        # Root can write anywhere, but not into a folder that is a file.
+        (copy.parent / "__pycache__").write_text("")
+    nowhere = {name: "/dev/null/nowhere" for name in ("HOME", "XDG_CACHE_HOME", "LOCALAPPDATA")}
+    environment = os.environ | nowhere | {"PYTHONPATH": str(tmp_path)}
+    environment.pop("NUMBA_CACHE_DIR", None)
+    code = """
+import numba, numpy as np, pnsklearn
+from pnsklearn._auprc._kernels import linear_scores
+print(pnsklearn.__file__)
+print(linear_scores(np.eye(2), np.array([3.0, 4.0])))
+try:
+    numba.njit(cache=True)(linear_scores)
+except RuntimeError:
+    print("no cache")
+"""
+    output = run_python(code, cwd=tmp_path, env=environment).splitlines()
+    assert output == [str(tmp_path / "pnsklearn" / "__init__.py"), "[3. 4.]", "no cache"]
+
+
+# Persistence
+
+
+def through_pickle(estimator):
+    return pickle.loads(pickle.dumps(estimator))
+
+
+def through_joblib(estimator):
+    file = io.BytesIO()
+    joblib.dump(estimator, file)
+    return joblib.load(file)
+
+
+def through_skops(estimator):
+    skops = pytest.importorskip("skops.io")
+    file = skops.dumps(estimator)
+    trusted = skops.get_untrusted_types(data=file)
+    assert all(name.startswith("pnsklearn.") for name in trusted)
+    return skops.loads(file, trusted=trusted)
+
+
+@pytest.mark.parametrize("through", [through_pickle, through_joblib, through_skops])
+@pytest.mark.parametrize("estimator", FAST)
+def test_persistence(estimator, through, cancer):
+    X, y = cancer
+    fitted = clone(estimator).fit(X, y)
+    loaded = through(fitted)
+    assert loaded.get_params() == fitted.get_params()
+    assert_array_equal(loaded.predict_proba(X), fitted.predict_proba(X))
+    assert_array_equal(loaded.predict(X), fitted.predict(X))
+
+
+@pytest.mark.parametrize("estimator", FAST)
+def test_clone_is_unfitted_and_fits_the_same(estimator, cancer):
+    fitted = clone(estimator).fit(*cancer)
+    copy = clone(fitted)
+    assert vars(copy) == vars(estimator)
+    assert_array_equal(copy.fit(*cancer).coef_, fitted.coef_)
+
+
+# Input
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars"])
+@pytest.mark.parametrize("estimator", FAST)
+def test_data_frames(estimator, library, cancer):
+    frames = pytest.importorskip(library)
+    X, y = cancer
+    names = [f"feature {k}" for k in range(X.shape[1])]
+    frame = frames.DataFrame({name: X[:, k] for k, name in enumerate(names)})
+    fitted = clone(estimator).fit(frame, frames.Series(y))
+    assert_array_equal(fitted.feature_names_in_, names)
+    assert_array_equal(fitted.coef_, clone(estimator).fit(X, y).coef_)
+    with pytest.warns(UserWarning, match="feature names"):
+        assert_array_equal(fitted.predict(frame), fitted.predict(X))
+    with pytest.raises(ValueError, match="feature names"):
+        fitted.predict(frame[names[::-1]])
+
+
+def read_only(X, folder):
+    X = X.copy()
+    X.setflags(write=False)
+    return X
+
+
+def memory_mapped(X, folder):
+    joblib.dump(X, folder / "X")
+    return joblib.load(folder / "X", mmap_mode="r")
+
+
+def fortran_ordered(X, folder):
+    return np.asfortranarray(X)
+
+
+@pytest.mark.parametrize("convert", [read_only, memory_mapped, fortran_ordered])
+@pytest.mark.parametrize("estimator", FAST)
+def test_memory_layouts(estimator, convert, cancer, tmp_path):
+    X, y = cancer
+    expected = clone(estimator).fit(X, y)
+    converted = convert(X, tmp_path)
+    fitted = clone(estimator).fit(converted, y)
+    assert_array_equal(fitted.coef_, expected.coef_)
+    assert_array_equal(fitted.predict(converted), expected.predict(X))
+
+
+@pytest.mark.parametrize("estimator", FAST)
+def test_float32(estimator, cancer):
+    X, y = cancer
+    fitted = clone(estimator).fit(X.astype(np.float32), y)
+    assert fitted.coef_.dtype == fitted.intercept_.dtype == np.float32
+    assert fitted.decision_function(X.astype(np.float32)).dtype == np.float32
+    expected = clone(estimator).fit(X, y).predict_proba(X)
+    assert_allclose(fitted.predict_proba(X), expected, atol=1e-3)
+
+
+# Callbacks
+
+
+class Recorder:
+    """Count the iterations, and at one of them stop, or raise."""
+
+    def __init__(self, stop_at=None, error=None):
+        self.stop_at = stop_at
+        self.error = error
+        self.n_iterations = 0
+        self.scores = []
+
+    def setup(self, estimator, context):
+        pass
+
+    def teardown(self, estimator, context):
+        pass
+
+    def on_fit_task_begin(self, estimator, context, *, fitted_estimator=None, X=None):
+        pass
+
+    def on_fit_task_end(self, estimator, context, *, fitted_estimator, X, y):
+        if context.task_name != "iteration":
+            return False
+        self.n_iterations += 1
+        assert fitted_estimator is not estimator
+        self.scores.append(average_precision_score(y, fitted_estimator.decision_function(X)))
+        if self.n_iterations == self.stop_at and self.error is not None:
+            raise self.error
+        return self.n_iterations == self.stop_at
+
+
+@pytest.mark.parametrize("estimator", FAST)
+def test_callback_sees_each_iteration(estimator, cancer):
+    X, y = cancer
+    recorder = Recorder()
+    fitted = clone(estimator).set_callbacks(recorder).fit(X, y)
+    assert recorder.n_iterations == fitted.n_iter_ > 1
+    final = average_precision_score(y, fitted.decision_function(X))
+    assert recorder.scores[-1] == pytest.approx(final, abs=1e-12)
+    assert_array_equal(fitted.coef_, clone(estimator).fit(X, y).coef_)
+
+
+@pytest.mark.parametrize("estimator", FAST)
+def test_callback_stops_early(estimator, cancer):
+    X, y = cancer
+    recorder = Recorder(stop_at=2)
+    fitted = clone(estimator).set_callbacks(recorder).fit(X, y)
+    assert recorder.n_iterations == fitted.n_iter_ == 2
+    final = average_precision_score(y, fitted.decision_function(X))
+    assert recorder.scores[-1] == pytest.approx(final, abs=1e-12)
+    assert fitted.predict(X).shape == y.shape
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), ValueError("from a callback")])
+@pytest.mark.parametrize("estimator", FAST)
+def test_interrupted_fit_changes_nothing(estimator, error, cancer):
+    X, y = cancer
+    interrupted = clone(estimator).set_callbacks(Recorder(stop_at=2, error=error))
+    before = vars(interrupted).copy()
+    with pytest.raises(type(error)):
+        interrupted.fit(X, y)
+    assert vars(interrupted) == before
+
+    fitted = clone(estimator).fit(X[:, :5], y)
+    fitted.set_callbacks(Recorder(stop_at=2, error=error))
+    before = vars(fitted).copy()
+    probability = fitted.predict_proba(X[:, :5])
+    with pytest.raises(type(error)):
+        fitted.fit(X, y)
+    assert vars(fitted).keys() == before.keys()
+    assert all(vars(fitted)[name] is before[name] for name in before)
+    assert_array_equal(fitted.predict_proba(X[:, :5]), probability)
+
+
+@pytest.mark.skipif(find_spec("rich") is None, reason="needs rich")
+@pytest.mark.parametrize("estimator", FAST)
+def test_progress_bar(estimator, cancer, capsys):
+    fitted = clone(estimator).set_callbacks(ProgressBar()).fit(*cancer)
+    assert "AUPRCClassifier" in capsys.readouterr().out
+    assert_array_equal(fitted.coef_, clone(estimator).fit(*cancer).coef_)
+
+
+@pytest.mark.parametrize("estimator", FAST)
+def test_scoring_monitor(estimator, cancer):
+    X, y = cancer
+    monitor = ScoringMonitor(scoring="average_precision")
+    fitted = clone(estimator).set_callbacks(monitor).fit(X, y)
+    data = monitor.get_logs().data
+    scores = [row["average_precision"] for row in data if row["task_name"] == "iteration"]
+    assert len(scores) == fitted.n_iter_
+    final = average_precision_score(y, fitted.decision_function(X))
+    assert scores[-1] == pytest.approx(final, abs=1e-12)

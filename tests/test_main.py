@@ -1,0 +1,49 @@
+"""The tour and the version report."""
+
+import re
+from importlib.metadata import version
+from importlib.util import find_spec
+
+import numpy as np
+from sklearn.datasets import make_classification
+from sklearn.linear_model import LogisticRegression
+
+import pnsklearn
+from pnsklearn import __main__ as tour
+
+
+def test_show_versions(capsys):
+    pnsklearn.show_versions()
+    lines = dict(line.split(": ", 1) for line in capsys.readouterr().out.splitlines())
+    for package in ("scikit-learn", "numpy", "scipy", "numba"):
+        assert lines[package] == version(package)
+    assert (lines["torch"] == "not installed") == (find_spec("torch") is None)
+
+
+def test_version_is_set():
+    assert re.fullmatch(r"\d+\.\d+\.\d+", pnsklearn.__version__)
+
+
+def test_data_of_the_tour():
+    X, y = tour._rare_breast_cancer()
+    assert X.shape == (357 + tour.N_RARE, 30)
+    assert y.sum() == tour.N_RARE
+    # Malignant tumours are the larger ones.
+    assert X[y, 0].mean() > X[~y, 0].mean()
+    X, y = tour._digit_eight()
+    assert X.shape == (1797, 64)
+    assert y.sum() == 174
+
+
+def test_tour_prints_a_row_per_model(monkeypatch, capsys, tmp_path):
+    X, y = make_classification(120, 5, weights=[0.7], random_state=0)
+    monkeypatch.chdir(tmp_path)
+    for name in ("_rare_breast_cancer", "_digit_eight"):
+        monkeypatch.setattr(tour, name, lambda: (X, y == 1))
+    monkeypatch.setattr(tour, "AUPRCClassifier", lambda: LogisticRegression(C=0.1))
+    tour.main()
+    rows = re.findall(r"(\d\.\d{3}) ± \d\.\d{3}", capsys.readouterr().out)
+    assert len(rows) == 8
+    assert np.all((np.array(rows, dtype=float) > y.mean()) & (np.array(rows, dtype=float) <= 1))
+    saved = (tmp_path / "pnsklearn_tour_auprc.png").exists()
+    assert saved == (find_spec("matplotlib") is not None)
