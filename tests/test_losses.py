@@ -105,7 +105,7 @@ def test_soap_loss_on_the_full_data_is_exact(loss, data):
         np.stack(brute_force.inner_sums(x, y, weight, own, loss, 0.5), axis=1) / weight.sum()
         for x in (scores, -scores)
     ]
-    assert_allclose(criterion.u[torch.tensor(y)].numpy(), 0.7 * sums[0] + 0.3 * sums[1], atol=1e-13)
+    assert_allclose(criterion.u[torch.tensor(y)].numpy(), 0.7 * sums[0] + 0.3 * sums[1], rtol=1e-11)
 
 
 def test_soap_loss_agrees_with_the_linear_solver(data):
@@ -125,7 +125,7 @@ def test_soap_loss_agrees_with_the_linear_solver(data):
         rows = np.r_[pos, neg]
         s = torch.tensor(scores[rows], requires_grad=True)
         criterion(s, torch.tensor(rows)).backward()
-        assert_allclose(s.grad.numpy(), np.concatenate(slopes), atol=1e-13)
+        assert_allclose(s.grad.numpy(), np.concatenate(slopes), rtol=1e-10, atol=1e-14)
 
 
 def test_soap_loss_state_dict(data):

@@ -104,7 +104,7 @@ class AUPRCClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         Passes of SOAP, and of a module's cross-entropy training.
 
     threshold : "proba", "f1", ("precision", p), ("recall", r) or float, default="proba"
-        Probability from which on `predict` says positive: one half, the best F1 on the training
+        Probability above which `predict` says positive: one half, the best F1 on the training
         data, the one with the largest recall at a training precision of at least p, the one with
         the highest precision at a training recall of at least r, or the number itself.
 
@@ -152,7 +152,7 @@ class AUPRCClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         :func:`sklearn.metrics.average_precision_score`.
 
     threshold_ : float
-        The probability from which on `predict` says positive.
+        The probability above which `predict` says positive.
 
     n_features_in_ : int
         Number of features seen during `fit`.
@@ -318,7 +318,7 @@ class AUPRCClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
                 f"{self.solver} stopped at max_iter={self.max_iter} before reaching tol={self.tol}."
                 " Increase max_iter, or scale the features (StandardScaler, MaxAbsScaler).",
                 ConvergenceWarning,
-                stacklevel=2,
+                stacklevel=4,
             )
 
         self._set(attributes)
@@ -427,7 +427,7 @@ class AUPRCClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         return np.stack([expit(-log_odds), expit(log_odds)], axis=1)
 
     def predict(self, X):
-        """Return the label of each sample: positive from `threshold_` on.
+        """Return the label of each sample: positive above `threshold_`.
 
         Parameters
         ----------
@@ -440,11 +440,7 @@ class AUPRCClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             Entries of `classes_`.
         """
         log_odds = self.decision_function(X)
-        if self.threshold_ == 0.5:
-            return self.classes_[(log_odds > 0).astype(int)]
-        # In log-odds, as probabilities round to one; a threshold is met by its own sample.
-        limit = logit(self.threshold_).astype(log_odds.dtype)
-        return self.classes_[(log_odds >= limit - 1e-9 * abs(limit)).astype(int)]
+        return self.classes_[(log_odds > logit(self.threshold_)).astype(int)]
 
     def _check_settings(self):
         """Refuse what needs more than one parameter, or the machine, to be judged."""
@@ -500,7 +496,7 @@ class AUPRCClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
                 f"Only {positive.sum()} positive samples: average precision can hardly be learned "
                 "from so few. Consider alpha=float('inf') or prior=0.1.",
                 UserWarning,
-                stacklevel=3,
+                stacklevel=5,
             )
         return X, positive, weight, classes, kept
 
@@ -525,15 +521,19 @@ class AUPRCClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
 
     def _start(self, anchor):
         """Return the weights to start from: the anchor's, or the last fit's at its scale."""
-        if not self.warm_start or not hasattr(self, "classes_"):
+        fitted = hasattr(self, "coef_" if self.module is None else "module_")
+        if not self.warm_start or not fitted:
             return anchor
-        if hasattr(self, "module_"):
+        if self.module is not None:
             from pnsklearn._auprc._module import ModuleModel
 
-            return ModuleModel(self.module_, None, "cpu", None).get()
-        coef = self.coef_[0].astype(np.float64)
-        norm, anchor_norm = np.linalg.norm(coef), np.linalg.norm(anchor)
-        return coef * (anchor_norm / norm) if norm > 0 and anchor_norm > 0 else coef
+            start = ModuleModel(self.module_, None, "cpu", None).get()
+        else:
+            start = self.coef_[0].astype(np.float64)
+            norm, anchor_norm = np.linalg.norm(start), np.linalg.norm(anchor)
+            if norm > 0 and anchor_norm > 0:
+                start *= anchor_norm / norm
+        return start if start.shape == anchor.shape else anchor
 
     def _set(self, attributes):
         for name in ("coef_", "intercept_", "module_", "calibration_", "_stream_coef"):

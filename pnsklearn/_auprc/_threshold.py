@@ -5,13 +5,14 @@ from sklearn.metrics import precision_recall_curve
 
 
 def choose_threshold(rule, positive, probability, weight):
-    """Return the probability from which on a sample is called positive.
+    """Return the probability above which a sample is called positive.
 
     Parameters
     ----------
     rule : "proba", "f1", ("precision", p), ("recall", r) or float
         One half; the best F1; the largest recall at precision >= p (the highest precision where
-        none reaches p); the highest precision at recall >= r; the number itself.
+        none reaches p); the highest precision at recall >= r; the number itself. A threshold
+        chosen from the data lies midway between two samples, out of the reach of rounding.
     """
     if rule == "proba":
         return 0.5
@@ -29,4 +30,5 @@ def choose_threshold(rule, positive, probability, weight):
     else:
         reached = np.flatnonzero(recall >= rule[1])
         best = reached[np.argmax(precision[reached])]
-    return float(thresholds[best])
+    below = thresholds[best - 1] if best > 0 else 0.0
+    return float((below + thresholds[best]) / 2)

@@ -9,6 +9,8 @@ positive and b_k the moments of a bin,
 sums of non-negative numbers again.
 """
 
+import warnings
+
 import numpy as np
 import torch
 
@@ -20,7 +22,11 @@ def as_array(array, device):
     if isinstance(array, np.ndarray):
         return torch.tensor(array, device=device)
     parts = (torch.tensor(part) for part in (array.indptr, array.indices, array.data))
-    return torch.sparse_csr_tensor(*parts, size=array.shape, device=device)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta")
+        return torch.sparse_csr_tensor(
+            *parts, size=array.shape, device=device, check_invariants=False
+        )
 
 
 def to_numpy(array):

@@ -43,16 +43,19 @@ class Training:
         self.weight = weight
         self.params = params
         self.rng = rng
-        self.kernels = get_kernels("auprc", params["device"])
+        # SOAP's batches for a linear model are too small for a GPU to be of use.
+        on_cpu = params["module"] is None and params["solver"].startswith("soap-")
+        self.device = "cpu" if on_cpu else params["device"]
+        self.kernels = get_kernels("auprc", self.device)
 
     def model(self, rows=EVERY_ROW):
         """Return the model on some rows."""
-        X, device = self.X[rows], self.params["device"]
+        X = self.X[rows]
         if self.params["module"] is None:
-            return LinearModel(self.kernels, self.kernels.as_array(X, device))
+            return LinearModel(self.kernels, self.kernels.as_array(X, self.device))
         from pnsklearn._auprc._module import ModuleModel
 
-        return ModuleModel(self.params["module"], X, device, self.kernels)
+        return ModuleModel(self.params["module"], X, self.device, self.kernels)
 
     def fit_anchors(self, rows=EVERY_ROW, Cs=C_GRID):
         """Return the candidate anchors: logistic regressions, or one cross-entropy fit."""
@@ -124,7 +127,7 @@ class Training:
             equal_weight=weight_of_equal_rows(self.X[rows][positive], weight[positive]),
             anchor=anchor if anchored else None,
             alpha=alpha,
-            device=self.params["device"],
+            device=self.device,
         )
 
     def solve(self, problem, start, on_iteration=None):

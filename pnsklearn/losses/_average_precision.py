@@ -1,5 +1,7 @@
 """One minus the smooth average precision as a torch loss: exact, and SOAP's estimate."""
 
+from numbers import Real
+
 import numpy as np
 import torch
 from torch import nn
@@ -11,7 +13,7 @@ from pnsklearn._device import get_kernels
 def _check_loss(loss, margin, prior=None):
     if loss not in DEFAULT_MARGIN:
         raise ValueError(f"loss must be 'smooth' or 'squared_hinge', got {loss!r}.")
-    if margin != "auto" and not (np.isscalar(margin) and 0 < margin < np.inf):
+    if margin != "auto" and not (isinstance(margin, Real) and 0 < margin < np.inf):
         raise ValueError(f"margin must be 'auto' or a positive number, got {margin!r}.")
     if prior is not None and not 0 < prior < 1:
         raise ValueError(f"prior must be None or in (0, 1), got {prior!r}.")
@@ -256,7 +258,7 @@ class SOAPLoss(nn.Module):
         g_neg = (weight[~positive] * losses(neg)).sum(1) * (self.n_negatives / len(neg))
         g = torch.stack([g_neg, g_pos], dim=1)
         with torch.no_grad():
-            rate = torch.where(self.seen[rows], self.gamma, 1.0)[:, None]
+            rate = 1.0 - (1.0 - self.gamma) * self.seen[rows].double()[:, None]
             u = self.u[rows] + rate * (g - self.u[rows])
             self.u[rows] = u
             self.seen[rows] = True

@@ -95,6 +95,7 @@ def test_torch_has_the_same_functions():
     assert {"surrogate", "gradient", "hessian_product"} <= signatures(_kernels).keys()
 
 
+@pytest.mark.filterwarnings("ignore:Sparse CSR tensor support is in beta state")
 @pytest.mark.parametrize("sparse", [False, True])
 def test_linear_scores_and_pull_back(sparse, global_random_seed):
     rng = np.random.default_rng(global_random_seed)
