@@ -17,7 +17,7 @@ from pnsklearn._auprc._solver import (
 from pnsklearn._device import get_kernels
 
 EVERY_ROW = slice(None)
-# Below this many entries of X, BLAS threads cost the many small fits of a cross-validation more than
+# Below this many entries of X, BLAS threads cost the small fits of a cross-validation more than
 # they bring, and very much more on a busy machine.
 SERIAL_SIZE = 10_000_000
 # Below this many positives only strong anchors are tried.
