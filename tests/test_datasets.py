@@ -20,11 +20,11 @@ def test_moments(global_random_seed):
         40_000, 3, prior=0.5, class_sep=2.0, outliers=0.1, random_state=global_random_seed
     )
     positive, negative = X[y == 1], X[y == 0]
-    assert_allclose(positive.mean(axis=0), [2.0, 1.0, 0.0], atol=0.05)
-    assert_allclose(negative.mean(axis=0), 0.0, atol=0.07)
-    assert_allclose(positive.std(axis=0), 1.0, atol=0.05)
-    # A tenth of the negatives has six times the spread: 0.9 + 0.1 * 36 = 4.5.
-    assert_allclose(negative.var(axis=0), [1.0, 4.5, 1.0], rtol=0.1)
+    # A tenth of the positives is mirrored: mean 0.8 * 2, second moment 1 + 4 as before.
+    assert_allclose(positive.mean(axis=0), [1.6, 1.0, 0.0], atol=0.05)
+    assert_allclose(positive.var(axis=0), [5.0 - 1.6**2, 1.0, 1.0], rtol=0.05)
+    assert_allclose(negative.mean(axis=0), 0.0, atol=0.05)
+    assert_allclose(negative.std(axis=0), 1.0, atol=0.05)
 
 
 def test_random_state():

@@ -20,14 +20,11 @@ from pnsklearn.datasets import make_rare_positives
 
 # %%
 # In the generated data one sample in 20 is positive. Along the first feature most positives lie
-# above the negatives, and a fifth of them are moved below. No linear model can rank both kinds
+# above the negatives, and a fifth of them are mirrored to below. No linear model can rank both kinds
 # first. The log-loss pays for each positive that it misses in proportion to how far, and tilts
-# the model towards the moved ones; the smooth average precision is bounded, and gives them up.
+# the model towards the mirrored ones; the smooth average precision is bounded, and gives them up.
 
-X, y = make_rare_positives(4000, class_sep=3.0, random_state=0)
-positives = np.flatnonzero(y == 1)
-X[positives[: len(positives) // 5], 0] *= -1
-generated = X, y
+generated = make_rare_positives(4000, class_sep=3.0, outliers=0.2, random_state=0)
 
 # %%
 # The real data are tumours, with most of the malignant ones (the positives here) left out.

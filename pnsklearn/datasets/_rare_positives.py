@@ -21,12 +21,12 @@ from sklearn.utils._param_validation import Interval, validate_params
 def make_rare_positives(
     n_samples=1000, n_features=20, *, prior=0.05, class_sep=1.0, outliers=0.0, random_state=None
 ):
-    """Make two normal classes, one rare, with a heavy-tailed axis that misleads a log-loss.
+    """Make two normal classes, one rare, with positives that no linear model can rank first.
 
     Negatives are standard normal. Positives are too, shifted by `class_sep` along the first axis
-    and by half of it along the second. A share of the negatives is spread six times wider along
-    the second axis: it helps to tell the classes apart on average, and hurts at the top of
-    a ranking, where average precision looks.
+    and by half of it along the second. A share of them, the outliers, is then mirrored along the
+    first axis. A log-loss pays for each outlier by how far it is misplaced, and tilts the model;
+    a bounded ranking loss gives the outliers up for the others.
 
     Parameters
     ----------
@@ -39,7 +39,7 @@ def make_rare_positives(
     class_sep : float, default=1.0
         Distance of the classes along the first axis, in standard deviations.
     outliers : float, default=0.0
-        Share of the negatives that are spread wider.
+        Share of the positives that are mirrored.
     random_state : int, RandomState instance or None, default=None
         Seed.
 
@@ -68,6 +68,6 @@ def make_rare_positives(
     y[rng.permutation(n_samples)[:n_positives]] = 1
     X = rng.standard_normal((n_samples, n_features))
     X[y == 1, :2] += class_sep * np.array([1.0, 0.5])
-    outlying = (y == 0) & (rng.uniform(size=n_samples) < outliers)
-    X[outlying, 1] *= 6.0
+    mirrored = (y == 1) & (rng.uniform(size=n_samples) < outliers)
+    X[mirrored, 0] *= -1.0
     return X, y
