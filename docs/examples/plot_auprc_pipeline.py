@@ -20,9 +20,9 @@ from pnsklearn.datasets import make_rare_positives
 
 # %%
 # In the generated data one sample in 20 is positive. Along the first feature most positives lie
-# above the negatives, and a fifth of them are mirrored to below. No linear model can rank both kinds
-# first. The log-loss pays for each positive that it misses in proportion to how far, and tilts
-# the model towards the mirrored ones; the smooth average precision is bounded, and gives them up.
+# above the negatives, and a fifth of them are mirrored to below. No linear model can rank both
+# kinds first. The log-loss pays for each positive that it misses in proportion to how far, and
+# tilts the model towards the mirrored ones; the smooth step is bounded, and gives them up.
 
 generated = make_rare_positives(4000, class_sep=3.0, outliers=0.2, random_state=0)
 
