@@ -10,11 +10,12 @@ and the objective is (Qi et al. 2021, equation 3, in a form that subtracts no ne
     P_i = own_i + sum_{j in P} w_j l(d_ij),    N_i = sum_{j not in P} w_j l(d_ij),
     F   = sum_{i in P} v_i N_i / (P_i + N_i)   = 1 - (surrogate average precision).
 
-Everything is exact in O(n log n+): only the n+ positives are sorted. A sample belongs to the bin
-b = #{i : s_i - s_j < m}; it adds (w, w u, w u^2), with u = m - (s_b - s_j) > 0 measured from the
-nearest positive below it, to that bin, and one sweep over the bins shifts these moments from each
-positive to the next:  S2 += 2 g S1 + g^2 S0,  S1 += g S0  (g = gap of neighbouring positives).
-All the sums are of non-negative numbers, so nothing cancels, whatever the offset of the scores.
+Everything is exact in O(n log n+): only the thresholds tau = s_i - m_k of the n+ positives are
+sorted, all margins together. A sample belongs to the bin b = #{tau < s_j}; it adds (w, w u, w u^2),
+with u = s_j - tau_b > 0 its distance from the nearest threshold below, to that bin, and one sweep
+over the bins shifts these moments from each threshold to the next:  S2 += 2 g S1 + g^2 S0,
+S1 += g S0  (g = gap of neighbouring thresholds). These sums are of non-negative numbers, so nothing
+cancels, whatever the offset of the scores.
 """
 
 from dataclasses import dataclass
@@ -24,23 +25,25 @@ from scipy.sparse import issparse
 
 from pnsklearn._jit import njit
 
-# Cells of the look-up table per positive; positives in a cell from which on to bisect. Measured.
-CELLS_PER_POSITIVE = 4
+# Cells of the look-up table per threshold; thresholds in a cell from which on to bisect. Measured.
+CELLS_PER_THRESHOLD = 2
 LONGEST_WALK = 8
 
 
 @dataclass(frozen=True)
 class Surrogate:
-    """Value of the objective at some scores, and what its derivatives need."""
+    """Value of the objective at some scores, and what its derivatives need.
+
+    Thresholds are sorted; `owner` is the positive that each belongs to, `coefs` its a_k.
+    """
 
     value: float
     scores: object
     positive: object
     weight: object
-    margins: object
+    thresholds: object
+    owner: object
     coefs: object
-    sorted_scores: object
-    order: object
     bins: object
     outer: object
     P: object
@@ -115,116 +118,108 @@ def linear_pull_back(X, slope):
 
 
 @njit
-def _build_table(sorted_scores):
-    """Count, for each cell of an even grid over the positives' range, the positives below it."""
-    n_positives = sorted_scores.shape[0]
-    n_cells = CELLS_PER_POSITIVE * n_positives
-    low = sorted_scores[0]
-    extent = sorted_scores[-1] - low
+def _build_table(thresholds):
+    """Count, for each cell of an even grid over the thresholds' range, the thresholds below it."""
+    n_thresholds = thresholds.shape[0]
+    n_cells = CELLS_PER_THRESHOLD * n_thresholds
+    low = thresholds[0]
+    extent = thresholds[-1] - low
     inverse = n_cells / extent if extent > 0 else 0.0
     if not np.isfinite(inverse):
         inverse = 0.0
     table = np.empty(n_cells + 2, dtype=np.int32)
     i = 0
     for cell in range(n_cells + 1):
-        while i < n_positives and (sorted_scores[i] - low) * inverse < cell:
+        while i < n_thresholds and (thresholds[i] - low) * inverse < cell:
             i += 1
         table[cell] = i
-    table[n_cells + 1] = n_positives
+    table[n_cells + 1] = n_thresholds
     return table, low, inverse
 
 
 @njit
-def _find_bin(padded_scores, table, low, inverse, score, margin):
-    """Return #{i : s_i - score < margin}; the scores end with infinity."""
+def _find_bin(padded, table, low, inverse, score):
+    """Return #{tau < score}; the thresholds end with infinity."""
     # The cell brackets the bin up to rounding; the exact test decides.
-    position = ((score + margin) - low) * inverse
-    cell = int(min(max(position, 0.0), float(table.shape[0] - 2)))
+    cell = int(min(max((score - low) * inverse, 0.0), float(table.shape[0] - 2)))
     begin, end = table[cell], table[cell + 1]
     while end - begin > LONGEST_WALK:
         middle = (begin + end) // 2
-        if padded_scores[middle] - score < margin:
+        if padded[middle] < score:
             begin = middle + 1
         else:
             end = middle
-    begin += padded_scores[begin] - score < margin  # without a branch, as it is a coin toss
-    while padded_scores[begin] - score < margin:
+    begin += padded[begin] < score  # without a branch, as it is a coin toss
+    while padded[begin] < score:
         begin += 1
-    while begin > 0 and not padded_scores[begin - 1] - score < margin:
+    while begin > 0 and not padded[begin - 1] < score:
         begin -= 1
     return begin
 
 
 @njit
-def _bin_moments(scores, positive, weight, padded_scores, table, low, inverse, margins, bins):
-    """Sum (w, w u, w u^2) per bin, margin and class; the sums of row blocks add up.
+def _bin_moments(scores, positive, weight, padded, table, low, inverse, bins):
+    """Sum (w, w u, w u^2) per class and bin; the sums of row blocks add up.
 
-    Bin zero takes the samples that no positive has within its margin.
+    Bin zero takes the samples below every threshold.
     """
-    n_margins = margins.shape[0]
-    moments = np.zeros((n_margins, 2, padded_scores.shape[0], 3))
-    for k in range(n_margins):  # outermost: the tables of one margin fit the L2 cache
-        for j in range(scores.shape[0]):
-            b = _find_bin(padded_scores, table, low, inverse, scores[j], margins[k])
-            bins[k, j] = b
-            u = (scores[j] - padded_scores[max(b - 1, 0)]) + margins[k]
-            label = 1 if positive[j] else 0
-            moments[k, label, b, 0] += weight[j]
-            moments[k, label, b, 1] += weight[j] * u
-            moments[k, label, b, 2] += weight[j] * u * u
+    moments = np.zeros((2, padded.shape[0], 3))
+    for j in range(scores.shape[0]):
+        b = _find_bin(padded, table, low, inverse, scores[j])
+        bins[j] = b
+        u = scores[j] - padded[max(b - 1, 0)]
+        label = 1 if positive[j] else 0
+        moments[label, b, 0] += weight[j]
+        moments[label, b, 1] += weight[j] * u
+        moments[label, b, 2] += weight[j] * u * u
     return moments
 
 
 @njit
-def _sweep_down(sorted_scores, moments, coefs):
+def _sweep_down(thresholds, owner, coefs, moments, n_positives):
     """Turn moments per bin into l-sums per positive and class, (sums, half slopes)."""
-    n_margins, n_positives = moments.shape[0], sorted_scores.shape[0]
     sums = np.zeros((n_positives, 2))
     slopes = np.zeros((n_positives, 2))
-    for k in range(n_margins):
-        for label in range(2):
-            S0 = S1 = S2 = 0.0
-            for i in range(n_positives - 1, -1, -1):
-                if i < n_positives - 1:
-                    gap = sorted_scores[i + 1] - sorted_scores[i]
-                    S2 += gap * (2.0 * S1 + gap * S0)
-                    S1 += gap * S0
-                S0 += moments[k, label, i + 1, 0]
-                S1 += moments[k, label, i + 1, 1]
-                S2 += moments[k, label, i + 1, 2]
-                sums[i, label] += coefs[k] * S2
-                slopes[i, label] += coefs[k] * S1
+    for label in range(2):
+        S0 = S1 = S2 = 0.0
+        for i in range(thresholds.shape[0] - 1, -1, -1):
+            if i < thresholds.shape[0] - 1:
+                gap = thresholds[i + 1] - thresholds[i]
+                S2 += gap * (2.0 * S1 + gap * S0)
+                S1 += gap * S0
+            S0 += moments[label, i + 1, 0]
+            S1 += moments[label, i + 1, 1]
+            S2 += moments[label, i + 1, 2]
+            sums[owner[i], label] += coefs[i] * S2
+            slopes[owner[i], label] += coefs[i] * S1
     return sums, slopes
 
 
 @njit
-def _sweep_up(sorted_scores, c):
-    """Return T0_i = sum_{h <= i} c_h and T1_i = sum_{h <= i} c_h (s_i - s_h), per class."""
-    T = np.empty((sorted_scores.shape[0], 2, 2))
+def _sweep_up(thresholds, owner, coefs, c):
+    """Return T0_i = sum_{h <= i} a_h c_h and T1_i = sum_{h <= i} a_h c_h (tau_i - tau_h)."""
+    T = np.empty((2, thresholds.shape[0], 2))
     for label in range(2):
         T0 = T1 = 0.0
-        for i in range(sorted_scores.shape[0]):
+        for i in range(thresholds.shape[0]):
             if i > 0:
-                T1 += (sorted_scores[i] - sorted_scores[i - 1]) * T0
-            T0 += c[i, label]
-            T[i, label, 0] = T0
-            T[i, label, 1] = T1
+                T1 += (thresholds[i] - thresholds[i - 1]) * T0
+            T0 += coefs[i] * c[owner[i], label]
+            T[label, i, 0] = T0
+            T[label, i, 1] = T1
     return T
 
 
 @njit
-def _scatter(scores, positive, weight, sorted_scores, margins, coefs, bins, T):
-    """Gradient as a sample j of the sums: 2 w_j sum_k a_k sum_{i < b} c_i (m_k - d_ij)."""
-    out = np.empty(scores.shape[0])
+def _scatter(scores, positive, weight, thresholds, bins, T):
+    """Gradient as a sample j of the sums: 2 w_j sum_{tau_i < s_j} a_i c_i (s_j - tau_i)."""
+    out = np.zeros(scores.shape[0])
     for j in range(scores.shape[0]):
-        label = 1 if positive[j] else 0
-        total = 0.0
-        for k in range(margins.shape[0]):
-            b = bins[k, j]
-            if b > 0:
-                u = (scores[j] - sorted_scores[b - 1]) + margins[k]
-                total += coefs[k] * (T[b - 1, label, 1] + T[b - 1, label, 0] * u)
-        out[j] = 2.0 * weight[j] * total
+        b = bins[j] - 1
+        if b >= 0:
+            label = 1 if positive[j] else 0
+            u = scores[j] - thresholds[b]
+            out[j] = 2.0 * weight[j] * (T[label, b, 1] + T[label, b, 0] * u)
     return out
 
 
@@ -247,43 +242,30 @@ def surrogate(scores, positive, weight, outer, own, margins, coefs):
     -------
     Surrogate
     """
-    positive_scores = scores[positive]
-    order = np.argsort(positive_scores, kind="stable")
-    sorted_scores = positive_scores[order]
-    table, low, inverse = _build_table(sorted_scores)
-    bins = np.empty((margins.shape[0], scores.shape[0]), dtype=np.int32)
+    # A large offset would round the thresholds; taking it away is exact.
+    scores = scores - scores[positive][0]
+    thresholds = (scores[positive][:, None] - margins).ravel()
+    order = np.argsort(thresholds, kind="stable")
+    thresholds = thresholds[order]
+    owner, coefs = order // len(margins), coefs[order % len(margins)]
+    bins = np.empty(scores.shape[0], dtype=np.int32)
     moments = _bin_moments(
-        scores,
-        positive,
-        weight,
-        np.append(sorted_scores, np.inf),
-        table,
-        low,
-        inverse,
-        margins,
-        bins,
+        scores, positive, weight, np.append(thresholds, np.inf), *_build_table(thresholds), bins
     )
-    sums, slopes = _sweep_down(sorted_scores, moments, coefs)
+    sums, slopes = _sweep_down(thresholds, owner, coefs, moments, len(outer))
     # A second difference of squared hinges can leave -1e-17 where the sum is zero.
-    N, P = np.maximum(sums[:, 0], 0.0), np.maximum(sums[:, 1], 0.0) + own[order]
-    outer = outer[order]
+    N, P = np.maximum(sums[:, 0], 0.0), np.maximum(sums[:, 1], 0.0) + own
     value = float(outer @ (N / (P + N)))
     return Surrogate(
-        value, scores, positive, weight, margins, coefs,
-        sorted_scores, order, bins, outer, P, N, slopes,
-    )  # fmt: skip
+        value, scores, positive, weight, thresholds, owner, coefs, bins, outer, P, N, slopes
+    )
 
 
 def _pull_back(state, c, own_slope):
     """Gradient from the weights c_i of the sums and the positives' own terms."""
-    T = _sweep_up(state.sorted_scores, c)
-    out = _scatter(
-        state.scores, state.positive, state.weight, state.sorted_scores,
-        state.margins, state.coefs, state.bins, T,
-    )  # fmt: skip
-    own = np.empty_like(own_slope)
-    own[state.order] = own_slope
-    out[state.positive] -= own
+    T = _sweep_up(state.thresholds, state.owner, state.coefs, c)
+    out = _scatter(state.scores, state.positive, state.weight, state.thresholds, state.bins, T)
+    out[state.positive] -= own_slope
     return out
 
 
@@ -299,54 +281,47 @@ def gradient(state):
 
 
 @njit
-def _bin_direction(scores, positive, weight, direction, sorted_scores, margins, bins):
-    """Sum (w, w h, w u h) per bin, margin and class, h the direction at the sample."""
-    n_margins = margins.shape[0]
-    moments = np.zeros((n_margins, 2, sorted_scores.shape[0] + 1, 3))
-    for k in range(n_margins):
-        for j in range(scores.shape[0]):
-            b = bins[k, j]
-            u = (scores[j] - sorted_scores[max(b - 1, 0)]) + margins[k]
-            wh = weight[j] * direction[j]
-            label = 1 if positive[j] else 0
-            moments[k, label, b, 0] += weight[j]
-            moments[k, label, b, 1] += wh
-            moments[k, label, b, 2] += wh * u
+def _bin_direction(scores, positive, weight, direction, thresholds, bins):
+    """Sum (w, w h, w u h) per class and bin, h the direction at the sample."""
+    moments = np.zeros((2, thresholds.shape[0] + 1, 3))
+    for j in range(scores.shape[0]):
+        b = bins[j]
+        u = scores[j] - thresholds[max(b - 1, 0)]
+        wh = weight[j] * direction[j]
+        label = 1 if positive[j] else 0
+        moments[label, b, 0] += weight[j]
+        moments[label, b, 1] += wh
+        moments[label, b, 2] += wh * u
     return moments
 
 
 @njit
-def _sweep_down_direction(sorted_scores, moments, coefs):
-    """Return sum w, sum w h and sum w h (m - d) over the bins above each positive, per class."""
-    n_margins, n_positives = moments.shape[0], sorted_scores.shape[0]
+def _sweep_down_direction(thresholds, owner, coefs, moments, n_positives):
+    """Return the sums of w, w h and w h (m - d) above each positive's thresholds, per class."""
     out = np.zeros((n_positives, 2, 3))
-    for k in range(n_margins):
-        for label in range(2):
-            S0 = H0 = H1 = 0.0
-            for i in range(n_positives - 1, -1, -1):
-                if i < n_positives - 1:
-                    H1 += (sorted_scores[i + 1] - sorted_scores[i]) * H0
-                S0 += moments[k, label, i + 1, 0]
-                H0 += moments[k, label, i + 1, 1]
-                H1 += moments[k, label, i + 1, 2]
-                out[i, label, 0] += coefs[k] * S0
-                out[i, label, 1] += coefs[k] * H0
-                out[i, label, 2] += coefs[k] * H1
+    for label in range(2):
+        S0 = H0 = H1 = 0.0
+        for i in range(thresholds.shape[0] - 1, -1, -1):
+            if i < thresholds.shape[0] - 1:
+                H1 += (thresholds[i + 1] - thresholds[i]) * H0
+            S0 += moments[label, i + 1, 0]
+            H0 += moments[label, i + 1, 1]
+            H1 += moments[label, i + 1, 2]
+            out[owner[i], label, 0] += coefs[i] * S0
+            out[owner[i], label, 1] += coefs[i] * H0
+            out[owner[i], label, 2] += coefs[i] * H1
     return out
 
 
 @njit
-def _scatter_direction(positive, weight, direction, coefs, bins, C, E):
-    """2 w_j sum_k a_k sum_{i < b} c_i (h_j - h_i), from C = cumsum(c) and E = cumsum(c h_i)."""
-    out = np.empty(direction.shape[0])
+def _scatter_direction(positive, weight, direction, bins, C, E):
+    """2 w_j sum_{tau_i < s_j} a_i c_i (h_j - h_i), from C = cumsum(a c), E = cumsum(a c h_i)."""
+    out = np.zeros(direction.shape[0])
     for j in range(direction.shape[0]):
-        label = 1 if positive[j] else 0
-        total = 0.0
-        for k in range(coefs.shape[0]):
-            b = bins[k, j]
-            if b > 0:
-                total += coefs[k] * (C[b - 1, label] * direction[j] - E[b - 1, label])
-        out[j] = 2.0 * weight[j] * total
+        b = bins[j] - 1
+        if b >= 0:
+            label = 1 if positive[j] else 0
+            out[j] = 2.0 * weight[j] * (C[b, label] * direction[j] - E[b, label])
     return out
 
 
@@ -355,16 +330,14 @@ def hessian_product(state, direction):
 
     Where a squared hinge has a kink in its slope, the one-sided second derivative is used.
     """
+    moments = _bin_direction(
+        state.scores, state.positive, state.weight, direction, state.thresholds, state.bins
+    )
     sums = _sweep_down_direction(
-        state.sorted_scores,
-        _bin_direction(
-            state.scores, state.positive, state.weight, direction,
-            state.sorted_scores, state.margins, state.bins,
-        ),
-        state.coefs,
-    )  # fmt: skip
+        state.thresholds, state.owner, state.coefs, moments, len(state.outer)
+    )
     P, N, v = state.P[:, None], state.N[:, None], state.outer[:, None]
-    h = direction[state.positive][state.order][:, None]
+    h = direction[state.positive][:, None]
     # dS2 = 2 (sum w h_j u - h_i S1) and dS1 = sum w h_j - h_i S0, columns: negatives, positives.
     d_sums = 2.0 * (sums[:, :, 2] - h * state.D)
     d_slopes = sums[:, :, 1] - h * sums[:, :, 0]
@@ -373,7 +346,12 @@ def hessian_product(state, direction):
     c = np.hstack([v * P, -v * N]) / A**2
     dc = np.hstack([v * (dP - 2.0 * P * dA / A), v * (-dN + 2.0 * N * dA / A)]) / A**2
     out = _pull_back(state, dc, 2.0 * np.sum(dc * state.D + c * d_slopes, axis=1))
+    a = state.coefs[:, None]
     return out + _scatter_direction(
-        state.positive, state.weight, direction, state.coefs, state.bins,
-        np.cumsum(c, axis=0), np.cumsum(c * h, axis=0),
-    )  # fmt: skip
+        state.positive,
+        state.weight,
+        direction,
+        state.bins,
+        np.cumsum(a * c[state.owner], axis=0),
+        np.cumsum(a * (c * h)[state.owner], axis=0),
+    )
