@@ -316,7 +316,7 @@ class AUPRCClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         if not solution.converged:
             warnings.warn(
                 f"{self.solver} stopped at max_iter={self.max_iter} before reaching tol={self.tol}."
-                " Increase max_iter, or scale the features (StandardScaler, MaxAbsScaler).",
+                " Increase max_iter or alpha, or scale the features, with StandardScaler say.",
                 ConvergenceWarning,
                 stacklevel=4,
             )

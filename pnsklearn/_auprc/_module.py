@@ -39,7 +39,8 @@ class ModuleModel:
         torch.nn.utils.vector_to_parameters(vector, self.parameters)
 
     def batch(self, rows):
-        return torch.as_tensor(self.X[rows]).to(self.device, self.dtype)
+        # A copy: torch warns of arrays that it cannot write to.
+        return torch.tensor(self.X[rows], dtype=self.dtype, device=self.device)
 
     def forward(self, rows):
         scores = self.module(self.batch(rows))

@@ -155,6 +155,13 @@ def test_reproducible_and_leaves_the_global_generator(moons, model):
     assert torch.equal(torch.random.get_rng_state(), state)
 
 
+def test_read_only_input(moons, model):
+    X, y = (part.copy() for part in moons)
+    X.flags.writeable = y.flags.writeable = False
+    deep = clone(model).set_params(solver="soap-adam", n_epochs=2).fit(X, y)
+    assert np.isfinite(deep.decision_function(X)).all()
+
+
 def test_warm_start(moons, model):
     warm = clone(model).set_params(warm_start=True).fit(*moons)
     cold, surrogate = warm.n_iter_, warm.surrogate_
