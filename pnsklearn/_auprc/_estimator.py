@@ -298,13 +298,13 @@ class AUPRCClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         problem = training.problem(anchor, alpha)
 
         def on_iteration(theta):
-            # Lazily, as SciPy asks at each iteration and most fits have no callback.
             task = context.subcontext(task_name="iteration")
             task.call_on_fit_task_begin(estimator=self, X=X, y=y)
             return task.call_on_fit_task_end(
                 estimator=self,
                 X=X,
                 y=y,
+                # A function, as it takes a Platt fit that most callbacks do not ask for.
                 reconstruction_attributes=lambda: {
                     "classes_": classes,
                     **self._model_attributes(problem.model, theta, positive, weight),

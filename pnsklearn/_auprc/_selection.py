@@ -48,13 +48,15 @@ def select(positive, weight, splits, *, alphas, fit_anchors, solve, scores):
     scores : callable (parameter vector, test) -> scores of the rows `test`
     """
 
-    def mean_precision(thetas):
+    def precision_of(theta, test):
         # Rounded, so that rounding errors decide nothing: weights are to equal repetitions.
+        values = scores(theta, test)
+        values = np.round(values / (np.abs(values).max() or 1.0), 9)
+        return average_precision_score(positive[test], values, sample_weight=weight[test])
+
+    def mean_precision(thetas):
         values = [
-            average_precision_score(
-                positive[test], np.round(scores(theta, test), 9), sample_weight=weight[test]
-            )
-            for (_, test), theta in zip(splits, thetas, strict=True)
+            precision_of(theta, test) for (_, test), theta in zip(splits, thetas, strict=True)
         ]
         return round(float(np.mean(values)), 9)
 
