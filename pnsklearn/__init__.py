@@ -2,7 +2,8 @@
 
 from pnsklearn._auprc import AUPRCClassifier
 from pnsklearn._show_versions import show_versions
+from pnsklearn._small import SMaLLClassifier
 
 __version__ = "0.1.0"
 
-__all__ = ["AUPRCClassifier", "__version__", "show_versions"]
+__all__ = ["AUPRCClassifier", "SMaLLClassifier", "__version__", "show_versions"]

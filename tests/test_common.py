@@ -18,7 +18,7 @@ from sklearn.metrics import average_precision_score
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import pnsklearn
-from pnsklearn import AUPRCClassifier
+from pnsklearn import AUPRCClassifier, SMaLLClassifier
 
 # One set of parameters per code path.
 ESTIMATORS = [
@@ -26,6 +26,10 @@ ESTIMATORS = [
     AUPRCClassifier(solver="soap-adam", n_epochs=2),
     AUPRCClassifier(loss="squared_hinge", solver="trust-ncg", alpha=0.1),
     AUPRCClassifier(anchor="zero", alpha=0.01),
+    SMaLLClassifier(),
+    SMaLLClassifier(solver="swap", binarize="quantile", n_init=2, certify=True),
+    SMaLLClassifier(2, 1, solver="fista", positive_class="auto"),
+    SMaLLClassifier(2, 2, solver="saddle", tol=0.1),
 ]
 FAST = [
     AUPRCClassifier(alpha=0.1),

@@ -1,0 +1,610 @@
+"""SMaLLClassifier: the scikit-learn face of sparse multi-prototype linear rules."""
+
+import warnings
+from numbers import Integral, Real
+
+import numpy as np
+from scipy.special import expit
+from sklearn.base import BaseEstimator, ClassifierMixin, _fit_context
+from sklearn.callback import CallbackSupportMixin
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import check_random_state, compute_class_weight
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from pnsklearn._device import check_device, get_kernels
+from pnsklearn._small import _export
+from pnsklearn._small._data import quantile_thresholds, standardised, thresholded
+from pnsklearn._small._reference import check_cvxpy
+from pnsklearn._small._rules import Rules
+from pnsklearn._small._solver import IDLE, Problem, certified, solve
+from pnsklearn._validation import (
+    check_binary_target,
+    check_weighted_classes,
+    check_weights,
+    refuse_unreadable,
+    unchanged_on_error,
+)
+
+
+class SMaLLClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
+    r"""A few sparse linear rules joined by "or".
+
+    The model is small enough to be read by a person and to run on the smallest device:
+
+    .. math::
+
+        f(x) = \max_{j = 1..p} (w_j \cdot x + b_j), \quad \|w_j\|_0 \le k, \quad
+        P(\text{union class} \mid x) = 1 / (1 + e^{-f(x)}),
+
+    `n_prototypes` rules :math:`p` of at most `n_nonzero` features :math:`k` each; a row belongs to
+    the class that is the union when any rule fires. Minimises, on standardised features, the mean
+    logistic loss of :math:`f` plus :math:`\frac{\lambda}{2} \sum_j \|w_j\|^2`, with
+    :math:`\lambda = 1 / (C \sum_i s_i)` and the sample weights :math:`s_i`. Implements the model, the
+    Boolean relaxation and the saddle-point approach of [1]_, and a local search that is faster and
+    ends lower.
+
+    Read more in the :ref:`User Guide <small>`.
+
+    Parameters
+    ----------
+    n_prototypes : int, default=3
+        Most rules. Rules that never decide a training row are dropped.
+
+    n_nonzero : int, default=3
+        Most features per rule; never exceeded.
+
+    C : float, default=1.0
+        Inverse of the strength of the squared penalty, as in logistic regression.
+
+    solver : {"auto", "swap", "fista", "saddle", "reference"}, default="auto"
+        "swap" refits and exchanges single features from many starts; "auto" adds the relaxation's
+        start. "saddle" is the paper's approach: the convex relaxation by mirror-prox, reassignment,
+        rounding and a refit; "fista" is the same by a faster method and "reference" by cvxpy.
+
+    positive_class : "auto" or label, default="auto"
+        The class that is the union of the rules. "auto" fits both and keeps the lower objective.
+
+    init : {"k-means", "random"}, default="k-means"
+        First groups of the union's training rows in the relaxed solvers.
+
+    n_init : "auto" or int, default="auto"
+        Number of starts. "auto" is 10 for "auto" and "swap", and 1 for the relaxed solvers.
+
+    standardize : bool, default=True
+        Whether to penalise in units of standard deviations (a sparse X is scaled but not centred).
+        `coef_` and all exports are in the original units in any case.
+
+    binarize : {"quantile"} or None, default=None
+        "quantile" replaces each feature by steps at its training deciles, so that rules add up
+        points such as "+0.8 if age > 42". X must be dense.
+
+    fit_intercept : bool, default=True
+        Whether rules have intercepts.
+
+    class_weight : dict, "balanced" or None, default=None
+        Weights of the classes, multiplied with `sample_weight`.
+
+    certify : bool, default=False
+        Whether to compute `lower_bound_` and `gap_` by solving the relaxation at the solution.
+
+    max_iter : int, default=1000
+        Most iterations of a relaxed problem, and sweeps of a search.
+
+    tol : float, default=1e-3
+        Relative duality gap at which a relaxed problem is solved.
+
+    warm_start : bool, default=False
+        Whether to use the last fit's rules as a further start.
+
+    random_state : int, RandomState instance or None, default=None
+        Seed of the starts.
+
+    n_jobs : int or None, default=None
+        Threads over the starts of "auto" and "swap".
+
+    device : str, default="cpu"
+        Where the relaxed problems are solved: "cpu", "cuda" or "cuda:N". Fitted attributes are on
+        the CPU in any case.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (2,)
+        The labels.
+
+    positive_class_ : label
+        The class that is the union of the rules.
+
+    coef_ : ndarray of shape (`n_prototypes_`, n_terms)
+        Weights in the original units; n_terms is n_features, or the number of thresholds with
+        `binarize`.
+
+    intercept_ : ndarray of shape (`n_prototypes_`,)
+        Intercepts in the original units.
+
+    support_ : list of ndarray
+        For each rule the terms with non-zero weights.
+
+    threshold_feature_, threshold_ : ndarray of shape (n_terms,)
+        With `binarize` only: term t is 1 where feature ``threshold_feature_[t]`` is above
+        ``threshold_[t]``.
+
+    n_prototypes_ : int
+        Rules left.
+
+    coverage_, precision_ : ndarray of shape (`n_prototypes_`,)
+        Weighted share of the training rows on which each rule fires, and share of the union's
+        class among these (NaN where there are none).
+
+    objective_ : float
+        The objective, in standardised units.
+
+    lower_bound_, gap_ : float
+        With `certify` only. A lower bound of the objective over all weights and all features, and
+        the relative distance to it. With one prototype it holds for any model, with more for
+        those that assign the union's training rows to the same rules.
+
+    n_iter_ : int
+        Sweeps of the best start, or iterations of the relaxed problems.
+
+    n_bytes_ : int
+        Size of the parameters: 4 bytes for a weight, threshold or intercept, and 1, 2 or 4 for an
+        index.
+
+    n_features_in_ : int
+        Number of features seen during `fit`.
+
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
+        Names of the features, where X has string names.
+
+    Warns
+    -----
+    ConvergenceWarning
+        If a relaxed problem does not reach `tol` within `max_iter`.
+
+    See Also
+    --------
+    pnsklearn.displays.PrototypeDisplay : A picture of the rules.
+    sklearn.linear_model.LogisticRegression : One dense rule.
+
+    References
+    ----------
+    .. [1] V. K. Garg, O. Dekel, L. Xiao, "Learning SMaLL Predictors", NeurIPS 2018.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_breast_cancer
+    >>> from pnsklearn import SMaLLClassifier
+    >>> data = load_breast_cancer(as_frame=True)
+    >>> y = data.target_names[data.target]
+    >>> model = SMaLLClassifier(n_prototypes=2, n_nonzero=2, random_state=0).fit(data.data, y)
+    >>> print(model.rules())  # doctest: +SKIP
+    >>> model.score(data.data, y) > 0.95
+    True
+    """
+
+    _parameter_constraints: dict = {  # noqa: RUF012, scikit-learn's form
+        "n_prototypes": [Interval(Integral, 1, None, closed="left")],
+        "n_nonzero": [Interval(Integral, 1, None, closed="left")],
+        "C": [Interval(Real, 0, None, closed="neither")],
+        "solver": [StrOptions({"auto", "swap", "fista", "saddle", "reference"})],
+        "positive_class": "no_validation",
+        "init": [StrOptions({"k-means", "random"})],
+        "n_init": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
+        "standardize": ["boolean"],
+        "binarize": [StrOptions({"quantile"}), None],
+        "fit_intercept": ["boolean"],
+        "class_weight": [dict, StrOptions({"balanced"}), None],
+        "certify": ["boolean"],
+        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "tol": [Interval(Real, 0, None, closed="neither")],
+        "warm_start": ["boolean"],
+        "random_state": ["random_state"],
+        "n_jobs": [Integral, None],
+        "device": [str],
+    }
+
+    _doc_link_module = "pnsklearn"
+    _doc_link_template = "generated/pnsklearn.{estimator_name}.html"
+
+    def __init__(
+        self,
+        n_prototypes=3,
+        n_nonzero=3,
+        *,
+        C=1.0,
+        solver="auto",
+        positive_class="auto",
+        init="k-means",
+        n_init="auto",
+        standardize=True,
+        binarize=None,
+        fit_intercept=True,
+        class_weight=None,
+        certify=False,
+        max_iter=1000,
+        tol=1e-3,
+        warm_start=False,
+        random_state=None,
+        n_jobs=None,
+        device="cpu",
+    ):
+        self.n_prototypes = n_prototypes
+        self.n_nonzero = n_nonzero
+        self.C = C
+        self.solver = solver
+        self.positive_class = positive_class
+        self.init = init
+        self.n_init = n_init
+        self.standardize = standardize
+        self.binarize = binarize
+        self.fit_intercept = fit_intercept
+        self.class_weight = class_weight
+        self.certify = certify
+        self.max_iter = max_iter
+        self.tol = tol
+        self.warm_start = warm_start
+        self.random_state = random_state
+        self.n_jobs = n_jobs
+        self.device = device
+
+    @unchanged_on_error
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y, sample_weight=None):
+        """Fit the rules.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Training data.
+
+        y : array-like of shape (n_samples,)
+            Labels of two classes.
+
+        sample_weight : array-like of shape (n_samples,), default=None
+            Non-negative weights; a weight of two is the same as a row given twice.
+
+        Returns
+        -------
+        self : SMaLLClassifier
+            The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            If a parameter, X, y or a weight is out of its range, or a class has no weight.
+        ImportError
+            If ``solver="reference"`` and cvxpy, or `device` is a GPU and torch, is not installed.
+        """
+        check_device(self.device)
+        if self.solver == "reference":
+            check_cvxpy("solver='reference'")
+        X, positive, weight, classes = self._check_data(X, y, sample_weight)
+        feature, threshold = np.arange(X.shape[1]), None
+        terms = X
+        if self.binarize is not None:
+            feature, threshold = quantile_thresholds(X, weight)
+            terms = thresholded(X, feature, threshold)
+
+        data = standardised(
+            terms, weight, standardize=self.standardize, centered=self.fit_intercept
+        )
+        params = self.get_params(deep=False)
+        rng = check_random_state(self.random_state)
+        kernels = get_kernels("small", self.device)
+        context = self._init_callback_context(max_subtasks=None)
+        context.call_on_fit_task_begin(estimator=self, X=X, y=y)
+
+        def attributes(problem, union, solution):
+            """Return the fitted attributes of a solution."""
+            coef, intercept = problem.without_idle(solution.coef, solution.intercept)
+            coef = coef / data.scale
+            intercept = intercept - coef @ data.center
+            learned = {
+                "classes_": classes,
+                "positive_class_": classes[union],
+                "coef_": coef.astype(X.dtype),
+                "intercept_": intercept.astype(X.dtype),
+            }
+            if threshold is not None:
+                learned |= {"threshold_feature_": feature, "threshold_": threshold}
+            return learned
+
+        def fitted(union):
+            """Return the problem where class `union` is the union, and its solution."""
+            sign = np.where(positive, 1.0, -1.0) * (1 if union else -1)
+            problem = Problem(
+                data,
+                sign,
+                weight / weight.sum(),
+                self.n_prototypes,
+                min(self.n_nonzero, data.n_features),
+                1 / (self.C * weight.sum()),
+                self.fit_intercept,
+            )
+
+            def on_iteration(solution):
+                task = context.subcontext(task_name="iteration")
+                task.call_on_fit_task_begin(estimator=self, X=X, y=y)
+                return task.call_on_fit_task_end(
+                    estimator=self,
+                    X=X,
+                    y=y,
+                    metadata={"objective": solution.objective, "gap": solution.gap},
+                    reconstruction_attributes=lambda: attributes(problem, union, solution),
+                )
+
+            start = self._start(data, classes[union])
+            return problem, union, solve(problem, params, kernels, start, rng, on_iteration)
+
+        problem, union, solution = min(
+            map(fitted, self._unions(classes)), key=lambda found: found[2].objective
+        )
+        if not solution.converged:
+            warnings.warn(
+                f"solver={self.solver!r} stopped at max_iter={self.max_iter} before a gap of "
+                f"tol={self.tol}. Increase max_iter or tol, or use solver='auto'.",
+                ConvergenceWarning,
+                stacklevel=4,
+            )
+        if self.certify:
+            solution = certified(problem, solution, params, kernels)
+
+        for name in ("threshold_feature_", "threshold_", "lower_bound_", "gap_"):
+            vars(self).pop(name, None)  # a refit may go without
+        for name, value in attributes(problem, union, solution).items():
+            setattr(self, name, value)
+        self.n_prototypes_ = self.coef_.shape[0]
+        self.support_ = [np.flatnonzero(row) for row in self.coef_]
+        rules = self._rules()
+        fires = rules.fires(rules.scores(X))
+        is_union = positive == bool(union)
+        shares = problem.weight @ fires
+        self.coverage_ = shares
+        with np.errstate(invalid="ignore"):
+            self.precision_ = (problem.weight * is_union) @ fires / shares
+        self.objective_ = float(solution.objective)
+        if self.certify:
+            self.lower_bound_, self.gap_ = solution.lower_bound, solution.gap
+        self.n_iter_ = solution.n_iter
+        self.n_bytes_ = _export.parameter_bytes(rules)
+        return self
+
+    def decision_function(self, X):
+        """Return the log-odds of ``classes_[1]``: the largest score of the rules, or minus it.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Samples.
+
+        Returns
+        -------
+        log_odds : ndarray of shape (n_samples,)
+            Minus the largest score where `positive_class_` is ``classes_[0]``.
+        """
+        rules, scores = self._scores(X)
+        return rules.decision(scores).astype(self.coef_.dtype)
+
+    def predict_proba(self, X):
+        """Return the probabilities of both classes.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Samples.
+
+        Returns
+        -------
+        probability : ndarray of shape (n_samples, 2)
+            Columns in the order of `classes_`.
+        """
+        log_odds = self.decision_function(X)
+        return np.stack([expit(-log_odds), expit(log_odds)], axis=1)
+
+    def predict(self, X):
+        """Return the label of each sample: the union's where any rule fires.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Samples.
+
+        Returns
+        -------
+        labels : ndarray of shape (n_samples,)
+            Entries of `classes_`.
+        """
+        log_odds = self.decision_function(X)
+        return self.classes_[(log_odds > 0).astype(int)]
+
+    def apply(self, X):
+        """Return which rule decided each sample.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Samples.
+
+        Returns
+        -------
+        rule : ndarray of shape (n_samples,)
+            Number of the rule with the largest score, or -1 where no rule fires.
+        """
+        rules, scores = self._scores(X)
+        return np.where(rules.fires(scores).any(axis=1), scores.argmax(axis=1), -1)
+
+    def rules(self, feature_names=None):
+        """Return the model as text that a person can read, in the original units.
+
+        Parameters
+        ----------
+        feature_names : list of str of length n_features, default=None
+            Names; by default those seen in `fit`, else "x0", "x1", ...
+
+        Returns
+        -------
+        text : str
+            One line per rule, with how often it fires on the training rows and is right then.
+
+        Raises
+        ------
+        ValueError
+            If the names are too few, too many, repeated or no strings.
+        """
+        names = self._names(feature_names)
+        return _export.to_text(self._rules(), names, self.coverage_, self.precision_)
+
+    def export_c(self, X=None, *, feature_names=None, fixed_point=None):
+        """Return the model as a C function without any library.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features), default=None
+            Rows whose range sets the scale of the integers and on which these are compared with
+            the floating-point model. Needed with `fixed_point` only.
+
+        feature_names : list of str of length n_features, default=None
+            Names for the comments; by default those seen in `fit`, else "x0", "x1", ...
+
+        fixed_point : int or None, default=None
+            None computes in double precision, with the same results as `predict` bit by bit. A
+            number of bits, from 8 to 32, computes in integers of that size.
+
+        Returns
+        -------
+        source : str
+            ``int small_predict(const double *x)``, or ``const int32_t *x``, which returns the
+            index in `classes_`.
+
+        Raises
+        ------
+        ValueError
+            If `fixed_point` is out of its range or comes without X, or names do not fit.
+
+        Warns
+        -----
+        UserWarning
+            If integers decide a row of X in another way; names the rows.
+        """
+        names = self._names(feature_names)
+        if fixed_point is None:
+            return _export.to_c(self._rules(), names)
+        if X is None:
+            raise ValueError("fixed_point needs X, rows that show the range of each feature.")
+        X = self._check_X(X, reset=False)
+        source, rows = _export.to_fixed_point_c(self._rules(), names, X, fixed_point)
+        if len(rows):
+            warnings.warn(
+                f"{len(rows)} of {X.shape[0]} rows are decided in another way with {fixed_point} "
+                f"bits: {', '.join(map(str, rows[:10]))}{', ...' if len(rows) > 10 else ''}. Use "
+                "more bits where that matters.",
+                UserWarning,
+                stacklevel=2,
+            )
+        return source
+
+    def export_sql(self, feature_names=None):
+        """Return the model as an SQL expression over columns named like the features.
+
+        Parameters
+        ----------
+        feature_names : list of str of length n_features, default=None
+            Names of the columns; by default those seen in `fit`, else "x0", "x1", ...
+
+        Returns
+        -------
+        expression : str
+            ``CASE WHEN ... THEN ... ELSE ... END``, for a SELECT; its value is the label.
+
+        Raises
+        ------
+        ValueError
+            If the names are too few, too many, repeated or no strings.
+        """
+        names = self._names(feature_names)
+        return _export.to_sql(self._rules(), names)
+
+    def _rules(self):
+        binarized = hasattr(self, "threshold_")
+        return Rules(
+            coef=self.coef_,
+            intercept=self.intercept_,
+            feature=self.threshold_feature_ if binarized else np.arange(self.n_features_in_),
+            threshold=self.threshold_ if binarized else None,
+            classes=self.classes_,
+            union=int(self.positive_class_ == self.classes_[1]),
+        )
+
+    def _names(self, feature_names):
+        check_is_fitted(self)
+        seen = getattr(self, "feature_names_in_", None)
+        return _export.check_feature_names(feature_names, seen, self.n_features_in_)
+
+    def _scores(self, X):
+        check_is_fitted(self)
+        X = self._check_X(X, reset=False)
+        rules = self._rules()
+        return rules, rules.scores(X)
+
+    def _check_X(self, X, reset, y="no_validation"):
+        refuse_unreadable(X)
+        return validate_data(
+            self,
+            X,
+            y,
+            reset=reset,
+            accept_sparse=False if self.binarize else "csr",
+            dtype=[np.float64, np.float32],
+            order="C",
+        )
+
+    def _check_data(self, X, y, sample_weight):
+        """Return X, positives and weights without the rows of weight zero; classes."""
+        X, y = self._check_X(X, True, y)
+        classes, positive = check_binary_target(y)
+        if not (isinstance(self.positive_class, str) and self.positive_class == "auto"):
+            if self.positive_class not in classes:
+                raise ValueError(
+                    f"positive_class={self.positive_class!r} is not one of the labels "
+                    f"{classes.tolist()}."
+                )
+        weight = check_weights(sample_weight, X)
+        check_weighted_classes(positive, weight)
+        factors = compute_class_weight(
+            self.class_weight, classes=classes, y=y, sample_weight=weight
+        )
+        weight = weight * factors[positive.astype(int)]
+        check_weighted_classes(positive, weight)
+        kept = weight > 0
+        if not kept.all():
+            X, positive, weight = X[kept], positive[kept], weight[kept]
+        return X, positive, weight, classes
+
+    def _unions(self, classes):
+        """Return the indices of the classes to try as the union."""
+        if isinstance(self.positive_class, str) and self.positive_class == "auto":
+            # The class that scikit-learn calls positive wins ties.
+            return (1, 0)
+        return (int(self.positive_class == classes[1]),)
+
+    def _start(self, data, union):
+        """Return the last fit's (coef, intercept) in standardised units, or None."""
+        if not self.warm_start or not hasattr(self, "coef_"):
+            return None
+        fits = self.coef_.shape[1] == data.n_features and self.coef_.shape[0] <= self.n_prototypes
+        if not fits or self.positive_class_ != union:
+            return None
+        if max(map(len, self.support_)) > self.n_nonzero:
+            return None
+        coef = np.zeros((self.n_prototypes, data.n_features))
+        intercept = np.full(self.n_prototypes, IDLE)
+        coef[: len(self.coef_)] = self.coef_ * data.scale
+        intercept[: len(self.coef_)] = self.intercept_ + self.coef_ @ data.center
+        return coef, intercept
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_class = False
+        tags.input_tags.sparse = self.binarize is None
+        return tags

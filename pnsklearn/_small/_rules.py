@@ -1,0 +1,68 @@
+"""The fitted model as plain arrays: p linear rules in the original units, joined by "or".
+
+Rule j fires where its score z_j is positive; v_t are the terms, columns of X or steps of columns:
+
+    z_j = b_j + sum_t w_jt v_t,    v_t = x[feature_t]  or  1[x[feature_t] > threshold_t]
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy.sparse import issparse
+
+
+def read_columns(X, columns):
+    """Return columns of a dense or sparse X as a dense float64 array, one row per column."""
+    chosen = X[:, columns]
+    if issparse(chosen):
+        chosen = chosen.toarray()
+    return np.ascontiguousarray(chosen.T, dtype=np.float64)
+
+
+@dataclass(frozen=True)
+class Rules:
+    """The rules: `coef` (p, m), `intercept` (p,), `feature` (m,), `threshold` (m,) or None.
+
+    A term is a column of X, or, where there are thresholds, 1 above its threshold and 0 up to it.
+    `classes[union]` is predicted when any rule fires.
+    """
+
+    coef: np.ndarray
+    intercept: np.ndarray
+    feature: np.ndarray
+    threshold: np.ndarray | None
+    classes: np.ndarray
+    union: int
+
+    def used_terms(self):
+        """Return the same rules without the terms that none of them reads."""
+        used = np.flatnonzero(self.coef.any(axis=0))
+        threshold = None if self.threshold is None else self.threshold[used]
+        return replace(
+            self, coef=self.coef[:, used], feature=self.feature[used], threshold=threshold
+        )
+
+    def scores(self, X):
+        """Return z of shape (n, p), float64.
+
+        The non-zero terms are added to the intercept one by one, in the order of the terms, each
+        product and sum rounded: so the exported code gives the same bits.
+        """
+        rules = self.used_terms()
+        values = read_columns(X, rules.feature)
+        if rules.threshold is not None:
+            values = (values > rules.threshold[:, None]).astype(np.float64)
+        scores = np.repeat(rules.intercept[:, None].astype(np.float64), X.shape[0], axis=1)
+        for coef, value in zip(rules.coef.T, values, strict=True):
+            for j in np.flatnonzero(coef):
+                scores[j] += coef[j] * value
+        return scores.T
+
+    def decision(self, scores):
+        """Return max_j z_j, signed so that `classes[1]` is predicted where it is positive."""
+        largest = scores.max(axis=1)
+        return largest if self.union == 1 else -largest
+
+    def fires(self, scores):
+        """Return where each rule fires; zero counts for the class that ties are decided for."""
+        return scores > 0 if self.union == 1 else scores >= 0

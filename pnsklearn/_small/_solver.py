@@ -1,0 +1,473 @@
+"""Learn the prototypes: local search from many starts, or relax, round and refit.
+
+With z_j = w_j.x + b_j, the weights s_i of sum one and y_i = +1 for the class that is the union,
+
+    F(W, b) = sum_i s_i log(1 + exp(-y_i max_j z_ij)) + (lam / 2) sum_j ||w_j||^2,   ||w_j||_0 <= k.
+
+Everything here is in standardised units.
+"""
+
+import warnings
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+from joblib import Parallel, delayed
+from scipy.sparse import issparse
+from scipy.special import expit
+from sklearn.exceptions import ConvergenceWarning
+
+from pnsklearn._small import _kernels
+from pnsklearn._small._data import Data
+from pnsklearn._small._reference import solve_reference
+from pnsklearn._small._relaxation import Relaxation, conjugate, solve_fista, solve_saddle
+from pnsklearn._small._search import improve
+
+# The maximum is smoothed by mu log sum exp(z / mu): far first, so that starts move, then close.
+SEARCH_MU = (1.0, 0.3, 0.1)
+POLISH_MU = (0.03, 0.01, 0.003)
+ROUNDED_MU = (0.3, 0.1, 0.03, 0.01, 0.003)
+N_TRIED = 4  # features tried in the place of one
+EXCHANGE_TOL = 1e-4  # least relative gain of an exchange
+N_STARTS = 10
+# Intercept of a prototype that is free: never the largest.
+IDLE = -30.0
+# Beyond these the starts see a sample of the rows, and the features of the largest gradients.
+MAX_ROWS = 10_000
+MAX_FEATURES = 300
+PRICING_ROUNDS = 5
+MAX_REASSIGNMENTS = 8
+# Relaxation of a start of the search: more precision does not change the start.
+START_TOL, START_ITER = 5e-3, 300
+
+RELAXED_SOLVERS = {
+    "saddle": solve_saddle,
+    "fista": solve_fista,
+    "reference": solve_reference,
+}
+
+
+@dataclass(frozen=True)
+class Problem:
+    """F over one orientation; `weight` sums to one."""
+
+    data: Data
+    sign: np.ndarray
+    weight: np.ndarray
+    n_prototypes: int
+    n_nonzero: int
+    lam: float
+    fit_intercept: bool
+
+    def margins(self, coef, intercept):
+        """Return z of shape (n_prototypes, n_rows)."""
+        used = np.flatnonzero(coef.any(axis=0))
+        return coef[:, used] @ self.data.columns(used) + intercept[:, np.newaxis]
+
+    def objective(self, coef, intercept):
+        """Return F(W, b)."""
+        top = self.margins(coef, intercept).max(axis=0)
+        return self.weight @ np.logaddexp(0, -self.sign * top) + self.lam / 2 * np.sum(coef**2)
+
+    def without_idle(self, coef, intercept):
+        """Return the prototypes that are the largest for some row; the others decide nothing."""
+        busy = np.unique(self.margins(coef, intercept).argmax(axis=0))
+        return coef[busy], intercept[busy]
+
+    def bounded(self, solution):
+        """Return the solution with the lower bound that its own dual answer gives."""
+        Z = self.margins(solution.coef, solution.intercept)
+        rows, assignment = np.arange(Z.shape[1]), Z.argmax(axis=0)
+        A = np.zeros_like(Z)
+        A[assignment, rows] = -self.sign * expit(-self.sign * Z[assignment, rows])
+        if self.fit_intercept:
+            A = _kernels.balance(self.sign, self.weight, A)
+        g = self.data.pull_back((self.weight * A).T)
+        lower = _kernels.entropy(self.weight, A) - conjugate(g, self.n_nonzero, self.lam)
+        return replace(solution, lower_bound=lower)
+
+    def table(self, features=None, rows=slice(None)):
+        """Return the features as rows of an array, with all that the kernels need."""
+        weight = self.weight[rows]
+        return Table(
+            self.data.columns(features, rows), self.sign[rows], weight / weight.sum(), self
+        )
+
+    def scaled(self):
+        """Return all standardised features as rows; a sparse X stays sparse."""
+        if issparse(self.data.X):
+            return self.data.X.multiply(1 / self.data.scale).T.tocsr().astype(self.data.X.dtype)
+        return self.data.columns()
+
+    def relaxation(self, XT, sign, weight, assignment, kernels, device):
+        """Return the convex relaxation with these positives' prototypes."""
+        return Relaxation(
+            kernels, kernels.as_array(XT, device), sign, weight, assignment,
+            self.n_prototypes, self.n_nonzero, self.lam, self.fit_intercept,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Table:
+    """Some rows and features of a problem, features as rows of `XT`."""
+
+    XT: np.ndarray
+    sign: np.ndarray
+    weight: np.ndarray
+    problem: Problem
+
+    @property
+    def bias_ridge(self):
+        """Infinite, but for the arithmetic, where there is no intercept."""
+        return 0.0 if self.problem.fit_intercept else 1e30
+
+    def objective(self, coef, intercept):
+        top = (coef @ self.XT + intercept[:, np.newaxis]).max(axis=0)
+        loss = self.weight @ np.logaddexp(0, -self.sign * top)
+        return loss + self.problem.lam / 2 * np.sum(coef**2)
+
+    def grown(self, assignment):
+        """Return a prototype per group of positives, each fitted to its group greedily."""
+        p = self.problem
+        coef, intercept = np.zeros((p.n_prototypes, len(self.XT))), np.zeros(p.n_prototypes)
+        for j in range(p.n_prototypes):
+            weight = np.where((self.sign > 0) & (assignment != j), 0.0, self.weight)
+            # One sweep over empty slots is a forward selection.
+            improve(
+                self.XT, self.sign, weight, coef[j : j + 1], intercept[j : j + 1], p.n_nonzero,
+                p.lam, self.bias_ridge, SEARCH_MU[0], 1, 1, EXCHANGE_TOL,
+            )  # fmt: skip
+        return coef, intercept
+
+    def improved(self, coef, intercept, schedule, *, max_sweeps, n_tried=N_TRIED):
+        """Return (F, coef, intercept, sweeps): the best F met while mu falls along `schedule`."""
+        coef, intercept = coef.copy(), intercept.copy()
+        best, sweeps = (self.objective(coef, intercept), coef.copy(), intercept.copy()), 0
+        for mu in schedule:
+            sweeps += improve(
+                self.XT, self.sign, self.weight, coef, intercept, self.problem.n_nonzero,
+                self.problem.lam, self.bias_ridge, mu, n_tried, max_sweeps,
+                EXCHANGE_TOL if n_tried else 1e-9,
+            )  # fmt: skip
+            value = self.objective(coef, intercept)
+            if value < best[0]:
+                best = value, coef.copy(), intercept.copy()
+        return *best, sweeps
+
+
+@dataclass(frozen=True)
+class Solution:
+    """Prototypes in standardised units; `lower_bound` holds for their assignment of the rows."""
+
+    coef: np.ndarray
+    intercept: np.ndarray
+    objective: float
+    n_iter: int
+    lower_bound: float = -np.inf
+    converged: bool = True
+
+    @property
+    def gap(self):
+        """The distance of the lower bound, relative to the objective."""
+        return (self.objective - self.lower_bound) / self.objective
+
+
+def scattered(XT, n_groups, rng):
+    """Split the rows as if by chance, but equal rows alike, so that a weight is a repetition."""
+    along = XT.T @ rng.standard_normal(XT.shape[0])
+    return (np.modf(1000 * np.abs(along))[0] * n_groups).astype(np.int64)
+
+
+def sliced(XT, sign, weight, n_groups, rng):
+    """Split the rows along a random direction, into groups of equal weight of the positives."""
+    along = XT.T @ rng.standard_normal(XT.shape[0])
+    positive, cuts = sign > 0, np.arange(1, n_groups) / n_groups
+    levels = np.quantile(along[positive], cuts, method="inverted_cdf", weights=weight[positive])
+    return np.searchsorted(levels, along)
+
+
+def clustered(XT, sign, weight, n_groups, rng):
+    """Split the positives by k-means, from the groups along a random direction."""
+    from sklearn.cluster import KMeans  # costly to import
+
+    assignment = sliced(XT, sign, weight, n_groups, rng)
+    positives = np.flatnonzero(sign > 0)
+    X, groups, weight = XT.T[positives], assignment[positives], weight[positives]
+    shares = weight * (groups == np.unique(groups)[:, np.newaxis])
+    centers = (shares / shares.sum(axis=1, keepdims=True)) @ X
+    means = KMeans(len(centers), init=centers.astype(X.dtype), n_init=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # fewer distinct rows than groups
+        assignment[positives] = means.fit(X, sample_weight=weight).labels_
+    return assignment
+
+
+def search(problem, *, start=None, relaxed=None, n_init, rng, n_jobs, max_iter, callback):
+    """Minimise F by exchanges of features from several starts.
+
+    Parameters
+    ----------
+    problem : Problem
+    start : tuple (coef, intercept) or None
+        A further start.
+    relaxed : callable or None
+        Called with a `Table`, returns the relaxation's start (coef, intercept).
+    n_init : int
+        Number of random starts; one prototype needs only one.
+    rng : RandomState
+    n_jobs : int or None
+        Threads over the starts.
+    max_iter : int
+        Most sweeps of one start at one smoothing.
+    callback : callable
+        Called with a `Solution` after each start; returning True stops.
+
+    Returns
+    -------
+    Solution
+    """
+    features = _working_set(problem)
+    rows = _sample(problem, rng)
+    table = problem.table(features, rows)
+    n_groups = problem.n_prototypes
+
+    def random_start(number, seed):
+        rng, XT = np.random.RandomState(seed), table.XT
+        if number % 2 == 0:
+            return table.grown(scattered(XT, n_groups, rng))
+        return table.grown(sliced(XT, table.sign, table.weight, n_groups, rng))
+
+    seeds = rng.randint(2**31 - 1, size=n_init if n_groups > 1 else 1)
+    starts = [partial(random_start, *numbered) for numbered in enumerate(seeds)]
+    if relaxed is not None:
+        starts.append(partial(relaxed, table))
+    if start is not None:
+        starts.append(lambda: (start[0][:, features], start[1]))
+
+    def run(make):
+        return table.improved(*make(), SEARCH_MU + POLISH_MU[:1], max_sweeps=max_iter)
+
+    best = None
+    runs = Parallel(n_jobs, prefer="threads", return_as="generator")(
+        delayed(run)(make) for make in starts
+    )
+    for objective, coef, intercept, sweeps in runs:
+        if best is None or objective < best[0] * (1 - 1e-9):
+            best = objective, coef, intercept, sweeps
+        if callback(problem.bounded(_widened(problem, features, *best))):
+            break
+    return _on_everything(problem, table, features, rows, best, max_iter, callback)
+
+
+def _on_everything(problem, table, features, rows, best, max_iter, callback):
+    """Continue from the best start on all rows, and with all features within reach."""
+    if not isinstance(rows, slice):
+        table = problem.table(features)
+        best = table.improved(*best[1:3], SEARCH_MU[1:], max_sweeps=max_iter)
+        callback(problem.bounded(_widened(problem, features, *best)))
+    for _ in range(PRICING_ROUNDS if len(features) < problem.data.n_features else 0):
+        solution = _widened(problem, features, *best)
+        used = np.flatnonzero(solution.coef.any(axis=0))
+        wanted = np.abs(_slopes(problem, solution)).max(axis=0)
+        wanted[used] = np.inf
+        new = np.sort(np.argsort(-wanted, kind="stable")[:MAX_FEATURES])
+        table = problem.table(new)
+        trial = table.improved(
+            solution.coef[:, new], solution.intercept, SEARCH_MU[1:], max_sweeps=max_iter
+        )
+        if trial[0] >= best[0] * (1 - EXCHANGE_TOL):
+            break
+        features, best = new, trial
+        callback(problem.bounded(_widened(problem, features, *best)))
+    used = np.flatnonzero(best[1].any(axis=0))
+    final = problem.table(features[used])
+    objective, coef, intercept, sweeps = final.improved(
+        best[1][:, used], best[2], POLISH_MU, max_sweeps=max_iter, n_tried=0
+    )
+    return _widened(problem, features[used], objective, coef, intercept, best[3] + sweeps)
+
+
+def _widened(problem, features, objective, coef, intercept, n_iter):
+    """Return the Solution over all features of a solution over some."""
+    wide = np.zeros((coef.shape[0], problem.data.n_features))
+    wide[:, features] = coef
+    return Solution(wide, intercept, objective, n_iter)
+
+
+def _slopes(problem, solution):
+    """Return the gradient of F in all weights: what each feature would bring, to first order."""
+    Z = problem.margins(solution.coef, solution.intercept)
+    wrong = expit(-problem.sign * Z.max(axis=0))
+    R = np.where(Z == Z.max(axis=0), -problem.weight * problem.sign * wrong, 0.0)
+    return problem.data.pull_back(R.T) + problem.lam * solution.coef
+
+
+def _working_set(problem):
+    """Return the features to start with: all, or those of the largest gradient at no features."""
+    n_features = problem.data.n_features
+    if n_features <= MAX_FEATURES:
+        return np.arange(n_features)
+    share = problem.weight @ (problem.sign > 0) if problem.fit_intercept else 0.5
+    residual = problem.weight * (share - (problem.sign > 0))
+    slopes = np.abs(problem.data.pull_back(residual[:, np.newaxis])[0])
+    return np.sort(np.argsort(-slopes, kind="stable")[:MAX_FEATURES])
+
+
+def _sample(problem, rng):
+    """Return the rows of the starts: all, or some with a fair share of each class."""
+    n_rows = problem.sign.shape[0]
+    if n_rows <= MAX_ROWS:
+        return slice(None)
+    rows = []
+    for side in (problem.sign > 0, problem.sign < 0):
+        members = np.flatnonzero(side)
+        size = max(round(MAX_ROWS * len(members) / n_rows), min(len(members), MAX_ROWS // 10))
+        rows.append(rng.permutation(members)[:size])
+    return np.sort(np.concatenate(rows))
+
+
+def relax_and_round(problem, solve, kernels, device, *, assignment, max_iter, tol, callback):
+    """Minimise F as the paper does: relax, reassign until nothing changes, round, refit.
+
+    Parameters
+    ----------
+    problem : Problem
+    solve : callable
+        `solve_saddle`, `solve_fista` or `solve_reference`.
+    kernels : module
+        `_kernels` or `_torch`.
+    device : str
+    assignment : ndarray of shape (n_rows,)
+        First prototype of each positive.
+    max_iter, tol : int, float
+        Most iterations, and relative duality gap, of each relaxed problem.
+    callback : callable
+        Called with each state of the relaxed solver; returning True stops.
+
+    Returns
+    -------
+    Solution
+    """
+    relaxation = problem.relaxation(
+        problem.scaled(), problem.sign, problem.weight, assignment, kernels, device
+    )
+
+    def on_iteration(state):
+        coef = rounded(state.W, state.eps, problem.n_nonzero)
+        return callback(Solution(coef, state.b, state.upper, state.n_iter, state.lower))
+
+    solved, n_iter = settle(relaxation, solve, max_iter, tol, on_iteration)
+    coef = rounded(solved.W, solved.eps, problem.n_nonzero)
+    used = np.flatnonzero(coef.any(axis=0))
+    objective, refitted, intercept, _ = problem.table(used).improved(
+        coef[:, used], solved.b, ROUNDED_MU, max_sweeps=max_iter, n_tried=0
+    )
+    solution = _widened(problem, used, objective, refitted, intercept, n_iter)
+    return replace(solution, converged=solved.converged)
+
+
+def settle(relaxation, solve, max_iter, tol, callback=None):
+    """Solve and reassign each positive to its largest prototype until none moves.
+
+    Returns the last RelaxedSolution and the number of all iterations.
+    """
+    n_iter, solved = 0, None
+    for _ in range(MAX_REASSIGNMENTS):
+        solved = solve(relaxation, start=solved, max_iter=max_iter, tol=tol, callback=callback)
+        n_iter += solved.n_iter
+        margins = relaxation.kernels.to_numpy(relaxation.margins(solved.W, solved.b))
+        assignment = margins.argmax(axis=0)
+        if not ((assignment != relaxation.assignment) & (relaxation.sign > 0)).any():
+            break
+        relaxation = replace(relaxation, assignment=assignment)
+    return solved, n_iter
+
+
+def rounded(W, eps, n_nonzero):
+    """Keep each row's largest `n_nonzero` eps; ties by the larger weight, then the lower index."""
+    coef = np.zeros_like(W)
+    for row, weights, shares in zip(coef, W, eps, strict=True):
+        kept = np.lexsort((-np.abs(weights), -shares))[:n_nonzero]
+        row[kept] = weights[kept]
+    return coef
+
+
+def first_assignment(XT, sign, weight, n_groups, init, rng):
+    """Split the positives into as many groups as there are prototypes."""
+    if init == "random":
+        return scattered(XT, n_groups, rng)
+    return clustered(XT, sign, weight, n_groups, rng)
+
+
+def solve(problem, params, kernels, start, rng, callback):
+    """Minimise F with the solver and the settings of the estimator's `params`.
+
+    Parameters
+    ----------
+    problem : Problem
+    params : dict
+        `solver`, `init`, `n_init`, `max_iter`, `tol`, `n_jobs` and `device`.
+    kernels : module
+        `_kernels` or `_torch`, for the relaxed problems.
+    start : tuple (coef, intercept) or None
+        A further start of the search, or the first assignment of the relaxation.
+    rng : RandomState
+    callback : callable
+        Called with a `Solution` now and then; returning True stops.
+
+    Returns
+    -------
+    Solution
+    """
+    max_iter, device = params["max_iter"], params["device"]
+    if params["solver"] in ("auto", "swap"):
+
+        def relaxed(table):
+            rows = table.XT, table.sign, table.weight
+            groups = first_assignment(*rows, problem.n_prototypes, params["init"], rng)
+            relaxation = problem.relaxation(*rows, groups, kernels, device)
+            solved, _ = settle(relaxation, solve_fista, START_ITER, START_TOL)
+            return rounded(solved.W, solved.eps, problem.n_nonzero), solved.b
+
+        return search(
+            problem,
+            start=start,
+            relaxed=relaxed if params["solver"] == "auto" else None,
+            n_init=N_STARTS if params["n_init"] == "auto" else params["n_init"],
+            rng=rng,
+            n_jobs=params["n_jobs"],
+            max_iter=max_iter,
+            callback=callback,
+        )
+    if start is not None:
+        assignments = [problem.margins(*start).argmax(axis=0)]
+    else:
+        rows, n_groups = (problem.scaled(), problem.sign, problem.weight), problem.n_prototypes
+        assignments = [
+            first_assignment(*rows, n_groups, params["init"], rng)
+            for _ in range(1 if params["n_init"] == "auto" else params["n_init"])
+        ]
+    solutions = [
+        relax_and_round(
+            problem,
+            RELAXED_SOLVERS[params["solver"]],
+            kernels,
+            device,
+            assignment=assignment,
+            max_iter=max_iter,
+            tol=params["tol"],
+            callback=callback,
+        )
+        for assignment in assignments
+    ]
+    return min(solutions, key=lambda solution: solution.objective)
+
+
+def certified(problem, solution, params, kernels):
+    """Return the solution with the lower bound of the relaxation at its assignment."""
+    assignment = problem.margins(solution.coef, solution.intercept).argmax(axis=0)
+    relaxation = problem.relaxation(
+        problem.scaled(), problem.sign, problem.weight, assignment, kernels, params["device"]
+    )
+    solved = solve_fista(relaxation, max_iter=params["max_iter"], tol=params["tol"])
+    return replace(solution, lower_bound=solved.lower)
