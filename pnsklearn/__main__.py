@@ -9,13 +9,15 @@ from importlib.util import find_spec
 import numpy as np
 from sklearn.datasets import load_breast_cancer, load_digits
 from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.feature_selection import SelectKBest, VarianceThreshold
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, StratifiedShuffleSplit, train_test_split
-from sklearn.pipeline import Pipeline
+from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
+from sklearn.tree import DecisionTreeClassifier
 from threadpoolctl import threadpool_limits
 
-from pnsklearn import AUPRCClassifier
+from pnsklearn import AUPRCClassifier, SMaLLClassifier
 
 N_RARE = 40
 
@@ -34,12 +36,12 @@ def _digit_eight():
     return X, y == 8
 
 
-def _compare(models, X, y):
+def _compare(models, X, y, scoring):
     """Score the models on the same splits: one search, whose grid is the models themselves."""
     search = GridSearchCV(
         Pipeline([("scale", StandardScaler()), ("model", None)]),
         {"model": list(models.values())},
-        scoring="average_precision",
+        scoring=scoring,
         cv=StratifiedShuffleSplit(n_splits=10, test_size=0.5, random_state=0),
         refit=False,
     )
@@ -48,6 +50,20 @@ def _compare(models, X, y):
 
         search.set_callbacks(ProgressBar(max_propagation_depth=0))
     return search.fit(X, y).cv_results_
+
+
+def _print_table(models, data_sets, scoring, heading):
+    """Print each model's score on each data set, and what a fit takes."""
+    results = {title: _compare(models, X, y, scoring) for title, (X, y) in data_sets.items()}
+    print(f"\n{'data set':36}{'model':36}{heading:>18}{'fit seconds':>13}")
+    for title, result in results.items():
+        _, y = data_sets[title]
+        labels = [title, f"  {y.sum()} positives of {len(y)}"] + [""] * (len(models) - 2)
+        for row, (label, name) in enumerate(zip(labels, models, strict=True)):
+            mean, sd = result["mean_test_score"][row], result["std_test_score"][row]
+            seconds = result["mean_fit_time"][row]
+            print(f"{label:36}{name:36}{f'{mean:.3f} ± {sd:.3f}':>18}{seconds:13.3f}")
+    print()
 
 
 def _save_curves(models, data_sets, path):
@@ -90,17 +106,7 @@ def tour_auprc():
     print("AUPRCClassifier: rare positives")
     print("Average precision on the held-out half, mean ± sd of 10 random stratified splits.\n")
     models["AUPRCClassifier"].fit(*data_sets["digits, 8 against the rest"])  # compiles the kernels
-    results = {title: _compare(models, X, y) for title, (X, y) in data_sets.items()}
-
-    print(f"\n{'data set':36}{'model':30}{'average precision':>20}{'fit seconds':>13}")
-    for title, result in results.items():
-        _, y = data_sets[title]
-        labels = [title, f"  {y.sum()} positives of {len(y)}"] + [""] * (len(models) - 2)
-        for row, (label, name) in enumerate(zip(labels, models, strict=True)):
-            mean, sd = result["mean_test_score"][row], result["std_test_score"][row]
-            seconds = result["mean_fit_time"][row]
-            print(f"{label:36}{name:30}{f'{mean:.3f} ± {sd:.3f}':>20}{seconds:13.3f}")
-    print()
+    _print_table(models, data_sets, "average_precision", "average precision")
 
     if find_spec("matplotlib"):
         _save_curves(models, data_sets, "pnsklearn_tour_auprc.png")
@@ -108,10 +114,57 @@ def tour_auprc():
         print("Install matplotlib to also get the precision-recall curves as a figure.")
 
 
+def tour_small():
+    """Accuracy of SMaLLClassifier and of models of its size, and the rules it finds."""
+    cancer = load_breast_cancer(as_frame=True)
+    data_sets = {
+        "breast cancer, malignant": (cancer.data.to_numpy(), cancer.target.to_numpy() == 0),
+        "digits, 8 against the rest": _digit_eight(),
+    }
+    models = {
+        "SMaLLClassifier, 3 rules of 3": SMaLLClassifier(random_state=0),
+        "LogisticRegression, 9 best features": make_pipeline(
+            VarianceThreshold(), SelectKBest(k=9), LogisticRegression(max_iter=1000)
+        ),
+        "decision tree, 5 leaves": DecisionTreeClassifier(max_leaf_nodes=5, random_state=0),
+        "LogisticRegression, all features": LogisticRegression(max_iter=1000),
+    }
+    print("SMaLLClassifier: a model to read, or for the smallest device")
+    print("Accuracy on the held-out half, mean ± sd of 10 random stratified splits.\n")
+    model = SMaLLClassifier(certify=True, random_state=0)
+    model.fit(cancer.data, cancer.target_names[cancer.target])  # compiles the kernels
+    _print_table(models, data_sets, "accuracy", "accuracy")
+
+    print(model.rules())
+    print(
+        f"\nThat is all of the model: {model.n_bytes_} bytes of parameters. export_c() and "
+        "export_sql() write it as code.\nIts objective is "
+        f"{model.objective_:.4f}, and none with the same assignment is below "
+        f"{model.lower_bound_:.4f}."
+    )
+    if find_spec("matplotlib"):
+        _save_rules(model, cancer.data, "pnsklearn_tour_small.png")
+    else:
+        print("Install matplotlib to also get the rules as a figure.")
+
+
+def _save_rules(model, X, path):
+    """Draw the rules as a heat map."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from pnsklearn.displays import PrototypeDisplay
+
+    PrototypeDisplay.from_estimator(model, X).figure_.savefig(path, dpi=120, bbox_inches="tight")
+    print(f"The rules as a figure are in {path}.")
+
+
 def main():
     """Take the whole tour, on one thread: more cost more than they bring on data this small."""
     with threadpool_limits(1):
         tour_auprc()
+        print("\n")
+        tour_small()
 
 
 if __name__ == "__main__":

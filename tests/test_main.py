@@ -42,8 +42,11 @@ def test_tour_prints_a_row_per_model(monkeypatch, capsys, tmp_path):
         monkeypatch.setattr(tour, name, lambda: (X, y == 1))
     monkeypatch.setattr(tour, "AUPRCClassifier", lambda: LogisticRegression(C=0.1))
     tour.main()
-    rows = re.findall(r"(\d\.\d{3}) ± \d\.\d{3}", capsys.readouterr().out)
-    assert len(rows) == 8
+    output = capsys.readouterr().out
+    rows = re.findall(r"(\d\.\d{3}) ± \d\.\d{3}", output)
+    assert "malignant if any of these rules fires, otherwise benign" in output
+    assert len(rows) == 16
     assert np.all((np.array(rows, dtype=float) > y.mean()) & (np.array(rows, dtype=float) <= 1))
-    saved = (tmp_path / "pnsklearn_tour_auprc.png").exists()
-    assert saved == (find_spec("matplotlib") is not None)
+    for method in ("auprc", "small"):
+        saved = (tmp_path / f"pnsklearn_tour_{method}.png").exists()
+        assert saved == (find_spec("matplotlib") is not None)

@@ -46,19 +46,24 @@ def standardised(X, weight, *, standardize, centered):
     A constant feature stays at its scale: once centred it is zero throughout.
     """
     total = weight.sum()
-    if issparse(X):
-        X = X.tocsc()
-        center = np.zeros(X.shape[1])
-        deviation = np.sqrt(X.multiply(X).T @ weight / total)
-    else:
-        center = weight @ X / total
-        squares = (weight @ (column - mean) ** 2 for column, mean in zip(X.T, center, strict=True))
-        deviation = np.sqrt(np.fromiter(squares, float, X.shape[1]) / total)
-        # What is left of a constant feature is rounding.
-        deviation[deviation <= 1e-12 * np.abs(center)] = 0.0
-    if not (standardize and np.isfinite(deviation).all()):
-        deviation = np.ones_like(deviation)
-    scale = np.where(deviation > 0, deviation, 1.0)
+    with np.errstate(over="ignore"):
+        if issparse(X):
+            X = X.tocsc()
+            center = np.zeros(X.shape[1])
+            deviation = np.sqrt(X.multiply(X).T @ weight / total)
+        else:
+            center = weight @ X / total
+            columns = zip(X.T, center, strict=True)
+            squares = (weight @ (column - mean) ** 2 for column, mean in columns)
+            deviation = np.sqrt(np.fromiter(squares, float, X.shape[1]) / total)
+    if not np.isfinite(deviation).all():
+        raise ValueError(
+            f"Feature {np.flatnonzero(~np.isfinite(deviation))[0]} has values so large that its "
+            "scale is not finite; divide it by a constant first."
+        )
+    # What is left of a constant feature is rounding.
+    deviation[deviation <= 1e-12 * np.abs(center)] = 0.0
+    scale = np.where((deviation > 0) & standardize, deviation, 1.0)
     return Data(X, (center if centered else 0 * center).astype(X.dtype), scale.astype(X.dtype))
 
 

@@ -40,9 +40,9 @@ class SMaLLClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     `n_prototypes` rules :math:`p` of at most `n_nonzero` features :math:`k` each; a row belongs to
     the class that is the union when any rule fires. Minimises, on standardised features, the mean
     logistic loss of :math:`f` plus :math:`\frac{\lambda}{2} \sum_j \|w_j\|^2`, with
-    :math:`\lambda = 1 / (C \sum_i s_i)` and the sample weights :math:`s_i`. Implements the model, the
-    Boolean relaxation and the saddle-point approach of [1]_, and a local search that is faster and
-    ends lower.
+    :math:`\lambda = 1 / (C \sum_i s_i)` and the sample weights :math:`s_i`. Implements the model,
+    the Boolean relaxation and the saddle-point approach of [1]_, and a local search that is faster
+    and ends lower.
 
     Read more in the :ref:`User Guide <small>`.
 

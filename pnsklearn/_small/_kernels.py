@@ -206,15 +206,11 @@ def _fused_pass(XT, sign, weight, assignment, W, used, b, mu):
         slack += slacks
         for j in range(n_prototypes):
             a = A[j]
+            c[j] += _dot(s, a)
             for i in range(s.shape[0]):
                 a[i] *= s[i]
-                c[j] += a[i]
         _add_pull_back(XT, A, start, g)
     return value, slack, g, c
-
-
-def _blocks(n_rows):
-    return (slice(start, start + BLOCK) for start in range(0, n_rows, BLOCK))
 
 
 def _used_features(W):
@@ -243,8 +239,13 @@ def respond(z, sign, weight, assignment, mu):
 def pull_back(XT, weight, A):
     """Return (g, c), the gradients by W and b."""
     R = A * weight
-    g = np.ascontiguousarray((XT @ R.T).T) if issparse(XT) else _dense_pull_back(XT, R)
-    return g, R.sum(axis=1)
+    c = R.sum(axis=1)
+    if issparse(XT):
+        return np.ascontiguousarray((XT @ R.T).T), c
+    g = np.zeros((len(A), XT.shape[0]))
+    for start in range(0, XT.shape[1], BLOCK):
+        _add_pull_back(XT, np.ascontiguousarray(R[:, start : start + BLOCK]), start, g)
+    return g, c
 
 
 def loss_pass(XT, sign, weight, assignment, W, b, mu):
@@ -305,34 +306,41 @@ def _fill(scale, shift, total):
 
     The sum is piecewise linear in q: bisection over its sorted breakpoints finds the piece.
     """
-    starts, ends = -shift / scale, (1.0 - shift) / scale
-    points = np.sort(np.concatenate((starts, ends)))
-    low, high = 0, points.shape[0] - 1
+    n = scale.shape[0]
+    points = np.empty(2 * n)
+    for f in range(n):
+        points[f] = -shift[f] / scale[f]
+        points[n + f] = (1.0 - shift[f]) / scale[f]
+    points.sort()
+    low, high = 0, 2 * n - 1
     below = 0.0  # the sum at points[low]
     while high - low > 1:
         middle = (low + high) // 2
         reached = 0.0
-        for f in range(scale.shape[0]):
+        for f in range(n):
             reached += min(max(scale[f] * points[middle] + shift[f], 0.0), 1.0)
         if reached <= total:
             low, below = middle, reached
         else:
             high = middle
+    q = points[low]
     slope = 0.0
-    for f in range(scale.shape[0]):
-        if starts[f] <= points[low] < ends[f]:
+    for f in range(n):
+        if -shift[f] / scale[f] <= q < (1.0 - shift[f]) / scale[f]:
             slope += scale[f]
-    q = points[low] + ((total - below) / slope if slope > 0.0 else 0.0)
-    return np.minimum(np.maximum(scale * q + shift, 0.0), 1.0)
+    if slope > 0.0:
+        q += (total - below) / slope
+    out = np.empty(n)
+    for f in range(n):
+        out[f] = min(max(scale[f] * q + shift[f], 0.0), 1.0)
+    return out
 
 
-@njit
 def project_capped_simplex(V, k):
     """Return the nearest points to the rows of V with 0 <= eps <= 1 and sum(eps) <= k."""
-    out = np.minimum(np.maximum(V, 0.0), 1.0)
-    for j in range(V.shape[0]):
-        if out[j].sum() > k:
-            out[j] = _fill(np.ones(V.shape[1]), V[j], float(k))
+    out = np.clip(V, 0.0, 1.0)
+    for j in np.flatnonzero(out.sum(axis=1) > k):
+        out[j] = _fill(np.ones(V.shape[1]), np.ascontiguousarray(V[j]), float(k))
     return out
 
 
@@ -343,30 +351,28 @@ def k_support_shares(W, k, beta):
     That is eps_l = clip(|w_l| q - beta, 0, 1) with sum k, or one wherever w_l is not zero if these
     are k or fewer. For beta = 0 it attains the norm, (||w||_k^sp)^2 = min_eps sum_l w_l^2 / eps_l.
     """
-    out = np.zeros(W.shape)
-    for j in range(W.shape[0]):
-        used = np.flatnonzero(W[j])
-        if used.shape[0] <= k:
-            out[j, used] = 1.0
-        else:
-            scale = np.abs(W[j, used])
-            out[j, used] = _fill(scale, np.full(used.shape[0], -beta), float(k))
+    n_rows, n_features = W.shape
+    out = np.zeros((n_rows, n_features))
+    scale, used = np.empty(n_features), np.empty(n_features, dtype=np.int64)
+    for j in range(n_rows):
+        n_used = 0
+        for f in range(n_features):
+            if W[j, f] != 0.0:
+                used[n_used], scale[n_used] = f, abs(W[j, f])
+                n_used += 1
+        shift = np.full(n_used, -beta)
+        eps = np.ones(n_used) if n_used <= k else _fill(scale[:n_used], shift, float(k))
+        for h in range(n_used):
+            out[j, used[h]] = eps[h]
     return out
 
 
-@njit
 def squared_k_support(W, k):
     """Return the sum over the rows w of W of (||w||_k^sp)^2."""
     eps = k_support_shares(W, k, 0.0)
-    value = 0.0
-    for j in range(W.shape[0]):
-        for f in range(W.shape[1]):
-            if eps[j, f] > 0.0:
-                value += W[j, f] * W[j, f] / eps[j, f]
-    return value
+    return float(np.sum(W**2 / np.where(eps > 0.0, eps, 1.0)))
 
 
-@njit
 def prox_k_support(V, k, beta):
     """Return, per row, argmin_w ||w - v||^2 / 2 + (beta / 2) (||w||_k^sp)^2."""
     eps = k_support_shares(V, k, beta)

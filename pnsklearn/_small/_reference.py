@@ -56,16 +56,14 @@ def solve_reference(problem, *, start=None, max_iter=200, tol=1e-8, callback=Non
     program.solve(
         solver="CLARABEL", max_iter=max_iter, tol_gap_abs=tol, tol_gap_rel=tol, tol_feas=tol
     )
-    # The dual answer: a_i of the positives from their margins; the multipliers of z_ij <= top_i
-    # are s_i u_ij.
-    A = np.zeros((shape[0], weight.size))
+    # The dual answer: a_i from the margins, q_ij from the multipliers s_i a_i q_ij of the tops.
+    z = W.value @ XT + b.value[:, np.newaxis]
+    A = np.zeros_like(z)
     for j, rows in enumerate(groups):
-        A[j, rows] = -expit(-(W.value[j] @ XT[:, rows] + b.value[j]))
-        if negative.size:
-            multiplier = np.maximum(below_top[j].dual_value, 0.0)
-            s = weight[negative]
-            A[j, negative] = np.divide(multiplier, s, out=np.zeros_like(s), where=s > 0)
-    A /= np.maximum(np.abs(A).sum(axis=0), 1.0)
+        A[j, rows] = -expit(-z[j, rows])
+    if negative.size:
+        shares = np.maximum([constraint.dual_value for constraint in below_top], 1e-300)
+        A[:, negative] = expit(z[:, negative].max(axis=0)) * shares / shares.sum(axis=0)
     solution = certify(problem, W.value, b.value, A, n_iter=program.solver_stats.num_iters, tol=tol)
     if callback is not None:
         callback(solution)

@@ -74,8 +74,8 @@ class Relaxation:
         return self.lam / 2 * squared_k_support(W, self.n_nonzero)
 
     def margins(self, W, b):
-        """Return z, a NumPy array of shape (n_prototypes, n)."""
-        return self.kernels.to_numpy(self.kernels.margins(self.XT, W, b))
+        """Return z, of shape (n_prototypes, n), where `kernels` computes."""
+        return self.kernels.margins(self.XT, W, b)
 
     def loss_pass(self, V, mu):
         """Return (loss, slack, gradient) of the smoothed loss at V = [W, b]."""
@@ -85,12 +85,12 @@ class Relaxation:
 
     def answer(self, W, b, mu):
         """Return the best dual answer to (W, b), smoothed by mu, where `kernels` computes."""
-        return self.kernels.respond(self.kernels.margins(self.XT, W, b), *self.rows, mu)[2]
+        return self.kernels.respond(self.margins(W, b), *self.rows, mu)[2]
 
     def upper(self, W, b):
         """Return the objective, which the optimum does not exceed."""
-        z = self.kernels.margins(self.XT, W, b)
-        return self.kernels.respond(z, *self.rows, 0.0)[0] + self.penalty(W)
+        loss, _, _ = self.kernels.respond(self.margins(W, b), *self.rows, 0.0)
+        return loss + self.penalty(W)
 
     def lower(self, A):
         """Return the dual value of A, first made feasible; the optimum is not below it."""
@@ -240,7 +240,7 @@ class _Saddle:
         g, c = problem.kernels.pull_back(problem.XT, problem.rows[1], A)
         W = -eps * g / problem.lam
         slope = c if problem.fit_intercept else np.zeros_like(c)
-        return W, (-(g**2) / (2 * problem.lam), slope, problem.kernels.margins(problem.XT, W, b))
+        return W, (-(g**2) / (2 * problem.lam), slope, problem.margins(W, b))
 
     def move(self, point, field, step):
         """Return the prox step from a point; phi is part of the prox, not of the field."""

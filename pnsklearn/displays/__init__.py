@@ -1,5 +1,6 @@
 """Plots of the package's own objects, shaped like scikit-learn's displays."""
 
+from pnsklearn.displays._prototypes import PrototypeDisplay
 from pnsklearn.displays._threshold import ThresholdDisplay
 
-__all__ = ["ThresholdDisplay"]
+__all__ = ["PrototypeDisplay", "ThresholdDisplay"]
