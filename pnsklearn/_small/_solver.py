@@ -29,6 +29,7 @@ POLISH_MU = (0.03, 0.01, 0.003)
 ROUNDED_MU = (0.3, 0.1, 0.03, 0.01, 0.003)
 N_TRIED = 4  # features tried in the place of one
 EXCHANGE_TOL = 1e-4  # least relative gain of an exchange
+NEGLIGIBLE = 0.1  # weights below this may bring less than that
 N_STARTS = 10
 # Intercept of a prototype that is free: never the largest.
 IDLE = -30.0
@@ -64,11 +65,6 @@ class Problem:
         used = np.flatnonzero(coef.any(axis=0))
         return coef[:, used] @ self.data.columns(used) + intercept[:, np.newaxis]
 
-    def objective(self, coef, intercept):
-        """Return F(W, b)."""
-        top = self.margins(coef, intercept).max(axis=0)
-        return self.weight @ np.logaddexp(0, -self.sign * top) + self.lam / 2 * np.sum(coef**2)
-
     def without_idle(self, coef, intercept):
         """Return the prototypes that are the largest for some row; the others decide nothing."""
         busy = np.unique(self.margins(coef, intercept).argmax(axis=0))
@@ -87,11 +83,13 @@ class Problem:
         return replace(solution, lower_bound=lower)
 
     def table(self, features=None, rows=slice(None)):
-        """Return the features as rows of an array, with all that the kernels need."""
-        weight = self.weight[rows]
-        return Table(
-            self.data.columns(features, rows), self.sign[rows], weight / weight.sum(), self
-        )
+        """Return the features as rows of an array; each class keeps its weight among the rows."""
+        sign, weight = self.sign[rows], self.weight[rows].copy()
+        for side in (-1, 1):
+            weight[sign == side] *= (
+                self.weight[self.sign == side].sum() / weight[sign == side].sum()
+            )
+        return Table(self.data.columns(features, rows), sign, weight, self)
 
     def scaled(self):
         """Return all standardised features as rows; a sparse X stays sparse."""
@@ -122,7 +120,9 @@ class Table:
         return 0.0 if self.problem.fit_intercept else 1e30
 
     def objective(self, coef, intercept):
-        top = (coef @ self.XT + intercept[:, np.newaxis]).max(axis=0)
+        """Return F(W, b) on the rows of the table."""
+        used = np.flatnonzero(coef.any(axis=0))
+        top = (coef[:, used] @ self.XT[used] + intercept[:, np.newaxis]).max(axis=0)
         loss = self.weight @ np.logaddexp(0, -self.sign * top)
         return loss + self.problem.lam / 2 * np.sum(coef**2)
 
@@ -132,6 +132,8 @@ class Table:
         coef, intercept = np.zeros((p.n_prototypes, len(self.XT))), np.zeros(p.n_prototypes)
         for j in range(p.n_prototypes):
             weight = np.where((self.sign > 0) & (assignment != j), 0.0, self.weight)
+            if p.n_nonzero >= len(self.XT):
+                coef[j] = 1e-9  # all features from the start, as many as the budget has
             # One sweep over empty slots is a forward selection.
             improve(
                 self.XT, self.sign, weight, coef[j : j + 1], intercept[j : j + 1], p.n_nonzero,
@@ -280,11 +282,29 @@ def _on_everything(problem, table, features, rows, best, max_iter, callback):
         features, best = new, trial
         callback(problem.bounded(_widened(problem, features, *best)))
     used = np.flatnonzero(best[1].any(axis=0))
-    final = problem.table(features[used])
-    objective, coef, intercept, sweeps = final.improved(
-        best[1][:, used], best[2], POLISH_MU, max_sweeps=max_iter, n_tried=0
-    )
-    return _widened(problem, features[used], objective, coef, intercept, best[3] + sweeps)
+    final = _pruned(problem.table(features[used]), best[1][:, used], best[2], max_iter)
+    return _widened(problem, features[used], *final[:3], best[3] + final[3])
+
+
+def _pruned(table, coef, intercept, max_iter):
+    """Return (F, coef, intercept, sweeps) after the last refits, without terms that bring nothing.
+
+    A term must bring what an exchange must; one that a sample of the rows suggested may not.
+    """
+    best = table.improved(coef, intercept, POLISH_MU, max_sweeps=max_iter, n_tried=0)
+    if table.problem.n_nonzero >= table.problem.data.n_features:
+        return best  # nothing was to be selected
+    for term in np.argsort(np.abs(best[1]), axis=None, kind="stable"):
+        size = np.abs(best[1].flat[term])
+        if size >= NEGLIGIBLE:
+            break
+        trial = best[1].copy()
+        trial.flat[term] = 0.0
+        if size > 0:
+            without = table.improved(trial, best[2], POLISH_MU[-1:], max_sweeps=max_iter, n_tried=0)
+            if without[0] <= best[0] * (1 + EXCHANGE_TOL):
+                best = *without[:3], best[3] + without[3]
+    return best
 
 
 def _widened(problem, features, objective, coef, intercept, n_iter):

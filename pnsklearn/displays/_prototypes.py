@@ -10,6 +10,7 @@ from pnsklearn._small import SMaLLClassifier
 from pnsklearn._small._rules import read_columns
 
 GRID_SIZE = 300  # points along each side of the decision map
+LINE_STYLES = ("solid", "dashed", "dashdot", "dotted")
 
 
 class PrototypeDisplay:
@@ -27,6 +28,8 @@ class PrototypeDisplay:
         Names of the terms.
     union : label
         The class of the rows on which any rule fires.
+    title : str, default=""
+        Title.
     effect : ndarray of shape (n_rules, n_terms) or None, default=None
         Coefficients in comparable units, for the colours; only the signs are shown by default.
     coverage, precision : ndarray of shape (n_rules,) or None, default=None
@@ -73,6 +76,7 @@ class PrototypeDisplay:
         *,
         term_names,
         union,
+        title="",
         effect=None,
         coverage=None,
         precision=None,
@@ -83,6 +87,7 @@ class PrototypeDisplay:
         self.intercept = intercept
         self.term_names = term_names
         self.union = union
+        self.title = title
         self.effect = effect
         self.coverage = coverage
         self.precision = precision
@@ -152,11 +157,15 @@ class PrototypeDisplay:
             term_names = [
                 f"{name} > {t:.4g}" for name, t in zip(term_names, rules.threshold, strict=True)
             ]
+        title = f"{estimator.positive_class_} if any rule's score is positive"
+        if pair is not None and not np.isin(rules.feature, pair).all():
+            title += "\n(other features at their medians)"
         return cls(
             rules.coef,
             rules.intercept,
             term_names=term_names,
             union=estimator.positive_class_,
+            title=title,
             effect=None if X is None else rules.coef * _terms(rules, X).std(axis=1),
             coverage=estimator.coverage_,
             precision=estimator.precision_,
@@ -199,6 +208,7 @@ class PrototypeDisplay:
             self._plot_table(colorbar, kwargs)
         else:
             self._plot_map(colorbar, kwargs)
+        ax.set_title(self.title, parse_math=False)
         return self
 
     def _plot_table(self, colorbar, kwargs):
@@ -226,7 +236,6 @@ class PrototypeDisplay:
             rotation_mode="anchor",
             parse_math=False,
         )
-        ax.set_title(f"{self.union} if any rule's score is positive", parse_math=False)
         if colorbar and self.effect is not None:
             label = "change of the score\nby one standard deviation"
             self.figure_.colorbar(self.image_, ax=ax, label=label)
@@ -251,14 +260,14 @@ class PrototypeDisplay:
         )
         handles = []
         for j in range(scores.shape[2]):
-            color, label, z = f"C{j + 1}", f"rule {j + 1}", scores[:, :, j]
+            style, label, z = LINE_STYLES[j % len(LINE_STYLES)], f"rule {j + 1}", scores[:, :, j]
             if z.min() < 0 < z.max():
-                self.lines_.append(ax.contour(x, y, z, levels=[0], colors=[color], linewidths=2))
+                line = ax.contour(x, y, z, levels=[0], colors="black", linestyles=style)
+                self.lines_.append(line)
             else:
                 label += " fires throughout" if z.min() >= 0 else " does not fire here"
-            handles.append(Line2D([], [], color=color, linewidth=2, label=label))
+            handles.append(Line2D([], [], color="black", linestyle=style, label=label))
         ax.legend(handles=handles)
-        ax.set_title("other features at their medians")
         for side, name in zip("xy", self.axis_names, strict=True):
             ax.set(**{f"{side}label": name})
             getattr(ax, f"{side}axis").label.set_parse_math(False)
