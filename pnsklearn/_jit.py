@@ -11,7 +11,9 @@ def njit(function=None, *, fastmath=False):
     """
     if function is None:
         return lambda function: njit(function, fastmath=fastmath)
-    options = {"nogil": True, "error_model": "numpy", "fastmath": fastmath}
+    # Nothing here is passed as a C function, and its wrapper takes a tenth of the compile time.
+    options = {"no_cfunc_wrapper": True, "nogil": True, "error_model": "numpy"}
+    options["fastmath"] = fastmath
     try:
         return numba.njit(cache=True, **options)(function)
     except RuntimeError:

@@ -69,7 +69,8 @@ class SMaLLClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         First groups of the union's training rows in the relaxed solvers.
 
     n_init : "auto" or int, default="auto"
-        Number of starts. "auto" is 10 for "auto" and "swap", and 1 for the relaxed solvers.
+        Number of starts. "auto" is 10 for the solvers "auto" and "swap", 30 if X has no more than
+        10,000 entries, and 1 for the relaxed solvers.
 
     standardize : bool, default=True
         Whether to penalise in units of standard deviations (a sparse X is scaled but not centred).

@@ -71,7 +71,7 @@ class Relaxation:
 
     def penalty(self, W):
         """Return (lam / 2) sum_j (||w_j||_k^sp)^2."""
-        return self.lam / 2 * squared_k_support(W, self.n_nonzero)
+        return self.lam / 2 * squared_k_support(np.ascontiguousarray(W), self.n_nonzero)
 
     def margins(self, W, b):
         """Return z, of shape (n_prototypes, n), where `kernels` computes."""
@@ -181,7 +181,7 @@ def solve_fista(problem, *, start=None, max_iter=1000, tol=1e-3, callback=None):
     best, last_check = None, 0
     for n_iter in range(1, max_iter + 1):
         last_V, V = V, Y - G / L
-        V[:, :-1] = prox_k_support(V[:, :-1], k, lam / L)
+        V[:, :-1] = prox_k_support(V[:, :-1].copy(), k, lam / L)
         if np.vdot(Y - V, V - last_V) > 0:
             momentum = 1.0
         last_momentum, momentum = momentum, (1 + np.sqrt(1 + 4 * momentum**2)) / 2

@@ -30,6 +30,7 @@ LONGEST_STEP = 5.0  # of a weight, in standardised units
 SMALLEST_CURVATURE = 1e-12
 # Newton decrements, relative to the objective, of a refit and of a trial.
 TIGHT, LOOSE = 1e-10, 1e-5
+MAX_NEWTON = 20
 
 
 @njit(fastmath=SERIES)
@@ -233,7 +234,7 @@ def _solve(factor, size, right, solution):
 
 @njit
 def _newton(
-    XT, index, w, m, other, sign, weight, lam, bias_ridge, mu, max_iter, tol, target, work, small
+    XT, index, w, m, other, sign, weight, lam, bias_ridge, mu, tol, target, work, small
 ):  # fmt: skip
     """Minimise F_mu over one prototype's `w` (in place) by damped Newton steps; return F_mu.
 
@@ -241,7 +242,7 @@ def _newton(
     """
     gradient, step, trial, hessian = small[0], small[1], small[2], small[3:]
     value = _value(XT, index, w, m, other, sign, weight, lam, mu, work)
-    for _ in range(max_iter):
+    for _ in range(MAX_NEWTON):
         _newton_system(XT, index, w, m, lam, bias_ridge, work, gradient, hessian)
         _factorise(hessian, m + 1)
         _solve(hessian, m + 1, gradient, step)
@@ -342,7 +343,7 @@ def _add_feature(
         index[m], w[m + 1] = best, length * sums[best, 1]
         sums[best, 0] = 0.0
         value = _newton(
-            XT, index, w, m + 1, other, sign, weight, lam, bias_ridge, mu, 8, LOOSE, target, work,
+            XT, index, w, m + 1, other, sign, weight, lam, bias_ridge, mu, LOOSE, target, work,
             small,
         )  # fmt: skip
         if value < target:
@@ -425,7 +426,7 @@ def improve(
                 gained = slot < 0
                 if slot >= 0:
                     # Take out the feature of the slot; an empty slot takes nothing out.
-                    size = 0
+                    size = np.int64(0)  # a literal would be a type, and compile, of its own
                     rest_w[0] = w[0]
                     for a in range(m):
                         if a != slot:
@@ -433,8 +434,8 @@ def improve(
                             size += 1
                     if size < m:
                         _newton(
-                            XT, rest, rest_w, size, other, sign, weight, lam, bias_ridge, mu, 4,
-                            LOOSE, np.inf, work, small,
+                            XT, rest, rest_w, size, other, sign, weight, lam, bias_ridge, mu, LOOSE,
+                            np.inf, work, small,
                         )  # fmt: skip
                     target = value - tol * value
                     gained = target > _add_feature(
@@ -452,7 +453,7 @@ def improve(
                             index[a + 1], w[a + 2] = rest[a], rest_w[a + 1]
                 if gained:
                     value = _newton(
-                        XT, index, w, m, other, sign, weight, lam, bias_ridge, mu, 20, TIGHT,
+                        XT, index, w, m, other, sign, weight, lam, bias_ridge, mu, TIGHT,
                         np.inf, work, small,
                     )  # fmt: skip
                 slot += 1

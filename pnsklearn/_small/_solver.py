@@ -30,7 +30,8 @@ ROUNDED_MU = (0.3, 0.1, 0.03, 0.01, 0.003)
 N_TRIED = 4  # features tried in the place of one
 EXCHANGE_TOL = 1e-4  # least relative gain of an exchange
 NEGLIGIBLE = 0.1  # weights below this may bring less than that
-N_STARTS = 10
+# Starts, and starts where a table is so small that they cost nothing.
+N_STARTS, N_SMALL_STARTS, SMALL_TABLE = 10, 30, 10_000
 # Intercept of a prototype that is free: never the largest.
 IDLE = -30.0
 # Beyond these the starts see a sample of the rows, and the features of the largest gradients.
@@ -214,7 +215,7 @@ def search(problem, *, start=None, relaxed=None, n_init, rng, n_jobs, max_iter, 
         A further start.
     relaxed : callable or None
         Called with a `Table`, returns the relaxation's start (coef, intercept).
-    n_init : int
+    n_init : int or "auto"
         Number of random starts; one prototype needs only one.
     rng : RandomState
     n_jobs : int or None
@@ -239,6 +240,8 @@ def search(problem, *, start=None, relaxed=None, n_init, rng, n_jobs, max_iter, 
             return table.grown(scattered(XT, n_groups, rng))
         return table.grown(sliced(XT, table.sign, table.weight, n_groups, rng))
 
+    if n_init == "auto":
+        n_init = N_SMALL_STARTS if table.XT.size <= SMALL_TABLE else N_STARTS
     seeds = rng.randint(2**31 - 1, size=n_init if n_groups > 1 else 1)
     starts = [partial(random_start, *numbered) for numbered in enumerate(seeds)]
     if relaxed is not None:
@@ -453,7 +456,7 @@ def solve(problem, params, kernels, start, rng, callback):
             problem,
             start=start,
             relaxed=relaxed if params["solver"] == "auto" else None,
-            n_init=N_STARTS if params["n_init"] == "auto" else params["n_init"],
+            n_init=params["n_init"],
             rng=rng,
             n_jobs=params["n_jobs"],
             max_iter=max_iter,
