@@ -644,6 +644,7 @@ def _pair_rows(folds):
             mean, se = _mean_and_error(difference)
             row = {
                 "ours": ours, "peer": peer, "sets": len(difference), "difference": mean, "se": se,
+                "median": np.median(difference),
                 "lower": np.count_nonzero(difference < 0),
                 "equal": np.count_nonzero(difference == 0),
                 "higher": np.count_nonzero(difference > 0),

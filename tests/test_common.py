@@ -34,7 +34,12 @@ ESTIMATORS = [
 FAST = [
     AUPRCClassifier(alpha=0.1),
     AUPRCClassifier(alpha=0.1, solver="soap-sgd", n_epochs=3, random_state=0),
+    SMaLLClassifier(2, 2, solver="swap", n_init=3, random_state=0),
+    SMaLLClassifier(2, 2, solver="fista", tol=0.01, random_state=0),
+    SMaLLClassifier(2, 2, solver="auto", n_init=1, binarize="quantile", random_state=0),
 ]
+# Those whose iterations are the steps of one path, which `n_iter_` counts.
+STEPWISE = [estimator for estimator in FAST if isinstance(estimator, AUPRCClassifier)]
 
 
 # Some checks use a handful of rows.
@@ -234,7 +239,7 @@ class Recorder:
         return self.n_iterations == self.stop_at
 
 
-@pytest.mark.parametrize("estimator", FAST)
+@pytest.mark.parametrize("estimator", STEPWISE)
 def test_callback_sees_each_iteration(estimator, cancer):
     X, y = cancer
     recorder = Recorder()
@@ -242,7 +247,17 @@ def test_callback_sees_each_iteration(estimator, cancer):
     assert recorder.n_iterations == fitted.n_iter_ > 1
     final = average_precision_score(y, fitted.decision_function(X))
     assert recorder.scores[-1] == pytest.approx(final, abs=1e-12)
-    assert_array_equal(fitted.coef_, clone(estimator).fit(X, y).coef_)
+
+
+@pytest.mark.parametrize("estimator", FAST)
+def test_callback_changes_nothing(estimator, cancer):
+    X, y = cancer
+    weight = np.arange(len(y)) % 3  # rows of no weight too
+    recorder = Recorder()
+    fitted = clone(estimator).set_callbacks(recorder).fit(X, y, weight)
+    assert recorder.n_iterations > 1
+    assert min(recorder.scores) > y.mean()
+    assert_array_equal(fitted.coef_, clone(estimator).fit(X, y, weight).coef_)
 
 
 @pytest.mark.parametrize("estimator", FAST)
@@ -250,9 +265,13 @@ def test_callback_stops_early(estimator, cancer):
     X, y = cancer
     recorder = Recorder(stop_at=2)
     fitted = clone(estimator).set_callbacks(recorder).fit(X, y)
-    assert recorder.n_iterations == fitted.n_iter_ == 2
+    assert recorder.n_iterations == 2
     final = average_precision_score(y, fitted.decision_function(X))
-    assert recorder.scores[-1] == pytest.approx(final, abs=1e-12)
+    if estimator in STEPWISE:
+        assert fitted.n_iter_ == 2
+        assert recorder.scores[-1] == pytest.approx(final, abs=1e-12)
+    else:  # rounds or polishes what it has
+        assert final > 0.5
     assert fitted.predict(X).shape == y.shape
 
 
@@ -281,7 +300,7 @@ def test_interrupted_fit_changes_nothing(estimator, error, cancer):
 @pytest.mark.parametrize("estimator", FAST)
 def test_progress_bar(estimator, cancer, capsys):
     fitted = clone(estimator).set_callbacks(ProgressBar()).fit(*cancer)
-    assert "AUPRCClassifier" in capsys.readouterr().out
+    assert type(estimator).__name__ in capsys.readouterr().out
     assert_array_equal(fitted.coef_, clone(estimator).fit(*cancer).coef_)
 
 
@@ -292,6 +311,8 @@ def test_scoring_monitor(estimator, cancer):
     fitted = clone(estimator).set_callbacks(monitor).fit(X, y)
     data = monitor.get_logs().data
     scores = [row["average_precision"] for row in data if row["task_name"] == "iteration"]
-    assert len(scores) == fitted.n_iter_
-    final = average_precision_score(y, fitted.decision_function(X))
-    assert scores[-1] == pytest.approx(final, abs=1e-12)
+    assert len(scores) > 1
+    if estimator in STEPWISE:
+        assert len(scores) == fitted.n_iter_
+        final = average_precision_score(y, fitted.decision_function(X))
+        assert scores[-1] == pytest.approx(final, abs=1e-12)

@@ -36,7 +36,7 @@ def test_data_of_the_tour():
 
 
 def test_tour_prints_a_row_per_model(monkeypatch, capsys, tmp_path):
-    X, y = make_classification(120, 5, weights=[0.7], random_state=0)
+    X, y = make_classification(120, 12, weights=[0.7], random_state=0)
     monkeypatch.chdir(tmp_path)
     for name in ("_rare_breast_cancer", "_digit_eight"):
         monkeypatch.setattr(tour, name, lambda: (X, y == 1))

@@ -127,9 +127,10 @@ def test_plots_where_told(plt, fitted, data):
     assert len(left.images) == 1
 
 
-def test_rules_without_terms(plt):
-    X = np.zeros((20, 2))
-    model = SMaLLClassifier(random_state=0).fit(X, np.arange(20) < 5)
+def test_rules_without_terms(plt, data):
+    X, y = data
+    model = SMaLLClassifier(1, 1, random_state=0).fit(X, y)
+    model.coef_ = np.zeros_like(model.coef_)
     display = PrototypeDisplay.from_estimator(model, X)
     assert [t.get_text() for t in display.ax_.get_xticklabels()] == ["intercept"]
     assert not PrototypeDisplay.from_estimator(model, X, features=(0, 1)).lines_

@@ -289,6 +289,7 @@ class AUPRCClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         """
         self._check_settings()
         X, positive, weight, classes, kept = self._check_data(X, y, sample_weight)
+        y = np.asarray(y)[kept]
         rng = check_random_state(self.random_state)
         context = self._init_callback_context(max_subtasks=None)
         context.call_on_fit_task_begin(estimator=self, X=X, y=y)

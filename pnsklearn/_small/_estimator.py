@@ -58,9 +58,10 @@ class SMaLLClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         Inverse of the strength of the squared penalty, as in logistic regression.
 
     solver : {"auto", "swap", "fista", "saddle", "reference"}, default="auto"
-        "swap" refits and exchanges single features from many starts; "auto" adds the relaxation's
-        start. "saddle" is the paper's approach: the convex relaxation by mirror-prox, reassignment,
-        rounding and a refit; "fista" is the same by a faster method and "reference" by cvxpy.
+        "swap" refits and exchanges single features from many starts; "auto" also starts from the
+        relaxation if there is one prototype, where that helps. "saddle" is the paper's approach:
+        the convex relaxation by mirror-prox, reassignment, rounding and a refit; "fista" is the
+        same by a faster method and "reference" by cvxpy.
 
     positive_class : "auto" or label, default="auto"
         The class that is the union of the rules. "auto" fits both and keeps the lower objective.
@@ -161,7 +162,7 @@ class SMaLLClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     Warns
     -----
     ConvergenceWarning
-        If a relaxed problem does not reach `tol` within `max_iter`.
+        If a relaxed problem, or the certificate, does not reach `tol` within `max_iter`.
 
     See Also
     --------
@@ -280,7 +281,7 @@ class SMaLLClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         check_device(self.device)
         if self.solver == "reference":
             check_cvxpy("solver='reference'")
-        X, positive, weight, classes = self._check_data(X, y, sample_weight)
+        X, y, positive, weight, classes = self._check_data(X, y, sample_weight)
         feature, threshold = np.arange(X.shape[1]), None
         terms = X
         if self.binarize is not None:
@@ -306,6 +307,9 @@ class SMaLLClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
                 "positive_class_": classes[union],
                 "coef_": coef.astype(X.dtype),
                 "intercept_": intercept.astype(X.dtype),
+                "objective_": float(solution.objective),
+                "lower_bound_": float(solution.lower_bound),
+                "gap_": float(solution.gap),
             }
             if threshold is not None:
                 learned |= {"threshold_feature_": feature, "threshold_": threshold}
@@ -325,22 +329,25 @@ class SMaLLClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             )
 
             def on_iteration(solution):
+                nonlocal stopped
                 task = context.subcontext(task_name="iteration")
                 task.call_on_fit_task_begin(estimator=self, X=X, y=y)
-                return task.call_on_fit_task_end(
+                stopped = task.call_on_fit_task_end(
                     estimator=self,
                     X=X,
                     y=y,
-                    metadata={"objective": solution.objective, "gap": solution.gap},
                     reconstruction_attributes=lambda: attributes(problem, union, solution),
                 )
+                return stopped
 
             start = self._start(data, classes[union])
             return problem, union, solve(problem, params, kernels, start, rng, on_iteration)
 
-        problem, union, solution = min(
-            map(fitted, self._unions(classes)), key=lambda found: found[2].objective
-        )
+        stopped, found = False, []
+        for union in self._unions(classes):
+            if not stopped:
+                found.append(fitted(union))
+        problem, union, solution = min(found, key=lambda one: one[2].objective)
         if not solution.converged:
             warnings.warn(
                 f"solver={self.solver!r} stopped at max_iter={self.max_iter} before a gap of "
@@ -350,11 +357,20 @@ class SMaLLClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             )
         if self.certify:
             solution = certified(problem, solution, params, kernels)
+            if not solution.converged:
+                warnings.warn(
+                    f"The certificate stopped at max_iter={self.max_iter} before a gap of "
+                    f"tol={self.tol}: lower_bound_ holds, but a better one may exist. Increase "
+                    "max_iter or tol.",
+                    ConvergenceWarning,
+                    stacklevel=4,
+                )
 
         for name in ("threshold_feature_", "threshold_", "lower_bound_", "gap_"):
             vars(self).pop(name, None)  # a refit may go without
         for name, value in attributes(problem, union, solution).items():
-            setattr(self, name, value)
+            if self.certify or name not in ("lower_bound_", "gap_"):
+                setattr(self, name, value)
         self.n_prototypes_ = self.coef_.shape[0]
         self.support_ = [np.flatnonzero(row) for row in self.coef_]
         rules = self._rules()
@@ -364,9 +380,6 @@ class SMaLLClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         self.coverage_ = shares
         with np.errstate(invalid="ignore"):
             self.precision_ = (problem.weight * is_union) @ fires / shares
-        self.objective_ = float(solution.objective)
-        if self.certify:
-            self.lower_bound_, self.gap_ = solution.lower_bound, solution.gap
         self.n_iter_ = solution.n_iter
         self.n_bytes_ = _export.parameter_bytes(rules)
         return self
@@ -481,7 +494,8 @@ class SMaLLClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            If `fixed_point` is out of its range or comes without X, or names do not fit.
+            If `fixed_point` is out of its range, one of X and `fixed_point` comes without the
+            other, or names do not fit.
 
         Warns
         -----
@@ -489,6 +503,8 @@ class SMaLLClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             If integers decide a row of X in another way; names the rows.
         """
         names = self._names(feature_names)
+        if fixed_point is None and X is not None:
+            raise ValueError("X is for fixed_point only; add fixed_point=16, say, or leave X out.")
         if fixed_point is None:
             return _export.to_c(self._rules(), names)
         if X is None:
@@ -516,7 +532,8 @@ class SMaLLClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         Returns
         -------
         expression : str
-            ``CASE WHEN ... THEN ... ELSE ... END``, for a SELECT; its value is the label.
+            ``CASE WHEN ... THEN ... ELSE ... END``, for a SELECT; its value is the label. Some
+            databases, SQLite among them, read a name that is no column as a text.
 
         Raises
         ------
@@ -561,11 +578,11 @@ class SMaLLClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         )
 
     def _check_data(self, X, y, sample_weight):
-        """Return X, positives and weights without the rows of weight zero; classes."""
+        """Return X, y, positives and weights without the rows of weight zero; classes."""
         X, y = self._check_X(X, True, y)
         classes, positive = check_binary_target(y)
-        if not (isinstance(self.positive_class, str) and self.positive_class == "auto"):
-            if self.positive_class not in classes:
+        if not self._tries_both():
+            if np.ndim(self.positive_class) > 0 or self.positive_class not in classes:
                 raise ValueError(
                     f"positive_class={self.positive_class!r} is not one of the labels "
                     f"{classes.tolist()}."
@@ -579,12 +596,15 @@ class SMaLLClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         check_weighted_classes(positive, weight)
         kept = weight > 0
         if not kept.all():
-            X, positive, weight = X[kept], positive[kept], weight[kept]
-        return X, positive, weight, classes
+            X, y, positive, weight = X[kept], y[kept], positive[kept], weight[kept]
+        return X, y, positive, weight, classes
+
+    def _tries_both(self):
+        return isinstance(self.positive_class, str) and self.positive_class == "auto"
 
     def _unions(self, classes):
         """Return the indices of the classes to try as the union."""
-        if isinstance(self.positive_class, str) and self.positive_class == "auto":
+        if self._tries_both():
             # The class that scikit-learn calls positive wins ties.
             return (1, 0)
         return (int(self.positive_class == classes[1]),)
@@ -598,6 +618,10 @@ class SMaLLClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             return None
         if max(map(len, self.support_)) > self.n_nonzero:
             return None
+        if not self.fit_intercept and (
+            len(self.coef_) < self.n_prototypes or self.intercept_.any()
+        ):
+            return None  # without intercepts no rule can be idle
         coef = np.zeros((self.n_prototypes, data.n_features))
         intercept = np.full(self.n_prototypes, IDLE)
         coef[: len(self.coef_)] = self.coef_ * data.scale

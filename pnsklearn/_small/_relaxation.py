@@ -209,7 +209,7 @@ def solve_fista(problem, *, start=None, max_iter=1000, tol=1e-3, callback=None):
             W, b = V[:, :-1].copy(), V[:, -1].copy()
             A = problem.answer(W, b, mu)
             best = certify(problem, W, b, A, n_iter=n_iter, tol=tol, best=best)
-            if best.converged or (callback is not None and callback(best)):
+            if (callback is not None and callback(best)) or best.converged:
                 break
             last_check = n_iter
         if gap < slack / 2 and slack > tol / 3 * value:
@@ -312,7 +312,7 @@ def solve_saddle(problem, *, start=None, max_iter=1000, tol=1e-3, step=None, cal
             # The averages have the guarantee; the last iterate is mostly the better of the two.
             for candidate in (means, (W, *middle[1:])):
                 best = certify(problem, *candidate, n_iter=n_iter, tol=tol, best=best)
-            if best.converged or (callback is not None and callback(best)):
+            if (callback is not None and callback(best)) or best.converged:
                 break
             last_check = n_iter
     return best

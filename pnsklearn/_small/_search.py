@@ -29,13 +29,13 @@ SCREEN_ROWS = 1024
 LONGEST_STEP = 5.0  # of a weight, in standardised units
 SMALLEST_CURVATURE = 1e-12
 # Newton decrements, relative to the objective, of a refit and of a trial.
-TIGHT, LOOSE = 1e-10, 1e-5
+TIGHT, LOOSE = 1e-13, 1e-5
 MAX_NEWTON = 20
 
 
 @njit(fastmath=SERIES)
 def exp_of_minus(x):
-    """Return exp(-x) for x >= 0 (0 beyond 45), by a series that vectorises; error 2e-14."""
+    """Return exp(-x) for x >= 0 (beyond 45 as at 45) by a series that vectorises; error 5e-14."""
     u = -min(x, 45.0) / 128
     e = 1 + u * (
         1
@@ -328,11 +328,11 @@ def _add_feature(
         kept[a] = w[a]
     for _ in range(n_tried):
         best = 0
-        for feature in range(XT.shape[0]):  # ties by the lowest index
-            if sums[feature, 0] > sums[best, 0]:
+        for feature in range(XT.shape[0]):  # ties, but for rounding, by the lowest index
+            if sums[feature, 0] > (1 + 1e-9) * sums[best, 0]:
                 best = feature
         # Not even twice the predicted gain would do.
-        if before - 2 * sums[best, 0] >= target:
+        if sums[best, 0] <= 0.0 or before - 2 * sums[best, 0] >= target:
             break
         longest = abs(sums[best, 1])
         for a in range(m + 1):

@@ -67,21 +67,25 @@ class Problem:
         return coef[:, used] @ self.data.columns(used) + intercept[:, np.newaxis]
 
     def without_idle(self, coef, intercept):
-        """Return the prototypes that are the largest for some row; the others decide nothing."""
-        busy = np.unique(self.margins(coef, intercept).argmax(axis=0))
-        return coef[busy], intercept[busy]
+        """Return the prototypes that are the largest for some row, those that fire often first."""
+        Z = self.margins(coef, intercept)
+        busy = np.unique(Z.argmax(axis=0))
+        order = busy[np.argsort(-((Z[busy] > 0) @ self.weight), kind="stable")]
+        return coef[order], intercept[order]
 
     def bounded(self, solution):
-        """Return the solution with the lower bound that its own dual answer gives."""
+        """Return the solution with F, and the lower bound that its own dual answer gives."""
         Z = self.margins(solution.coef, solution.intercept)
-        rows, assignment = np.arange(Z.shape[1]), Z.argmax(axis=0)
+        top, assignment = Z.max(axis=0), Z.argmax(axis=0)
+        objective = self.weight @ np.logaddexp(0, -self.sign * top)
+        objective += self.lam / 2 * np.sum(solution.coef**2)
         A = np.zeros_like(Z)
-        A[assignment, rows] = -self.sign * expit(-self.sign * Z[assignment, rows])
+        A[assignment, np.arange(len(top))] = -self.sign * expit(-self.sign * top)
         if self.fit_intercept:
             A = _kernels.balance(self.sign, self.weight, A)
         g = self.data.pull_back((self.weight * A).T)
         lower = _kernels.entropy(self.weight, A) - conjugate(g, self.n_nonzero, self.lam)
-        return replace(solution, lower_bound=lower)
+        return replace(solution, objective=objective, lower_bound=max(lower, 0.0))
 
     def table(self, features=None, rows=slice(None)):
         """Return the features as rows of an array; each class keeps its weight among the rows."""
@@ -134,7 +138,7 @@ class Table:
         for j in range(p.n_prototypes):
             weight = np.where((self.sign > 0) & (assignment != j), 0.0, self.weight)
             if p.n_nonzero >= len(self.XT):
-                coef[j] = 1e-9  # all features from the start, as many as the budget has
+                coef[j, self.XT.any(axis=1)] = 1e-9  # nothing is to be selected
             # One sweep over empty slots is a forward selection.
             improve(
                 self.XT, self.sign, weight, coef[j : j + 1], intercept[j : j + 1], p.n_nonzero,
@@ -152,10 +156,24 @@ class Table:
                 self.problem.lam, self.bias_ridge, mu, n_tried, max_sweeps,
                 EXCHANGE_TOL if n_tried else 1e-9,
             )  # fmt: skip
+            if not self.problem.fit_intercept:
+                intercept[:] = 0.0  # the ridge leaves some 1e-30
             value = self.objective(coef, intercept)
             if value < best[0]:
                 best = value, coef.copy(), intercept.copy()
         return *best, sweeps
+
+
+class Watch:
+    """A callback that remembers whether it has asked to stop."""
+
+    def __init__(self, callback):
+        self.callback = callback
+        self.stopped = False
+
+    def __call__(self, state):
+        self.stopped = bool(self.callback(state)) or self.stopped
+        return self.stopped
 
 
 @dataclass(frozen=True)
@@ -166,7 +184,7 @@ class Solution:
     intercept: np.ndarray
     objective: float
     n_iter: int
-    lower_bound: float = -np.inf
+    lower_bound: float = 0.0
     converged: bool = True
 
     @property
@@ -184,7 +202,8 @@ def scattered(XT, n_groups, rng):
 def sliced(XT, sign, weight, n_groups, rng):
     """Split the rows along a random direction, into groups of equal weight of the positives."""
     along = XT.T @ rng.standard_normal(XT.shape[0])
-    positive, cuts = sign > 0, np.arange(1, n_groups) / n_groups
+    # Not quite at the n-ths, where the rounding of the weights would decide.
+    positive, cuts = sign > 0, 0.997 * np.arange(1, n_groups) / n_groups
     levels = np.quantile(along[positive], cuts, method="inverted_cdf", weights=weight[positive])
     return np.searchsorted(levels, along)
 
@@ -222,14 +241,14 @@ def search(problem, *, start=None, relaxed=None, n_init, rng, n_jobs, max_iter, 
         Threads over the starts.
     max_iter : int
         Most sweeps of one start at one smoothing.
-    callback : callable
+    callback : Watch
         Called with a `Solution` after each start; returning True stops.
 
     Returns
     -------
     Solution
     """
-    features = _working_set(problem)
+    features = _working_set(problem, start)
     rows = _sample(problem, rng)
     table = problem.table(features, rows)
     n_groups = problem.n_prototypes
@@ -250,27 +269,32 @@ def search(problem, *, start=None, relaxed=None, n_init, rng, n_jobs, max_iter, 
         starts.append(lambda: (start[0][:, features], start[1]))
 
     def run(make):
+        if callback.stopped:
+            return None
         return table.improved(*make(), SEARCH_MU + POLISH_MU[:1], max_sweeps=max_iter)
 
     best = None
     runs = Parallel(n_jobs, prefer="threads", return_as="generator")(
         delayed(run)(make) for make in starts
     )
-    for objective, coef, intercept, sweeps in runs:
-        if best is None or objective < best[0] * (1 - 1e-9):
-            best = objective, coef, intercept, sweeps
-        if callback(problem.bounded(_widened(problem, features, *best))):
-            break
+    for found in runs:
+        if found is None or callback.stopped:
+            continue
+        if best is None or found[0] < best[0] * (1 - 1e-9):
+            best = found
+        callback(problem.bounded(_widened(problem, features, *best)))
     return _on_everything(problem, table, features, rows, best, max_iter, callback)
 
 
 def _on_everything(problem, table, features, rows, best, max_iter, callback):
     """Continue from the best start on all rows, and with all features within reach."""
-    if not isinstance(rows, slice):
+    if not isinstance(rows, slice):  # after a stop too: a sample is not the data
         table = problem.table(features)
         best = table.improved(*best[1:3], SEARCH_MU[1:], max_sweeps=max_iter)
         callback(problem.bounded(_widened(problem, features, *best)))
-    for _ in range(PRICING_ROUNDS if len(features) < problem.data.n_features else 0):
+    for _ in range(PRICING_ROUNDS):
+        if len(features) == problem.data.n_features or callback.stopped:
+            break
         solution = _widened(problem, features, *best)
         used = np.flatnonzero(solution.coef.any(axis=0))
         wanted = np.abs(_slopes(problem, solution)).max(axis=0)
@@ -325,14 +349,19 @@ def _slopes(problem, solution):
     return problem.data.pull_back(R.T) + problem.lam * solution.coef
 
 
-def _working_set(problem):
-    """Return the features to start with: all, or those of the largest gradient at no features."""
+def _working_set(problem, start=None):
+    """Return the features to start with: all, or those of the largest gradient at no features.
+
+    Those of a given start are among them.
+    """
     n_features = problem.data.n_features
     if n_features <= MAX_FEATURES:
         return np.arange(n_features)
     share = problem.weight @ (problem.sign > 0) if problem.fit_intercept else 0.5
     residual = problem.weight * (share - (problem.sign > 0))
     slopes = np.abs(problem.data.pull_back(residual[:, np.newaxis])[0])
+    if start is not None:
+        slopes[start[0].any(axis=0)] = np.inf
     return np.sort(np.argsort(-slopes, kind="stable")[:MAX_FEATURES])
 
 
@@ -349,47 +378,41 @@ def _sample(problem, rng):
     return np.sort(np.concatenate(rows))
 
 
-def relax_and_round(problem, solve, kernels, device, *, assignment, max_iter, tol, callback):
+def relax_and_round(problem, relaxation, solve, *, max_iter, tol, callback):
     """Minimise F as the paper does: relax, reassign until nothing changes, round, refit.
 
     Parameters
     ----------
     problem : Problem
+    relaxation : Relaxation
+        Of the problem, with the first prototype of each positive.
     solve : callable
         `solve_saddle`, `solve_fista` or `solve_reference`.
-    kernels : module
-        `_kernels` or `_torch`.
-    device : str
-    assignment : ndarray of shape (n_rows,)
-        First prototype of each positive.
     max_iter, tol : int, float
         Most iterations, and relative duality gap, of each relaxed problem.
-    callback : callable
+    callback : Watch
         Called with each state of the relaxed solver; returning True stops.
 
     Returns
     -------
     Solution
     """
-    relaxation = problem.relaxation(
-        problem.scaled(), problem.sign, problem.weight, assignment, kernels, device
-    )
 
     def on_iteration(state):
         coef = rounded(state.W, state.eps, problem.n_nonzero)
-        return callback(Solution(coef, state.b, state.upper, state.n_iter, state.lower))
+        return callback(Solution(coef, state.b, state.upper, state.n_iter, max(state.lower, 0.0)))
 
-    solved, n_iter = settle(relaxation, solve, max_iter, tol, on_iteration)
+    solved, n_iter = settle(relaxation, solve, max_iter, tol, Watch(on_iteration))
     coef = rounded(solved.W, solved.eps, problem.n_nonzero)
     used = np.flatnonzero(coef.any(axis=0))
     objective, refitted, intercept, _ = problem.table(used).improved(
         coef[:, used], solved.b, ROUNDED_MU, max_sweeps=max_iter, n_tried=0
     )
     solution = _widened(problem, used, objective, refitted, intercept, n_iter)
-    return replace(solution, converged=solved.converged)
+    return replace(solution, converged=solved.converged or callback.stopped)
 
 
-def settle(relaxation, solve, max_iter, tol, callback=None):
+def settle(relaxation, solve, max_iter, tol, callback):
     """Solve and reassign each positive to its largest prototype until none moves.
 
     Returns the last RelaxedSolution and the number of all iterations.
@@ -398,6 +421,8 @@ def settle(relaxation, solve, max_iter, tol, callback=None):
     for _ in range(MAX_REASSIGNMENTS):
         solved = solve(relaxation, start=solved, max_iter=max_iter, tol=tol, callback=callback)
         n_iter += solved.n_iter
+        if callback.stopped:
+            break
         margins = relaxation.kernels.to_numpy(relaxation.margins(solved.W, solved.b))
         assignment = margins.argmax(axis=0)
         if not ((assignment != relaxation.assignment) & (relaxation.sign > 0)).any():
@@ -442,48 +467,48 @@ def solve(problem, params, kernels, start, rng, callback):
     -------
     Solution
     """
-    max_iter, device = params["max_iter"], params["device"]
-    if params["solver"] in ("auto", "swap"):
+    max_iter, device, callback = params["max_iter"], params["device"], Watch(callback)
+    solver = params["solver"]
+    if problem.data.n_features == 0:
+        solver = "swap"  # thresholds of constant features: there is nothing to relax
+    if solver in ("auto", "swap"):
 
         def relaxed(table):
-            rows = table.XT, table.sign, table.weight
-            groups = first_assignment(*rows, problem.n_prototypes, params["init"], rng)
-            relaxation = problem.relaxation(*rows, groups, kernels, device)
-            solved, _ = settle(relaxation, solve_fista, START_ITER, START_TOL)
+            rows, one_group = (table.XT, table.sign, table.weight), np.zeros(table.sign.shape, int)
+            relaxation = problem.relaxation(*rows, one_group, kernels, device)
+            unwatched = Watch(lambda state: callback.stopped)
+            solved, _ = settle(relaxation, solve_fista, START_ITER, START_TOL, unwatched)
             return rounded(solved.W, solved.eps, problem.n_nonzero), solved.b
 
         return search(
             problem,
             start=start,
-            relaxed=relaxed if params["solver"] == "auto" else None,
+            # With more prototypes its start is not better than others, and costs more.
+            relaxed=relaxed if solver == "auto" and problem.n_prototypes == 1 else None,
             n_init=params["n_init"],
             rng=rng,
             n_jobs=params["n_jobs"],
             max_iter=max_iter,
             callback=callback,
         )
-    if start is not None:
-        assignments = [problem.margins(*start).argmax(axis=0)]
-    else:
-        rows, n_groups = (problem.scaled(), problem.sign, problem.weight), problem.n_prototypes
-        assignments = [
-            first_assignment(*rows, n_groups, params["init"], rng)
-            for _ in range(1 if params["n_init"] == "auto" else params["n_init"])
-        ]
-    solutions = [
-        relax_and_round(
-            problem,
-            RELAXED_SOLVERS[params["solver"]],
-            kernels,
-            device,
-            assignment=assignment,
-            max_iter=max_iter,
-            tol=params["tol"],
+
+    rows, n_groups = (problem.scaled(), problem.sign, problem.weight), problem.n_prototypes
+    best = None
+    for _ in range(1 if params["n_init"] == "auto" or start is not None else params["n_init"]):
+        if start is None:
+            assignment = first_assignment(*rows, n_groups, params["init"], rng)
+        else:
+            assignment = problem.margins(*start).argmax(axis=0)
+        relaxation = problem.relaxation(*rows, assignment, kernels, device)
+        solution = relax_and_round(
+            problem, relaxation, RELAXED_SOLVERS[solver], max_iter=max_iter, tol=params["tol"],
             callback=callback,
-        )
-        for assignment in assignments
-    ]
-    return min(solutions, key=lambda solution: solution.objective)
+        )  # fmt: skip
+        if best is None or solution.objective < best.objective:
+            best = solution
+        if callback.stopped:
+            break
+    return best
 
 
 def certified(problem, solution, params, kernels):
@@ -493,4 +518,4 @@ def certified(problem, solution, params, kernels):
         problem.scaled(), problem.sign, problem.weight, assignment, kernels, params["device"]
     )
     solved = solve_fista(relaxation, max_iter=params["max_iter"], tol=params["tol"])
-    return replace(solution, lower_bound=solved.lower)
+    return replace(solution, lower_bound=max(solved.lower, 0.0), converged=solved.converged)
