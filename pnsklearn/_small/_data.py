@@ -67,7 +67,7 @@ def standardised(X, weight, *, standardize, centered):
     return Data(X, (center if centered else 0 * center).astype(X.dtype), scale.astype(X.dtype))
 
 
-def quantile_thresholds(X, weight):
+def quantile_steps(X, weight):
     """Return the features and thresholds of the steps at the weighted deciles of each feature.
 
     A threshold is half way between two values that occur, so that rounding decides nothing.
@@ -85,6 +85,6 @@ def quantile_thresholds(X, weight):
     return np.concatenate(features), np.concatenate(thresholds)
 
 
-def thresholded(X, feature, threshold):
+def step_values(X, feature, threshold):
     """Return the 0/1 values of the steps."""
     return (X[:, feature] > threshold).astype(X.dtype)

@@ -14,10 +14,10 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from pnsklearn._device import check_device, get_kernels
 from pnsklearn._small import _export
-from pnsklearn._small._data import quantile_thresholds, standardised, thresholded
+from pnsklearn._small._data import quantile_steps, standardised, step_values
 from pnsklearn._small._reference import check_cvxpy
 from pnsklearn._small._rules import Rules
-from pnsklearn._small._solver import IDLE, Problem, certified, solve
+from pnsklearn._small._solver import IDLE, certified, solve
 from pnsklearn._validation import (
     check_binary_target,
     check_weighted_classes,
@@ -25,6 +25,30 @@ from pnsklearn._validation import (
     refuse_unreadable,
     unchanged_on_error,
 )
+
+
+def _attributes(classes, steps, dtype, problem, solution):
+    """Return the fitted attributes of a solution, its rules back in the original units."""
+    coef, intercept = problem.without_idle(solution.coef, solution.intercept)
+    coef = coef / problem.data.scale
+    intercept = intercept - coef @ problem.data.center
+    attributes = {
+        "classes_": classes,
+        "positive_class_": classes[problem.union],
+        "coef_": coef.astype(dtype),
+        "intercept_": intercept.astype(dtype),
+    }
+    if steps is not None:
+        attributes["threshold_feature_"], attributes["threshold_"] = steps
+    return attributes
+
+
+def _bounds(solution):
+    return {
+        "objective_": float(solution.objective),
+        "lower_bound_": float(solution.lower_bound),
+        "gap_": float(solution.gap),
+    }
 
 
 class SMaLLClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
@@ -282,105 +306,61 @@ class SMaLLClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         if self.solver == "reference":
             check_cvxpy("solver='reference'")
         X, y, positive, weight, classes = self._check_data(X, y, sample_weight)
-        feature, threshold = np.arange(X.shape[1]), None
-        terms = X
-        if self.binarize is not None:
-            feature, threshold = quantile_thresholds(X, weight)
-            terms = thresholded(X, feature, threshold)
-
+        steps = None if self.binarize is None else quantile_steps(X, weight)
         data = standardised(
-            terms, weight, standardize=self.standardize, centered=self.fit_intercept
+            X if steps is None else step_values(X, *steps),
+            weight,
+            standardize=self.standardize,
+            centered=self.fit_intercept,
         )
-        params = self.get_params(deep=False)
-        rng = check_random_state(self.random_state)
-        kernels = get_kernels("small", self.device)
         context = self._init_callback_context(max_subtasks=None)
         context.call_on_fit_task_begin(estimator=self, X=X, y=y)
 
-        def attributes(problem, union, solution):
-            """Return the fitted attributes of a solution."""
-            coef, intercept = problem.without_idle(solution.coef, solution.intercept)
-            coef = coef / data.scale
-            intercept = intercept - coef @ data.center
-            learned = {
-                "classes_": classes,
-                "positive_class_": classes[union],
-                "coef_": coef.astype(X.dtype),
-                "intercept_": intercept.astype(X.dtype),
-                "objective_": float(solution.objective),
-                "lower_bound_": float(solution.lower_bound),
-                "gap_": float(solution.gap),
-            }
-            if threshold is not None:
-                learned |= {"threshold_feature_": feature, "threshold_": threshold}
-            return learned
-
-        def fitted(union):
-            """Return the problem where class `union` is the union, and its solution."""
-            sign = np.where(positive, 1.0, -1.0) * (1 if union else -1)
-            problem = Problem(
-                data,
-                sign,
-                weight / weight.sum(),
-                self.n_prototypes,
-                min(self.n_nonzero, data.n_features),
-                1 / (self.C * weight.sum()),
-                self.fit_intercept,
+        def on_iteration(problem, solution):
+            task = context.subcontext(task_name="iteration")
+            task.call_on_fit_task_begin(estimator=self, X=X, y=y)
+            return task.call_on_fit_task_end(
+                estimator=self,
+                X=X,
+                y=y,
+                reconstruction_attributes=lambda: (
+                    _attributes(classes, steps, X.dtype, problem, solution) | _bounds(solution)
+                ),
             )
 
-            def on_iteration(solution):
-                nonlocal stopped
-                task = context.subcontext(task_name="iteration")
-                task.call_on_fit_task_begin(estimator=self, X=X, y=y)
-                stopped = task.call_on_fit_task_end(
-                    estimator=self,
-                    X=X,
-                    y=y,
-                    reconstruction_attributes=lambda: attributes(problem, union, solution),
-                )
-                return stopped
-
-            start = self._start(data, classes[union])
-            return problem, union, solve(problem, params, kernels, start, rng, on_iteration)
-
-        stopped, found = False, []
-        for union in self._unions(classes):
-            if not stopped:
-                found.append(fitted(union))
-        problem, union, solution = min(found, key=lambda one: one[2].objective)
-        if not solution.converged:
-            warnings.warn(
-                f"solver={self.solver!r} stopped at max_iter={self.max_iter} before a gap of "
-                f"tol={self.tol}. Increase max_iter or tol, or use solver='auto'.",
-                ConvergenceWarning,
-                stacklevel=4,
-            )
+        params = self.get_params(deep=False)
+        kernels = get_kernels("small", self.device)
+        problem, solution = solve(
+            data,
+            positive,
+            weight,
+            params,
+            kernels,
+            unions=self._unions(classes),
+            start=self._start(data, classes),
+            rng=check_random_state(self.random_state),
+            callback=on_iteration,
+        )
+        self._warn(solution, f"solver={self.solver!r}", "or use solver='auto'")
         if self.certify:
             solution = certified(problem, solution, params, kernels)
-            if not solution.converged:
-                warnings.warn(
-                    f"The certificate stopped at max_iter={self.max_iter} before a gap of "
-                    f"tol={self.tol}: lower_bound_ holds, but a better one may exist. Increase "
-                    "max_iter or tol.",
-                    ConvergenceWarning,
-                    stacklevel=4,
-                )
+            self._warn(solution, "The certificate", "for a better lower_bound_")
 
         for name in ("threshold_feature_", "threshold_", "lower_bound_", "gap_"):
             vars(self).pop(name, None)  # a refit may go without
-        for name, value in attributes(problem, union, solution).items():
-            if self.certify or name not in ("lower_bound_", "gap_"):
-                setattr(self, name, value)
+        bounds = _bounds(solution) if self.certify else {"objective_": float(solution.objective)}
+        attributes = _attributes(classes, steps, X.dtype, problem, solution) | bounds
+        for name, value in attributes.items():
+            setattr(self, name, value)
         self.n_prototypes_ = self.coef_.shape[0]
         self.support_ = [np.flatnonzero(row) for row in self.coef_]
+        self.n_iter_ = solution.n_iter
+
         rules = self._rules()
         fires = rules.fires(rules.scores(X))
-        is_union = positive == bool(union)
-        shares = problem.weight @ fires
-        self.coverage_ = shares
+        self.coverage_ = problem.weight @ fires
         with np.errstate(invalid="ignore"):
-            self.precision_ = (problem.weight * is_union) @ fires / shares
-        self.n_iter_ = solution.n_iter
+            self.precision_ = (problem.weight * (problem.sign > 0)) @ fires / self.coverage_
         self.n_bytes_ = _export.parameter_bytes(rules)
         return self
 
@@ -609,24 +589,31 @@ class SMaLLClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             return (1, 0)
         return (int(self.positive_class == classes[1]),)
 
-    def _start(self, data, union):
-        """Return the last fit's (coef, intercept) in standardised units, or None."""
+    def _start(self, data, classes):
+        """Return the last fit's (union, coef, intercept) in standardised units, or None."""
         if not self.warm_start or not hasattr(self, "coef_"):
             return None
-        fits = self.coef_.shape[1] == data.n_features and self.coef_.shape[0] <= self.n_prototypes
-        if not fits or self.positive_class_ != union:
+        n_rules, n_terms = self.coef_.shape
+        if n_terms != data.n_features or n_rules > self.n_prototypes:
             return None
-        if max(map(len, self.support_)) > self.n_nonzero:
+        if max(map(len, self.support_)) > self.n_nonzero or self.positive_class_ not in classes:
             return None
-        if not self.fit_intercept and (
-            len(self.coef_) < self.n_prototypes or self.intercept_.any()
-        ):
+        if not self.fit_intercept and (n_rules < self.n_prototypes or self.intercept_.any()):
             return None  # without intercepts no rule can be idle
-        coef = np.zeros((self.n_prototypes, data.n_features))
+        coef = np.zeros((self.n_prototypes, n_terms))
         intercept = np.full(self.n_prototypes, IDLE)
-        coef[: len(self.coef_)] = self.coef_ * data.scale
-        intercept[: len(self.coef_)] = self.intercept_ + self.coef_ @ data.center
-        return coef, intercept
+        coef[:n_rules] = self.coef_ * data.scale
+        intercept[:n_rules] = self.intercept_ + self.coef_ @ data.center
+        return int(self.positive_class_ == classes[1]), coef, intercept
+
+    def _warn(self, solution, what, remedy):
+        if not solution.converged:
+            warnings.warn(
+                f"{what} stopped at max_iter={self.max_iter} before a gap of tol={self.tol}. "
+                f"Increase max_iter or tol, {remedy}.",
+                ConvergenceWarning,
+                stacklevel=5,
+            )
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

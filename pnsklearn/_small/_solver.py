@@ -51,8 +51,9 @@ RELAXED_SOLVERS = {
 
 @dataclass(frozen=True)
 class Problem:
-    """F over one orientation; `weight` sums to one."""
+    """F where the class of index `union` is the union; `weight` sums to one."""
 
+    union: int
     data: Data
     sign: np.ndarray
     weight: np.ndarray
@@ -447,28 +448,58 @@ def first_assignment(XT, sign, weight, n_groups, init, rng):
     return clustered(XT, sign, weight, n_groups, rng)
 
 
-def solve(problem, params, kernels, start, rng, callback):
-    """Minimise F with the solver and the settings of the estimator's `params`.
+def solve(data, positive, weight, params, kernels, *, unions, start, rng, callback):
+    """Minimise F with one class as the union, or each in turn, and keep the lower one.
 
     Parameters
     ----------
-    problem : Problem
+    data : Data
+    positive : ndarray of shape (n_rows,)
+        Whether a row is of ``classes_[1]``.
+    weight : ndarray of shape (n_rows,)
+        Positive weights.
     params : dict
-        `solver`, `init`, `n_init`, `max_iter`, `tol`, `n_jobs` and `device`.
+        The estimator's settings.
     kernels : module
         `_kernels` or `_torch`, for the relaxed problems.
-    start : tuple (coef, intercept) or None
+    unions : iterable of int
+        Indices of the classes to try as the union; the first wins ties.
+    start : tuple (union, coef, intercept) or None
         A further start of the search, or the first assignment of the relaxation.
     rng : RandomState
     callback : callable
-        Called with a `Solution` now and then; returning True stops.
+        Called with a `Problem` and a `Solution` now and then; returning True stops.
 
     Returns
     -------
-    Solution
+    problem : Problem
+    solution : Solution
     """
-    max_iter, device, callback = params["max_iter"], params["device"], Watch(callback)
-    solver = params["solver"]
+    best = None
+    for union in unions:
+        problem = Problem(
+            union,
+            data,
+            np.where(positive, 1.0, -1.0) * (1 if union else -1),
+            weight / weight.sum(),
+            params["n_prototypes"],
+            min(params["n_nonzero"], data.n_features),
+            1 / (params["C"] * weight.sum()),
+            params["fit_intercept"],
+        )
+        watch = Watch(partial(callback, problem))
+        own_start = None if start is None or start[0] != union else start[1:]
+        solution = solve_problem(problem, params, kernels, own_start, rng, watch)
+        if best is None or solution.objective < best[1].objective:
+            best = problem, solution
+        if watch.stopped:
+            break
+    return best
+
+
+def solve_problem(problem, params, kernels, start, rng, callback):
+    """Minimise F with the solver that `params` names; see `solve`, `callback` is a `Watch`."""
+    max_iter, device, solver = params["max_iter"], params["device"], params["solver"]
     if problem.data.n_features == 0:
         solver = "swap"  # thresholds of constant features: there is nothing to relax
     if solver in ("auto", "swap"):

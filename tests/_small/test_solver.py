@@ -12,18 +12,19 @@ from scipy.special import expit, logsumexp
 from sklearn.linear_model import LogisticRegression
 
 from pnsklearn._small import _kernels
-from pnsklearn._small._data import quantile_thresholds, standardised, thresholded
+from pnsklearn._small._data import quantile_steps, standardised, step_values
 from pnsklearn._small._relaxation import solve_fista
 from pnsklearn._small._solver import (
     MAX_ROWS,
     Problem,
+    Watch,
     _working_set,
     certified,
     first_assignment,
     rounded,
     scattered,
     sliced,
-    solve,
+    solve_problem,
 )
 
 PARAMS = {
@@ -39,12 +40,12 @@ def make_problem(
     weight = np.ones(X.shape[0]) if weight is None else weight
     data = standardised(X, weight, standardize=standardize, centered=fit_intercept)
     sign, lam = np.where(positive, 1.0, -1.0), 1 / (C * weight.sum())
-    return Problem(data, sign, weight / weight.sum(), p, k, lam, fit_intercept)
+    return Problem(1, data, sign, weight / weight.sum(), p, k, lam, fit_intercept)
 
 
 def solved(problem, seed=0, start=None, callback=lambda solution: False, **params):
     rng = np.random.RandomState(seed)
-    return solve(problem, PARAMS | params, _kernels, start, rng, callback)
+    return solve_problem(problem, PARAMS | params, _kernels, start, rng, Watch(callback))
 
 
 def objective(problem, X, coef, intercept):
@@ -491,20 +492,20 @@ def test_thresholds_are_weighted_deciles(global_random_seed):
         [rng.standard_normal(50), rng.integers(0, 5, 50), rng.uniform(size=50) < 0.5]
     )
     weight = rng.integers(1, 4, 50)
-    features, thresholds = quantile_thresholds(X, weight.astype(float))
+    features, thresholds = quantile_steps(X, weight.astype(float))
     for feature, column in enumerate(X.T):
         repeated, values = np.sort(np.repeat(column, weight)), np.unique(column)
         n = len(repeated)
         deciles = {repeated[-(-n * tenth // 10) - 1] for tenth in range(1, 10)} - {values[-1]}
         expected = [(decile + values[values > decile][0]) / 2 for decile in sorted(deciles)]
         assert_allclose(thresholds[features == feature], expected, rtol=1e-14)
-    steps = thresholded(X, features, thresholds)
+    steps = step_values(X, features, thresholds)
     assert_array_equal(steps, X[:, features] > thresholds)
 
 
 def test_thresholds_of_few_values():
     X = np.array([[0.0, 2.0, 1e308], [1.0, 2.0, 1.5e308], [1.0, 2.0, 1.7e308]])
-    features, thresholds = quantile_thresholds(X, np.ones(3))
+    features, thresholds = quantile_steps(X, np.ones(3))
     assert_array_equal(features, [0, 2, 2])
     assert_allclose(thresholds, [0.5, 1.25e308, 1.6e308])
 
