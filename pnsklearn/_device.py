@@ -29,7 +29,7 @@ def check_device(device):
         If a CUDA device is asked for and torch is not installed.
     """
     name, _, index = str(device).partition(":")
-    if name not in ("cpu", "cuda") or (index and not index.isdigit()):
+    if device != "cpu" and (name != "cuda" or (index and not index.isdigit())):
         raise ValueError(f"device must be 'cpu', 'cuda' or 'cuda:N', got {device!r}.")
     if name == "cuda":
         check_torch(f"device={device!r}")

@@ -25,7 +25,7 @@ class Data:
         """Return the standardised features as rows: C-contiguous, (n_features, n_rows)."""
         if features is None:
             features = np.arange(self.n_features)
-        part = self.X[:, features][rows]
+        part = self.X[:, features] if isinstance(rows, slice) else self.X[rows][:, features]
         part = part.toarray() if issparse(part) else part
         columns = np.ascontiguousarray(part.T)
         if columns.base is not None or columns is part:
@@ -51,18 +51,23 @@ def standardised(X, weight, *, standardize, centered):
             X = X.tocsc()
             center = np.zeros(X.shape[1])
             deviation = np.sqrt(X.multiply(X).T @ weight / total)
+            constant = abs(X).max(axis=0).toarray().ravel() == 0
         else:
             center = weight @ X / total
             columns = zip(X.T, center, strict=True)
             squares = (weight @ (column - mean) ** 2 for column, mean in columns)
             deviation = np.sqrt(np.fromiter(squares, float, X.shape[1]) / total)
-    if not np.isfinite(deviation).all():
+            constant = X.min(axis=0) == X.max(axis=0)
+    deviation[constant] = 0.0  # what is left is rounding
+    tiny = 100 * np.finfo(X.dtype).tiny
+    unusable = ~np.isfinite(deviation) | ((deviation <= tiny) & ~constant)
+    if unusable.any():
+        which = np.flatnonzero(unusable)[0]
+        size = "small" if deviation[which] <= tiny else "large"
         raise ValueError(
-            f"Feature {np.flatnonzero(~np.isfinite(deviation))[0]} has values so large that its "
-            "scale is not finite; divide it by a constant first."
+            f"Feature {which} has values so {size} that its scale is not finite in {X.dtype}; "
+            f"{'multiply' if size == 'small' else 'divide'} it by a constant first."
         )
-    # What is left of a constant feature is rounding.
-    deviation[deviation <= 1e-12 * np.abs(center)] = 0.0
     scale = np.where((deviation > 0) & standardize, deviation, 1.0)
     return Data(X, (center if centered else 0 * center).astype(X.dtype), scale.astype(X.dtype))
 

@@ -115,7 +115,7 @@ class SMaLLClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         Whether to compute `lower_bound_` and `gap_` by solving the relaxation at the solution.
 
     max_iter : int, default=1000
-        Most iterations of a relaxed problem, and sweeps of a search.
+        Most iterations of a relaxed problem, and sweeps of a search, which are not warned of.
 
     tol : float, default=1e-3
         Relative duality gap at which a relaxed problem is solved.
@@ -168,7 +168,7 @@ class SMaLLClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     lower_bound_, gap_ : float
         With `certify` only. A lower bound of the objective over all weights and all features, and
         the relative distance to it. With one prototype it holds for any model, with more for
-        those that assign the union's training rows to the same rules.
+        those of `n_prototypes_` rules that assign the union's training rows in the same way.
 
     n_iter_ : int
         Sweeps of the best start, or iterations of the relaxed problems.
@@ -288,7 +288,8 @@ class SMaLLClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             Labels of two classes.
 
         sample_weight : array-like of shape (n_samples,), default=None
-            Non-negative weights; a weight of two is the same as a row given twice.
+            Non-negative weights; a weight of two is the same as a row given twice, up to the
+            number of starts that ``n_init="auto"`` takes and the sampling above 10,000 rows.
 
         Returns
         -------
@@ -572,8 +573,19 @@ class SMaLLClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         factors = compute_class_weight(
             self.class_weight, classes=classes, y=y, sample_weight=weight
         )
+        if not (np.isfinite(factors).all() and (factors > 0).all()):
+            raise ValueError(
+                f"class_weight must be positive and finite for both classes; got "
+                f"{self.class_weight!r}."
+            )
         weight = weight * factors[positive.astype(int)]
-        check_weighted_classes(positive, weight)
+        with np.errstate(over="ignore", divide="ignore"):
+            lam = 1 / (self.C * weight.sum())
+        if not 0 < lam < np.inf:
+            raise ValueError(
+                "C times the sum of the weights is not a finite positive number; rescale the "
+                "weights or C."
+            )
         kept = weight > 0
         if not kept.all():
             X, y, positive, weight = X[kept], y[kept], positive[kept], weight[kept]

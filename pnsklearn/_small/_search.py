@@ -31,6 +31,7 @@ SMALLEST_CURVATURE = 1e-12
 # Newton decrements, relative to the objective, of a refit and of a trial.
 TIGHT, LOOSE = 1e-13, 1e-5
 MAX_NEWTON = 20
+SMALLEST_VALUE = 1e-10  # an objective below it is as good as zero
 
 
 @njit(fastmath=SERIES)
@@ -250,7 +251,7 @@ def _newton(
         for a in range(m + 1):
             decrement += gradient[a] * step[a]
             longest = max(longest, abs(step[a]))
-        if not decrement > tol * value or value - 2 * decrement > target:
+        if not decrement > tol * max(value, SMALLEST_VALUE) or value - 2 * decrement > target:
             break
         length, trial_value = min(1.0, LONGEST_STEP / longest), np.inf
         while trial_value > value - 1e-4 * length * decrement:
@@ -437,7 +438,7 @@ def improve(
                             XT, rest, rest_w, size, other, sign, weight, lam, bias_ridge, mu, LOOSE,
                             np.inf, work, small,
                         )  # fmt: skip
-                    target = value - tol * value
+                    target = value - tol * max(value, SMALLEST_VALUE)
                     gained = target > _add_feature(
                         XT, rest, rest_w, size, other, sign, weight, lam, bias_ridge, mu, target,
                         n_tried, work, small, sums,
@@ -464,7 +465,7 @@ def improve(
         for j in range(n_prototypes - 1):
             for a in range(sizes[j]):
                 total += lam / 2 * weights[j, a + 1] ** 2
-        if last - total <= tol * total:
+        if last - total <= tol * max(total, SMALLEST_VALUE):
             break
         last = total
 

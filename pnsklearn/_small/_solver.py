@@ -150,6 +150,8 @@ class Table:
     def improved(self, coef, intercept, schedule, *, max_sweeps, n_tried=N_TRIED):
         """Return (F, coef, intercept, sweeps): the best F met while mu falls along `schedule`."""
         coef, intercept = coef.copy(), intercept.copy()
+        if not self.problem.fit_intercept:
+            intercept[:] = 0.0  # the ridge leaves some 1e-30
         best, sweeps = (self.objective(coef, intercept), coef.copy(), intercept.copy()), 0
         for mu in schedule:
             sweeps += improve(
@@ -158,7 +160,7 @@ class Table:
                 EXCHANGE_TOL if n_tried else 1e-9,
             )  # fmt: skip
             if not self.problem.fit_intercept:
-                intercept[:] = 0.0  # the ridge leaves some 1e-30
+                intercept[:] = 0.0
             value = self.objective(coef, intercept)
             if value < best[0]:
                 best = value, coef.copy(), intercept.copy()
@@ -275,7 +277,7 @@ def search(problem, *, start=None, relaxed=None, n_init, rng, n_jobs, max_iter, 
         return table.improved(*make(), SEARCH_MU + POLISH_MU[:1], max_sweeps=max_iter)
 
     best = None
-    runs = Parallel(n_jobs, prefer="threads", return_as="generator")(
+    runs = Parallel(n_jobs, require="sharedmem", return_as="generator")(
         delayed(run)(make) for make in starts
     )
     for found in runs:
@@ -319,7 +321,8 @@ def _pruned(table, coef, intercept, max_iter):
 
     A term must bring what an exchange must; one that a sample of the rows suggested may not.
     """
-    best = table.improved(coef, intercept, POLISH_MU, max_sweeps=max_iter, n_tried=0)
+    busy = np.unique((coef @ table.XT + intercept[:, np.newaxis]).argmax(axis=0))
+    best = table.improved(coef[busy], intercept[busy], POLISH_MU, max_sweeps=max_iter, n_tried=0)
     if table.problem.n_nonzero >= table.problem.data.n_features:
         return best  # nothing was to be selected
     for term in np.argsort(np.abs(best[1]), axis=None, kind="stable"):
@@ -406,9 +409,16 @@ def relax_and_round(problem, relaxation, solve, *, max_iter, tol, callback):
     solved, n_iter = settle(relaxation, solve, max_iter, tol, Watch(on_iteration))
     coef = rounded(solved.W, solved.eps, problem.n_nonzero)
     used = np.flatnonzero(coef.any(axis=0))
-    objective, refitted, intercept, _ = problem.table(used).improved(
-        coef[:, used], solved.b, ROUNDED_MU, max_sweeps=max_iter, n_tried=0
-    )
+    table = problem.table(used)
+    # From the relaxed weights, and from next to nothing: far out, a step may find no way back.
+    refits = [
+        table.improved(start, intercept, ROUNDED_MU, max_sweeps=max_iter, n_tried=0)
+        for start, intercept in (
+            (coef[:, used], solved.b),
+            (1e-9 * np.sign(coef[:, used]), relaxation.origin(None)[1]),
+        )
+    ]
+    objective, refitted, intercept, _ = min(refits, key=lambda refit: refit[0])
     solution = _widened(problem, used, objective, refitted, intercept, n_iter)
     return replace(solution, converged=solved.converged or callback.stopped)
 
@@ -422,7 +432,7 @@ def settle(relaxation, solve, max_iter, tol, callback):
     for _ in range(MAX_REASSIGNMENTS):
         solved = solve(relaxation, start=solved, max_iter=max_iter, tol=tol, callback=callback)
         n_iter += solved.n_iter
-        if callback.stopped:
+        if callback.stopped or not solved.converged:
             break
         margins = relaxation.kernels.to_numpy(relaxation.margins(solved.W, solved.b))
         assignment = margins.argmax(axis=0)
@@ -490,6 +500,10 @@ def solve(data, positive, weight, params, kernels, *, unions, start, rng, callba
         watch = Watch(partial(callback, problem))
         own_start = None if start is None or start[0] != union else start[1:]
         solution = solve_problem(problem, params, kernels, own_start, rng, watch)
+        # F and its bound are those of the rules that are left.
+        coef, intercept = problem.without_idle(solution.coef, solution.intercept)
+        problem = replace(problem, n_prototypes=len(coef))
+        solution = problem.bounded(replace(solution, coef=coef, intercept=intercept))
         if best is None or solution.objective < best[1].objective:
             best = problem, solution
         if watch.stopped:

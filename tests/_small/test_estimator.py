@@ -637,7 +637,8 @@ BAD_INPUT = {
     "no positive after weights": ({}, X_SMALL, Y_SMALL, 1.0 - Y_SMALL, "No positive sample"),
     "no negative after weights": ({}, X_SMALL, Y_SMALL, 1.0 * Y_SMALL, "No negative sample"),
     "class weight of zero": (
-        {"class_weight": {False: 0.0, True: 1.0}}, X_SMALL, Y_SMALL, None, "No negative sample",
+        {"class_weight": {False: 0.0, True: 1.0}}, X_SMALL, Y_SMALL, None,
+        "class_weight must be positive",
     ),
     "three classes": ({}, X_SMALL, np.arange(60) % 3, None, "Only binary .* OneVsRestClassifier"),
     "continuous target": ({}, X_SMALL, X_SMALL[:, 0], None, "Unknown label type"),
