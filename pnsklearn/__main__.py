@@ -116,9 +116,9 @@ def tour_auprc():
 
 def tour_small():
     """Accuracy of SMaLLClassifier and of models of its size, and the rules it finds."""
-    cancer = load_breast_cancer(as_frame=True)
+    cancer = load_breast_cancer()
     data_sets = {
-        "breast cancer, malignant": (cancer.data.to_numpy(), cancer.target.to_numpy() == 0),
+        "breast cancer, malignant": (cancer.data, cancer.target == 0),
         "digits, 8 against the rest": _digit_eight(),
     }
     models = {
@@ -135,7 +135,7 @@ def tour_small():
     model.fit(cancer.data, cancer.target_names[cancer.target])  # compiles the kernels
     _print_table(models, data_sets, "accuracy", "accuracy")
 
-    print(model.rules())
+    print(model.rules(cancer.feature_names))
     print(
         f"\nThat is all of the model: {model.n_bytes_} bytes of parameters. export_c() and "
         "export_sql() write it as code.\nIts objective is "
@@ -143,19 +143,20 @@ def tour_small():
         f"{model.lower_bound_:.4f}."
     )
     if find_spec("matplotlib"):
-        _save_rules(model, cancer.data, "pnsklearn_tour_small.png")
+        _save_rules(model, cancer, "pnsklearn_tour_small.png")
     else:
         print("Install matplotlib to also get the rules as a figure.")
 
 
-def _save_rules(model, X, path):
+def _save_rules(model, data, path):
     """Draw the rules as a heat map."""
     import matplotlib
 
     matplotlib.use("Agg")
     from pnsklearn.displays import PrototypeDisplay
 
-    PrototypeDisplay.from_estimator(model, X).figure_.savefig(path, dpi=120, bbox_inches="tight")
+    display = PrototypeDisplay.from_estimator(model, data.data, feature_names=data.feature_names)
+    display.figure_.savefig(path, dpi=120, bbox_inches="tight")
     print(f"The rules as a figure are in {path}.")
 
 

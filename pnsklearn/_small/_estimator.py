@@ -201,11 +201,16 @@ class SMaLLClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     --------
     >>> from sklearn.datasets import load_breast_cancer
     >>> from pnsklearn import SMaLLClassifier
-    >>> data = load_breast_cancer(as_frame=True)
-    >>> y = data.target_names[data.target]
-    >>> model = SMaLLClassifier(n_prototypes=2, n_nonzero=2, random_state=0).fit(data.data, y)
-    >>> print(model.rules())  # doctest: +SKIP
-    >>> model.score(data.data, y) > 0.95
+    >>> data = load_breast_cancer()
+    >>> X, y = data.data, data.target_names[data.target]
+    >>> model = SMaLLClassifier(n_prototypes=2, n_nonzero=1, random_state=0).fit(X, y)
+    >>> print(model.rules(data.feature_names))
+    malignant if any of these rules fires, otherwise benign:
+    1.  worst concave points > 0.1539
+        fires on 28.5 % of the training rows, right on 96.3 % of them
+    2.  worst radius > 17.75
+        fires on 28.3 % of the training rows, right on 98.1 % of them
+    >>> model.score(X, y) > 0.9
     True
     """
 

@@ -62,9 +62,11 @@ class PrototypeDisplay:
     >>> from sklearn.datasets import load_breast_cancer
     >>> from pnsklearn import SMaLLClassifier
     >>> from pnsklearn.displays import PrototypeDisplay
-    >>> X, y = load_breast_cancer(return_X_y=True, as_frame=True)
-    >>> model = SMaLLClassifier(n_prototypes=2, n_nonzero=1, random_state=0).fit(X, y)
-    >>> display = PrototypeDisplay.from_estimator(model, X)
+    >>> data = load_breast_cancer()
+    >>> model = SMaLLClassifier(n_prototypes=2, n_nonzero=1, random_state=0)
+    >>> _ = model.fit(data.data, data.target)
+    >>> names = data.feature_names
+    >>> display = PrototypeDisplay.from_estimator(model, data.data, feature_names=names)
     >>> [label.get_text() for label in display.ax_.get_xticklabels()]
     ['worst radius', 'worst concave points', 'intercept']
     """
