@@ -11,8 +11,15 @@ import numpy as np
 from scipy.sparse import csr_matrix
 from sklearn.datasets import fetch_openml, load_breast_cancer, load_digits
 
-# Binary tasks made from a set of several classes: (set, code of the positive class).
-DERIVED = {"satimage_4": ("satimage", 3), "letter_a": ("letter", 0)}
+# Binary tasks made from a set of several classes: (set, code or codes of the positive class).
+DERIVED = {
+    "satimage_4": ("satimage", 3),
+    "satimage_grey": ("satimage", (2, 3, 5)),
+    "letter_a": ("letter", 0),
+    "digits_even": ("digits", (0, 2, 4, 6, 8)),
+    "fmnist_1": ("fashion_mnist_20k", (0, 2, 4, 6)),
+    "fmnist_2": ("fashion_mnist_20k", (1, 3, 5, 7, 8, 9)),
+}
 BUNDLED = ("breast_cancer", "digits_8")
 
 
@@ -56,7 +63,7 @@ def load(name, data_home=None):
     base, code = DERIVED.get(name, (name, 1))
     path = data_home and Path(data_home) / f"{base}.npz"
     X, y = _read(path) if path and path.exists() else _fetch(base)
-    return X.astype(np.float64), (y == code).astype(int)
+    return X.astype(np.float64), np.isin(y, code).astype(int)
 
 
 def _read(path):

@@ -2,5 +2,6 @@
 
 from pnsklearn.displays._prototypes import PrototypeDisplay
 from pnsklearn.displays._threshold import ThresholdDisplay
+from pnsklearn.displays._trend import TrendDisplay
 
-__all__ = ["PrototypeDisplay", "ThresholdDisplay"]
+__all__ = ["PrototypeDisplay", "ThresholdDisplay", "TrendDisplay"]

@@ -1,5 +1,31 @@
 """Scores that scikit-learn lacks."""
 
 from pnsklearn.metrics._average_precision import average_precision_surrogate
+from pnsklearn.metrics._class_prior import class_prior
+from pnsklearn.metrics._pu import (
+    labeled_auc_score,
+    lee_liu_score,
+    make_pu_scorer,
+    nnpu_risk,
+    pu_accuracy_score,
+    pu_average_precision_score,
+    pu_f1_score,
+    pu_precision_score,
+    pu_recall_score,
+    pu_roc_auc_score,
+)
 
-__all__ = ["average_precision_surrogate"]
+__all__ = [
+    "average_precision_surrogate",
+    "class_prior",
+    "labeled_auc_score",
+    "lee_liu_score",
+    "make_pu_scorer",
+    "nnpu_risk",
+    "pu_accuracy_score",
+    "pu_average_precision_score",
+    "pu_f1_score",
+    "pu_precision_score",
+    "pu_recall_score",
+    "pu_roc_auc_score",
+]

@@ -1,0 +1,189 @@
+"""How a PUTrendClassifier told positives from negatives: scores in training, and their trends."""
+
+import numpy as np
+from sklearn.utils._optional_dependencies import check_matplotlib_support
+from sklearn.utils.validation import check_is_fitted
+
+# Bins of the histogram, over the range of all trend scores.
+N_BINS = 50
+GROUPS = (
+    ("held-out positives", "C0"),
+    ("unlabelled, called positive", "C1"),
+    ("unlabelled, called negative", "C7"),
+)
+
+
+class TrendDisplay:
+    """Score trajectories in training, beside the histogram of the trend scores.
+
+    Left, the scores of three groups at each snapshot: mean and band from the 10 % to the 90 %
+    quantile. Trends can be trusted where the held-out positives rise with the unlabelled rows that
+    are called positive. Right, the trend scores and the threshold that splits them. Best made with
+    `from_estimator`.
+
+    Parameters
+    ----------
+    snapshot_quantiles : array-like of shape (3, n_snapshots, 3)
+        Scores of the held-out labelled positives, of the unlabelled rows called positive and of
+        those called negative; at each snapshot their 10 % quantile, mean and 90 % quantile. A group
+        without rows is NaN.
+    trend_scores : array-like of shape (n_unlabelled,)
+        Trend scores of the unlabelled rows.
+    heldout_trend_scores : array-like of shape (n_positives,)
+        Trend scores of the labelled positives, each held out of training; may be empty.
+    split_threshold : float
+        Unlabelled rows with a larger trend score are called positive.
+    other_threshold : float or None, default=None
+        A second threshold to mark, for comparison.
+    stop_snapshot : int or None, default=None
+        Index of the last snapshot in use, marked by a vertical line.
+    selected_trend : str, default="trend"
+        Name of the trend score.
+
+    Attributes
+    ----------
+    ax_ : ndarray of 2 matplotlib Axes
+        The axes with the trajectories and those with the histogram.
+    figure_ : matplotlib Figure
+        The figure of the axes.
+    lines_ : list of matplotlib Line2D
+        The means of the three groups.
+    bands_ : list of matplotlib PolyCollection
+        Their bands.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pnsklearn.displays import TrendDisplay
+    >>> means = np.array([[0.5, 0.7, 0.9], [0.5, 0.6, 0.8], [0.5, 0.3, 0.1]])
+    >>> quantiles = np.stack([means - 0.1, means, means + 0.1], axis=-1)
+    >>> trends = [-0.3, -0.2, -0.2, 0.1, 0.2]
+    >>> display = TrendDisplay(quantiles, trends, [0.2, 0.3], split_threshold=0.0).plot()
+    >>> [ax.get_xlabel() for ax in display.ax_]
+    ['Snapshot', 'Trend score (trend)']
+    """
+
+    def __init__(
+        self,
+        snapshot_quantiles,
+        trend_scores,
+        heldout_trend_scores,
+        split_threshold,
+        *,
+        other_threshold=None,
+        stop_snapshot=None,
+        selected_trend="trend",
+    ):
+        self.snapshot_quantiles = snapshot_quantiles
+        self.trend_scores = trend_scores
+        self.heldout_trend_scores = heldout_trend_scores
+        self.split_threshold = split_threshold
+        self.other_threshold = other_threshold
+        self.stop_snapshot = stop_snapshot
+        self.selected_trend = selected_trend
+
+    @classmethod
+    def from_estimator(cls, estimator, *, other_threshold=None, ax=None, **kwargs):
+        """Plot what a classifier saw in its training.
+
+        Parameters
+        ----------
+        estimator : PUTrendClassifier or Pipeline that ends in one
+            A fitted classifier.
+        other_threshold : float or None, default=None
+            A second threshold to mark in the histogram.
+        ax : two matplotlib Axes or None, default=None
+            Where to plot; a new figure by default.
+        **kwargs : dict
+            Passed to `ax.plot` of the trajectories.
+
+        Returns
+        -------
+        display : TrendDisplay
+            The display.
+
+        Raises
+        ------
+        NotFittedError
+            If the estimator is not fitted.
+        """
+        last = estimator[-1] if hasattr(estimator, "steps") else estimator
+        check_is_fitted(last, "snapshot_quantiles_")
+        return cls(
+            last.snapshot_quantiles_,
+            last.trend_scores_,
+            last.heldout_trend_scores_,
+            last.split_threshold_,
+            other_threshold=other_threshold,
+            stop_snapshot=last.stop_snapshot_,
+            selected_trend=last.selected_trend_,
+        ).plot(ax, **kwargs)
+
+    def plot(self, ax=None, **kwargs):
+        """Draw the display.
+
+        Parameters
+        ----------
+        ax : two matplotlib Axes or None, default=None
+            Where to plot; a new figure by default.
+        **kwargs : dict
+            Passed to `ax.plot` of the trajectories.
+
+        Returns
+        -------
+        display : TrendDisplay
+            The display itself.
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed.
+        ValueError
+            If `ax` is neither None nor two axes.
+        """
+        check_matplotlib_support(f"{type(self).__name__}.plot")
+        import matplotlib.pyplot as plt
+
+        if ax is None:
+            _, ax = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
+        if np.shape(ax) != (2,):
+            raise ValueError("ax must be None or two axes, as plt.subplots(1, 2) makes them.")
+        self.ax_, self.figure_ = np.asarray(ax), ax[0].figure
+        self._plot_trajectories(kwargs)
+        self._plot_histogram()
+        return self
+
+    def _plot_trajectories(self, kwargs):
+        """Draw mean and band of each group over the snapshots."""
+        ax = self.ax_[0]
+        self.lines_, self.bands_ = [], []
+        for quantiles, (label, color) in zip(self.snapshot_quantiles, GROUPS, strict=True):
+            low, mean, high = np.transpose(quantiles)
+            snapshots = np.arange(len(mean))
+            self.lines_ += ax.plot(snapshots, mean, **{"color": color, "label": label} | kwargs)
+            band = ax.fill_between(snapshots, low, high, color=color, alpha=0.2, linewidth=0)
+            self.bands_.append(band)
+        if self.stop_snapshot is not None:
+            ax.axvline(self.stop_snapshot, color="0.4", linestyle=":", label="last in use")
+        ax.set(xlabel="Snapshot", ylabel="Score", ylim=(-0.02, 1.02))
+        ax.legend()
+
+    def _plot_histogram(self):
+        """Draw the densities of the trend scores, and the thresholds."""
+        ax = self.ax_[1]
+        unlabelled, heldout = np.asarray(self.trend_scores), np.asarray(self.heldout_trend_scores)
+        bins = np.histogram_bin_edges(np.concatenate([unlabelled, heldout]), N_BINS)
+        style = {"bins": bins, "density": True}
+        ax.hist(unlabelled, color="0.75", label="unlabelled", **style)
+        if len(heldout) > 0:
+            label, color = GROUPS[0]
+            ax.hist(heldout, histtype="step", color=color, linewidth=1.5, label=label, **style)
+        for threshold, name, line in (
+            (self.split_threshold, "threshold", "--"),
+            (self.other_threshold, "other threshold", ":"),
+        ):
+            if threshold is not None:
+                label = f"{name} ({threshold:.3g})"
+                ax.axvline(threshold, color="black", linestyle=line, label=label)
+        ax.set(xlabel=f"Trend score ({self.selected_trend})", ylabel="Density")
+        ax.legend()

@@ -1,0 +1,700 @@
+"""Scores of a classifier where no negative is known: labelled positives and unlabelled rows.
+
+Every score here is a function of three numbers: a mean over the labelled rows, the same mean over
+the population, and the population's class prior. `_Sample` holds the rows that estimate them.
+"""
+
+from dataclasses import dataclass
+from numbers import Real
+
+import numpy as np
+from scipy.special import expit
+from sklearn.metrics import make_scorer, roc_auc_score
+from sklearn.utils import check_array, check_consistent_length
+from sklearn.utils._param_validation import Interval, StrOptions, validate_params
+
+from pnsklearn._validation import check_weights
+
+SCENARIOS = StrOptions({"single", "case-control"})
+PRIOR = Interval(Real, 0, 1, closed="left")
+
+
+@dataclass(frozen=True)
+class _Sample:
+    """The weights of the rows that estimate the population's means."""
+
+    positive_weight: np.ndarray  # sums to 1 over the labelled rows, 0 elsewhere
+    unlabelled_weight: np.ndarray  # sums to 1 over the unlabelled rows, 0 elsewhere
+    labelled_share: float  # of the labelled rows in the population's sample; 0 in case-control
+
+    def positive_mean(self, values):
+        """Return the mean of `values` over positives."""
+        return float(self.positive_weight @ values)
+
+    def population_mean(self, values):
+        """Return the mean of `values` over the population."""
+        share = self.labelled_share
+        return float(
+            share * (self.positive_weight @ values)
+            + (1 - share) * (self.unlabelled_weight @ values)
+        )
+
+    def population_prior(self, class_prior):
+        """Return the population's class prior, given that of the unlabelled rows."""
+        return self.labelled_share + (1 - self.labelled_share) * class_prior
+
+
+def _check_sample(s_true, values, sample_weight, scenario="single"):
+    """Return (`_Sample`, the two labels) of labels that go with an array `values`."""
+    s_true = check_array(s_true, ensure_2d=False, dtype=None, input_name="s_true")
+    if s_true.ndim != 1 or values.ndim != 1:
+        raise ValueError(
+            "s_true and the predictions must be of shape (n_samples,), got "
+            f"{s_true.shape} and {values.shape}."
+        )
+    check_consistent_length(s_true, values)
+    labels = np.unique(s_true)
+    if labels.shape[0] != 2:
+        raise ValueError(
+            "s_true must have two values, the larger for labelled positives and the smaller for "
+            f"unlabelled rows; got {labels.shape[0]}."
+        )
+    weight = check_weights(sample_weight, s_true)
+    labelled = s_true == labels[1]
+    totals = weight @ labelled, weight @ ~labelled
+    for name, total in zip(("labelled", "unlabelled"), totals, strict=True):
+        if total == 0:
+            raise ValueError(f"No {name} row has a positive sample_weight; at least one is needed.")
+    sample = _Sample(
+        np.where(labelled, weight / totals[0], 0.0),
+        np.where(labelled, 0.0, weight / totals[1]),
+        totals[0] / (totals[0] + totals[1]) if scenario == "single" else 0.0,
+    )
+    return sample, labels
+
+
+def _check_predictions(s_true, y_pred, sample_weight, scenario="single"):
+    """Return (`_Sample`, recall, rate of positive predictions) of predicted labels."""
+    y_pred = check_array(y_pred, ensure_2d=False, dtype=None, input_name="y_pred")
+    sample, labels = _check_sample(s_true, y_pred, sample_weight, scenario)
+    unknown = np.setdiff1d(y_pred, labels)
+    if unknown.shape[0]:
+        raise ValueError(
+            f"y_pred must hold the two values of s_true, {labels[0]} and {labels[1]}, the larger "
+            f"for predicted positives; got {unknown[0]}."
+        )
+    predicted = y_pred == labels[1]
+    return sample, sample.positive_mean(predicted), sample.population_mean(predicted)
+
+
+def _check_scores(s_true, y_score, sample_weight, scenario="single"):
+    """Return (`_Sample`, float64 scores)."""
+    scores = check_array(y_score, ensure_2d=False, dtype=np.float64, input_name="y_score")
+    return _check_sample(s_true, scores, sample_weight, scenario)[0], scores
+
+
+def _clip(value):
+    return float(min(max(value, 0.0), 1.0))
+
+
+@validate_params(
+    {
+        "s_true": ["array-like"],
+        "y_pred": ["array-like"],
+        "scenario": [SCENARIOS],
+        "sample_weight": ["array-like", None],
+    },
+    prefer_skip_nested_validation=True,
+)
+def lee_liu_score(s_true, y_pred, *, scenario="single", sample_weight=None):
+    r"""Compute the score of Lee and Liu, which ranks classifiers without negatives or a prior.
+
+    .. math::
+
+        \frac{r^2}{q} = \frac{\text{precision} \times \text{recall}}{\text{class prior}},
+        \quad r = P(\hat y = 1 \mid y = 1), \quad q = P(\hat y = 1).
+
+    r is the share of labelled rows that are predicted positive, q that share over the population.
+    Like F1 it is high only where precision and recall both are.
+
+    Parameters
+    ----------
+    s_true : array-like of shape (n_samples,)
+        Two values, the larger for labelled positives, the other for unlabelled rows.
+    y_pred : array-like of shape (n_samples,)
+        Predictions, the same two values, read as positive and negative.
+    scenario : {"single", "case-control"}, default="single"
+        The population, over which q is taken: all rows, some positives of which were labelled
+        ("single"), or the unlabelled rows only, the labelled ones being a sample of their own
+        ("case-control").
+    sample_weight : array-like of shape (n_samples,), default=None
+        Non-negative weights; a whole number counts as so many rows.
+
+    Returns
+    -------
+    score : float
+        At least 0 and, for a perfect classifier, one over the class prior; 0 where nothing is
+        predicted positive.
+
+    Raises
+    ------
+    ValueError
+        If shapes differ, `s_true` has not two values, `y_pred` has others, or weights are negative
+        or zero for all labelled or all unlabelled rows.
+
+    References
+    ----------
+    W. S. Lee, B. Liu, "Learning with Positive and Unlabeled Examples Using Weighted Logistic
+    Regression", ICML 2003.
+
+    Examples
+    --------
+    >>> from pnsklearn.metrics import lee_liu_score
+    >>> lee_liu_score([1, 1, 0, 0, 0, 0], [1, 1, 1, 0, 0, 0])
+    2.0
+    """
+    _, recall, predicted = _check_predictions(s_true, y_pred, sample_weight, scenario)
+    return recall**2 / predicted if predicted > 0 else 0.0
+
+
+@validate_params(
+    {"s_true": ["array-like"], "y_pred": ["array-like"], "sample_weight": ["array-like", None]},
+    prefer_skip_nested_validation=True,
+)
+def pu_recall_score(s_true, y_pred, *, sample_weight=None):
+    """Estimate recall: the share of labelled positives that are predicted positive.
+
+    It holds in both scenarios and needs no class prior, if labelled positives are like the others
+    (selected completely at random).
+
+    Parameters
+    ----------
+    s_true : array-like of shape (n_samples,)
+        Two values, the larger for labelled positives, the other for unlabelled rows.
+    y_pred : array-like of shape (n_samples,)
+        Predictions, the same two values, read as positive and negative.
+    sample_weight : array-like of shape (n_samples,), default=None
+        Non-negative weights; a whole number counts as so many rows.
+
+    Returns
+    -------
+    recall : float
+        In [0, 1].
+
+    Raises
+    ------
+    ValueError
+        As :func:`lee_liu_score` does.
+
+    Examples
+    --------
+    >>> from pnsklearn.metrics import pu_recall_score
+    >>> pu_recall_score([1, 1, 0, 0], [1, 0, 1, 0])
+    0.5
+    """
+    return _clip(_check_predictions(s_true, y_pred, sample_weight)[1])
+
+
+PREDICTION_PARAMS = {
+    "s_true": ["array-like"],
+    "y_pred": ["array-like"],
+    "class_prior": [PRIOR],
+    "scenario": [SCENARIOS],
+    "sample_weight": ["array-like", None],
+}
+
+
+@validate_params(PREDICTION_PARAMS, prefer_skip_nested_validation=True)
+def pu_precision_score(s_true, y_pred, *, class_prior, scenario="single", sample_weight=None):
+    r"""Estimate the precision on the population, given the class prior.
+
+    .. math::
+
+        P(y = 1 \mid \hat y = 1) = \frac{\alpha r}{q}, \qquad
+        \alpha = \begin{cases} (n_P + \pi n_U) / (n_P + n_U) & \text{single} \\
+                               \pi & \text{case-control} \end{cases}
+
+    with r the rate of positive predictions over the labelled rows, q that over the population,
+    and α the population's class prior. The labelled positives must be like the others (selected
+    completely at random).
+
+    Parameters
+    ----------
+    s_true : array-like of shape (n_samples,)
+        Two values, the larger for labelled positives, the other for unlabelled rows.
+    y_pred : array-like of shape (n_samples,)
+        Predictions, the same two values, read as positive and negative.
+    class_prior : float in [0, 1)
+        π, the share of positives among the *unlabelled* rows, in both scenarios.
+    scenario : {"single", "case-control"}, default="single"
+        The population, for which the score is estimated. "single": labelled and unlabelled rows
+        together, one sample in which some positives were labelled. "case-control": the unlabelled
+        rows; the labelled ones are a sample of their own.
+    sample_weight : array-like of shape (n_samples,), default=None
+        Non-negative weights; a whole number counts as so many rows.
+
+    Returns
+    -------
+    precision : float
+        Clipped into [0, 1], which the estimate may leave; 0 where nothing is predicted positive.
+
+    Raises
+    ------
+    ValueError
+        If `class_prior` is out of its range, or as :func:`lee_liu_score` does.
+
+    Examples
+    --------
+    >>> from pnsklearn.metrics import pu_precision_score
+    >>> s, y_pred = [1, 1, 0, 0, 0, 0], [1, 1, 1, 1, 0, 0]
+    >>> round(pu_precision_score(s, y_pred, class_prior=0.25), 4)  # 3 of the 6 rows are positive
+    0.75
+    >>> pu_precision_score(s, y_pred, class_prior=0.25, scenario="case-control")
+    0.5
+    """
+    sample, recall, predicted = _check_predictions(s_true, y_pred, sample_weight, scenario)
+    prior = sample.population_prior(class_prior)
+    return _clip(prior * recall / predicted) if predicted > 0 else 0.0
+
+
+@validate_params(PREDICTION_PARAMS, prefer_skip_nested_validation=True)
+def pu_f1_score(s_true, y_pred, *, class_prior, scenario="single", sample_weight=None):
+    r"""Estimate F1 on the population, given the class prior.
+
+    .. math::
+
+        F_1 = \frac{2 P(\hat y = 1, y = 1)}{P(\hat y = 1) + P(y = 1)}
+            = \frac{2 \alpha r}{q + \alpha}
+
+    with r, q and α as in :func:`pu_precision_score`. The labelled positives must be like the
+    others (selected completely at random).
+
+    Parameters
+    ----------
+    s_true : array-like of shape (n_samples,)
+        Two values, the larger for labelled positives, the other for unlabelled rows.
+    y_pred : array-like of shape (n_samples,)
+        Predictions, the same two values, read as positive and negative.
+    class_prior : float in [0, 1)
+        π, the share of positives among the *unlabelled* rows, in both scenarios.
+    scenario : {"single", "case-control"}, default="single"
+        The population, for which the score is estimated: all rows, or the unlabelled ones; see
+        :func:`pu_precision_score`.
+    sample_weight : array-like of shape (n_samples,), default=None
+        Non-negative weights; a whole number counts as so many rows.
+
+    Returns
+    -------
+    f1 : float
+        Clipped into [0, 1], which the estimate may leave; 0 where nothing is predicted positive.
+
+    Raises
+    ------
+    ValueError
+        If `class_prior` is out of its range, or as :func:`lee_liu_score` does.
+
+    Examples
+    --------
+    >>> from pnsklearn.metrics import pu_f1_score
+    >>> round(pu_f1_score([1, 1, 0, 0, 0, 0], [1, 1, 1, 1, 0, 0], class_prior=0.25), 4)
+    0.8571
+    """
+    sample, recall, predicted = _check_predictions(s_true, y_pred, sample_weight, scenario)
+    prior = sample.population_prior(class_prior)
+    return _clip(2 * prior * recall / (predicted + prior)) if recall > 0 else 0.0
+
+
+@validate_params(PREDICTION_PARAMS, prefer_skip_nested_validation=True)
+def pu_accuracy_score(s_true, y_pred, *, class_prior, scenario="single", sample_weight=None):
+    r"""Estimate the accuracy on the population, given the class prior.
+
+    .. math::
+
+        P(\hat y = y) = 1 - P(y = 1) - P(\hat y = 1) + 2 P(\hat y = 1, y = 1)
+                      = 1 - \alpha - q + 2 \alpha r
+
+    with r, q and α as in :func:`pu_precision_score`. The labelled positives must be like the
+    others (selected completely at random).
+
+    Parameters
+    ----------
+    s_true : array-like of shape (n_samples,)
+        Two values, the larger for labelled positives, the other for unlabelled rows.
+    y_pred : array-like of shape (n_samples,)
+        Predictions, the same two values, read as positive and negative.
+    class_prior : float in [0, 1)
+        π, the share of positives among the *unlabelled* rows, in both scenarios.
+    scenario : {"single", "case-control"}, default="single"
+        The population, for which the score is estimated: all rows, or the unlabelled ones; see
+        :func:`pu_precision_score`.
+    sample_weight : array-like of shape (n_samples,), default=None
+        Non-negative weights; a whole number counts as so many rows.
+
+    Returns
+    -------
+    accuracy : float
+        Clipped into [0, 1], which the estimate may leave.
+
+    Raises
+    ------
+    ValueError
+        If `class_prior` is out of its range, or as :func:`lee_liu_score` does.
+
+    Examples
+    --------
+    >>> from pnsklearn.metrics import pu_accuracy_score
+    >>> s, y_pred = [1, 1, 0, 0, 0, 0], [1, 1, 1, 1, 0, 0]
+    >>> round(pu_accuracy_score(s, y_pred, class_prior=0.25), 4)
+    0.8333
+    """
+    sample, recall, predicted = _check_predictions(s_true, y_pred, sample_weight, scenario)
+    prior = sample.population_prior(class_prior)
+    return _clip(1 - prior - predicted + 2 * prior * recall)
+
+
+@validate_params(
+    {"s_true": ["array-like"], "y_score": ["array-like"], "sample_weight": ["array-like", None]},
+    prefer_skip_nested_validation=True,
+)
+def labeled_auc_score(s_true, y_score, *, sample_weight=None):
+    r"""Compute the AUC of labelled positives against unlabelled rows, P(score_P > score_U).
+
+    Ties count half. It needs no class prior and orders models as the true AUC does, but cannot
+    reach 1: with a share π of positives among the unlabelled rows its best value is 1 - π/2.
+    :func:`pu_roc_auc_score` corrects that. Well below one half on held-out positives, the scores
+    rank backwards.
+
+    Parameters
+    ----------
+    s_true : array-like of shape (n_samples,)
+        Two values, the larger for labelled positives, the other for unlabelled rows.
+    y_score : array-like of shape (n_samples,)
+        Finite scores, larger for positives.
+    sample_weight : array-like of shape (n_samples,), default=None
+        Non-negative weights; a whole number counts as so many rows.
+
+    Returns
+    -------
+    auc : float
+        In [0, 1].
+
+    Raises
+    ------
+    ValueError
+        If shapes differ, `s_true` has not two values, scores are not finite, or weights are
+        negative or zero for all labelled or all unlabelled rows.
+
+    Examples
+    --------
+    >>> from pnsklearn.metrics import labeled_auc_score
+    >>> labeled_auc_score([1, 1, 0, 0], [0.9, 0.4, 0.4, 0.1])
+    0.875
+    """
+    sample, scores = _check_scores(s_true, y_score, sample_weight)
+    return _labeled_auc(sample, scores)
+
+
+def _labeled_auc(sample, scores):
+    weight = sample.positive_weight + sample.unlabelled_weight
+    return float(roc_auc_score(sample.positive_weight > 0, scores, sample_weight=weight))
+
+
+@validate_params(
+    {
+        "s_true": ["array-like"],
+        "y_score": ["array-like"],
+        "class_prior": [PRIOR],
+        "sample_weight": ["array-like", None],
+    },
+    prefer_skip_nested_validation=True,
+)
+def pu_roc_auc_score(s_true, y_score, *, class_prior, sample_weight=None):
+    r"""Estimate the area under the ROC curve of positives against negatives, given the class prior.
+
+    Against a share π of positives among the unlabelled rows a positive wins half of the time:
+
+    .. math::
+
+        A_{PU} = \frac{\pi}{2} + (1 - \pi) A_{PN}
+        \quad \Longrightarrow \quad
+        A_{PN} = \frac{A_{PU} - \pi / 2}{1 - \pi}
+
+    with the plain AUC of labelled against unlabelled rows, :func:`labeled_auc_score`. The formula
+    is the same in both scenarios, as an AUC does not depend on the population's class prior. The
+    labelled positives must be like the others (selected completely at random).
+
+    Parameters
+    ----------
+    s_true : array-like of shape (n_samples,)
+        Two values, the larger for labelled positives, the other for unlabelled rows.
+    y_score : array-like of shape (n_samples,)
+        Finite scores, larger for positives.
+    class_prior : float in [0, 1)
+        π, the share of positives among the *unlabelled* rows, not in the population.
+    sample_weight : array-like of shape (n_samples,), default=None
+        Non-negative weights; a whole number counts as so many rows.
+
+    Returns
+    -------
+    auc : float
+        Clipped into [0, 1], which the estimate may leave.
+
+    Raises
+    ------
+    ValueError
+        If `class_prior` is out of its range, or as :func:`labeled_auc_score` does.
+
+    References
+    ----------
+    A. Menon, B. van Rooyen, C. S. Ong, R. C. Williamson, "Learning from Corrupted Binary Labels
+    via Class-Probability Estimation", ICML 2015.
+
+    Examples
+    --------
+    >>> from pnsklearn.metrics import pu_roc_auc_score
+    >>> pu_roc_auc_score([1, 1, 0, 0, 0, 0], [5, 4, 4.5, 3, 2, 1], class_prior=0.25)
+    1.0
+    """
+    sample, scores = _check_scores(s_true, y_score, sample_weight)
+    return _clip((_labeled_auc(sample, scores) - class_prior / 2) / (1 - class_prior))
+
+
+@validate_params(
+    {
+        "s_true": ["array-like"],
+        "y_score": ["array-like"],
+        "class_prior": [PRIOR],
+        "scenario": [SCENARIOS],
+        "sample_weight": ["array-like", None],
+    },
+    prefer_skip_nested_validation=True,
+)
+def pu_average_precision_score(
+    s_true, y_score, *, class_prior, scenario="single", sample_weight=None
+):
+    r"""Estimate average precision on the population, given the class prior.
+
+    .. math::
+
+        AP = E_P\left[\min\left\{1,\; \frac{\alpha r(g)}{q(g)}\right\}\right]
+
+    the mean, over the labelled rows and their scores g, of the precision of "score at least g",
+    estimated as in :func:`pu_precision_score`: r and q are the shares of the labelled rows and of
+    the population that score so. The labelled positives must be like the others (selected
+    completely at random). With few labelled rows the precision of the first ranks is noisy, and
+    cutting it at 1 makes the estimate a little too small.
+
+    Parameters
+    ----------
+    s_true : array-like of shape (n_samples,)
+        Two values, the larger for labelled positives, the other for unlabelled rows.
+    y_score : array-like of shape (n_samples,)
+        Finite scores, larger for positives.
+    class_prior : float in [0, 1)
+        π, the share of positives among the *unlabelled* rows, in both scenarios.
+    scenario : {"single", "case-control"}, default="single"
+        The population, for which the score is estimated: all rows, or the unlabelled ones; see
+        :func:`pu_precision_score`.
+    sample_weight : array-like of shape (n_samples,), default=None
+        Non-negative weights; a whole number counts as so many rows.
+
+    Returns
+    -------
+    average_precision : float
+        In [0, 1].
+
+    Raises
+    ------
+    ValueError
+        If `class_prior` is out of its range, or as :func:`labeled_auc_score` does.
+
+    Examples
+    --------
+    >>> from pnsklearn.metrics import pu_average_precision_score
+    >>> s, scores = [1, 1, 0, 0, 0, 0], [4, 3, 5, 2, 1, 0]
+    >>> round(pu_average_precision_score(s, scores, class_prior=0.25), 4)
+    0.875
+    """
+    sample, scores = _check_scores(s_true, y_score, sample_weight, scenario)
+    prior = sample.population_prior(class_prior)
+    order = np.argsort(-scores)
+    last = np.searchsorted(-scores[order], -scores, side="right") - 1  # rank of the last tie
+    recall = np.cumsum(sample.positive_weight[order])[last]
+    unlabelled = np.cumsum(sample.unlabelled_weight[order])[last]
+    share = sample.labelled_share
+    predicted = share * recall + (1 - share) * unlabelled
+    precision = np.divide(prior * recall, predicted, out=np.ones_like(recall), where=predicted > 0)
+    return _clip(sample.positive_mean(np.minimum(precision, 1.0)))
+
+
+# The loss of a margin, decreasing.
+LOSSES = {"sigmoid": lambda margin: expit(-margin), "logistic": lambda m: np.logaddexp(0.0, -m)}
+
+
+@validate_params(
+    {
+        "s_true": ["array-like"],
+        "y_score": ["array-like"],
+        "class_prior": [PRIOR],
+        "loss": [StrOptions(set(LOSSES))],
+        "non_negative": ["boolean"],
+        "scenario": [SCENARIOS],
+        "sample_weight": ["array-like", None],
+    },
+    prefer_skip_nested_validation=True,
+)
+def nnpu_risk(
+    s_true,
+    y_score,
+    *,
+    class_prior,
+    loss="sigmoid",
+    non_negative=True,
+    scenario="single",
+    sample_weight=None,
+):
+    r"""Estimate the risk of a decision function without negatives, given the class prior.
+
+    .. math::
+
+        R(g) = \alpha E_P[\ell(g)] + \max\{0,\; E[\ell(-g)] - \alpha E_P[\ell(-g)]\}
+
+    :math:`E_P` is the mean over the labelled rows, E that over the population, α the population's
+    class prior, all as in :func:`pu_precision_score`. The second term estimates the negatives'
+    part of the risk, which cannot be negative; without the maximum the estimate is unbiased.
+    The labelled positives must be like the others (selected completely at random).
+
+    Parameters
+    ----------
+    s_true : array-like of shape (n_samples,)
+        Two values, the larger for labelled positives, the other for unlabelled rows.
+    y_score : array-like of shape (n_samples,)
+        Finite values g of a decision function, positive for predicted positives. Probabilities
+        must be turned into log odds.
+    class_prior : float in [0, 1)
+        π, the share of positives among the *unlabelled* rows, in both scenarios.
+    loss : {"sigmoid", "logistic"}, default="sigmoid"
+        ℓ of a margin z: :math:`1 / (1 + e^z)` or :math:`\log(1 + e^{-z})`.
+    non_negative : bool, default=True
+        Whether to cut the negatives' part at 0.
+    scenario : {"single", "case-control"}, default="single"
+        The population, for which the risk is estimated: all rows, or the unlabelled ones; see
+        :func:`pu_precision_score`.
+    sample_weight : array-like of shape (n_samples,), default=None
+        Non-negative weights; a whole number counts as so many rows.
+
+    Returns
+    -------
+    risk : float
+        Smaller is better; negative only with ``non_negative=False``.
+
+    Raises
+    ------
+    ValueError
+        If a parameter is out of its range, or as :func:`labeled_auc_score` does.
+
+    References
+    ----------
+    R. Kiryo, G. Niu, M. C. du Plessis, M. Sugiyama, "Positive-Unlabeled Learning with
+    Non-Negative Risk Estimator", NeurIPS 2017, equation 6.
+
+    Examples
+    --------
+    >>> from pnsklearn.metrics import nnpu_risk
+    >>> s, g = [1, 1, 0, 0, 0, 0], [2.0, 1.0, 2.0, -1.0, -2.0, -3.0]
+    >>> round(nnpu_risk(s, g, class_prior=0.25), 4)
+    0.1821
+    """
+    sample, scores = _check_scores(s_true, y_score, sample_weight, scenario)
+    prior = sample.population_prior(class_prior)
+    against = LOSSES[loss](-scores)
+    negative = sample.population_mean(against) - prior * sample.positive_mean(against)
+    if non_negative:
+        negative = max(negative, 0.0)
+    return float(prior * sample.positive_mean(LOSSES[loss](scores)) + negative)
+
+
+RANKING = ("decision_function", "predict_proba")
+# name: (function, response of the estimator, takes class_prior, takes scenario, greater is better)
+SCORERS = {
+    "lee_liu": (lee_liu_score, "predict", False, True, True),
+    "recall": (pu_recall_score, "predict", False, False, True),
+    "precision": (pu_precision_score, "predict", True, True, True),
+    "f1": (pu_f1_score, "predict", True, True, True),
+    "accuracy": (pu_accuracy_score, "predict", True, True, True),
+    "labeled_auc": (labeled_auc_score, RANKING, False, False, True),
+    "roc_auc": (pu_roc_auc_score, RANKING, True, False, True),
+    "average_precision": (pu_average_precision_score, RANKING, True, True, True),
+    "nnpu_risk": (nnpu_risk, "decision_function", True, True, False),
+}
+
+
+@validate_params(
+    {
+        "name": [StrOptions(set(SCORERS))],
+        "class_prior": [PRIOR, None],
+        "scenario": [SCENARIOS],
+    },
+    prefer_skip_nested_validation=True,
+)
+def make_pu_scorer(name, *, class_prior=None, scenario="single"):
+    """Make a scorer for scikit-learn's searches where y says who is labelled.
+
+    The result is a scorer of :func:`sklearn.metrics.make_scorer`: a callable
+    ``scorer(estimator, X, y, sample_weight=None)`` for the `scoring` of
+    :class:`~sklearn.model_selection.GridSearchCV`,
+    :class:`~sklearn.model_selection.TunedThresholdClassifierCV` and the like, with scikit-learn's
+    metadata routing. y has two values, the larger for labelled positives.
+
+    Parameters
+    ----------
+    name : str
+        Which score.
+
+        - "lee_liu" (:func:`lee_liu_score`), "recall" (:func:`pu_recall_score`) and "labeled_auc"
+          (:func:`labeled_auc_score`) need no class prior;
+        - "precision", "f1", "accuracy", "roc_auc" and "average_precision"
+          (:func:`pu_precision_score` and so on) do;
+        - "nnpu_risk" (:func:`nnpu_risk` with the sigmoid loss, negated so that greater is better)
+          does too, and an estimator that has a `decision_function`.
+    class_prior : float in [0, 1) or None, default=None
+        The share of positives among the *unlabelled* rows, in both scenarios. Stratified folds keep
+        it. Scores that do not need it ignore it.
+    scenario : {"single", "case-control"}, default="single"
+        The population, for which the score is estimated: all rows, or the unlabelled ones; see
+        :func:`pu_precision_score`. Scores that do not depend on it ignore it.
+
+    Returns
+    -------
+    scorer : callable
+        Greater is better.
+
+    Raises
+    ------
+    ValueError
+        If a parameter is out of its range, or the score needs a `class_prior` and none is given.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import make_classification
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from sklearn.model_selection import GridSearchCV
+    >>> from pnsklearn.datasets import make_pu
+    >>> from pnsklearn.metrics import make_pu_scorer
+    >>> X, y = make_classification(random_state=0)
+    >>> X, s, _ = make_pu(X, y, label_frequency=0.5, random_state=0)
+    >>> scorer = make_pu_scorer("roc_auc", class_prior=1 / 3)
+    >>> search = GridSearchCV(LogisticRegression(), {"C": [0.01, 1.0]}, scoring=scorer).fit(X, s)
+    >>> bool(search.best_score_ > 0.8)
+    True
+    """
+    score, response, takes_prior, takes_scenario, greater = SCORERS[name]
+    kwargs = {"scenario": scenario} if takes_scenario else {}
+    if takes_prior:
+        if class_prior is None:
+            raise ValueError(
+                f"The scorer {name!r} needs class_prior, the share of positives among the "
+                "unlabelled rows; pnsklearn.metrics.class_prior estimates it."
+            )
+        kwargs["class_prior"] = class_prior
+    return make_scorer(score, response_method=response, greater_is_better=greater, **kwargs)
