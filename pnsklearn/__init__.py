@@ -1,9 +1,16 @@
 """Learning from positive and negative examples when plain classifiers are the wrong tool."""
 
 from pnsklearn._auprc import AUPRCClassifier
+from pnsklearn._pu_trend import PUTrendClassifier
 from pnsklearn._show_versions import show_versions
 from pnsklearn._small import SMaLLClassifier
 
 __version__ = "0.1.0"
 
-__all__ = ["AUPRCClassifier", "SMaLLClassifier", "__version__", "show_versions"]
+__all__ = [
+    "AUPRCClassifier",
+    "PUTrendClassifier",
+    "SMaLLClassifier",
+    "__version__",
+    "show_versions",
+]

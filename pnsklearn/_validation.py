@@ -39,7 +39,7 @@ def refuse_unreadable(X):
         )
 
 
-def check_binary_target(y):
+def check_binary_target(y, needed="positives and negatives"):
     """Return (classes, boolean positives) of a binary target; `classes[1]` is positive.
 
     Raises
@@ -51,7 +51,7 @@ def check_binary_target(y):
     classes = np.unique(y)
     if classes.shape[0] == 1:
         raise ValueError(
-            f"y has only one class, {classes[0]}; positives and negatives are both needed."
+            f"y has only one class, {classes[0]}; {needed} are both needed."
         )
     if classes.shape[0] > 2:
         raise ValueError(
@@ -72,9 +72,9 @@ def check_weights(sample_weight, X):
     return _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
 
 
-def check_weighted_classes(positive, weight):
+def check_weighted_classes(positive, weight, negative="negative"):
     """Raise ValueError when a class has no row of positive weight."""
-    for name, rows in (("positive", positive), ("negative", ~positive)):
+    for name, rows in (("positive", positive), (negative, ~positive)):
         if not np.any(weight[rows] > 0):
             raise ValueError(
                 f"No {name} sample has a positive sample_weight; both classes need at least one."

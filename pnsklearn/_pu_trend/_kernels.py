@@ -1,13 +1,10 @@
-"""Numba kernels of the first stage: what lies between the matrix products of a training step.
+"""Numba kernels of the networks: what lies between the matrix products of a training step.
 
-A step trains K runs at once on one batch of labelled positives and one of unlabelled rows, so that
-its two matrix products serve all runs. Run k minimises, with the rows' weights a (zero for the
-labelled positives that it holds out),
+A step trains K runs at once on one batch, so that its two matrix products serve all of them. Run k
+minimises the cross-entropy of its logits z against the rows' targets y, with a share a of each row
+that is zero where the run does not see the row:
 
-    L_k = 1/2 mean_{i in P} a_ik CE(1 - e/2, z_ik) + 1/2 mean_{j in U} a_jk CE(0, z_jk),
-    dL_k / dz = share * (sigmoid(z) - target),
-
-where e is the label smoothing and `share` the weight over its mean and over twice the batch's size.
+    L_k = sum_i a_ik CE(y_i, z_ik),    dL_k / dz_ik = a_ik (sigmoid(z_ik) - y_i).
 """
 
 import math
@@ -16,12 +13,14 @@ from pnsklearn._jit import njit
 
 
 @njit
-def residuals(logits, share, n_positive, target):
-    """Replace the logits (rows, K) by dL/dz; the first `n_positive` rows are labelled."""
+def residuals(logits, share, target):
+    """Replace the logits (rows, K) by dL/dz, given the shares (rows, K) and the targets (rows,)."""
     for i in range(logits.shape[0]):
-        goal = target if i < n_positive else 0.0
         for k in range(logits.shape[1]):
-            logits[i, k] = share[i, k] * (1.0 / (1.0 + math.exp(-logits[i, k])) - goal)
+            if share[i, k] != 0:
+                logits[i, k] = share[i, k] * (1 / (1 + math.exp(-logits[i, k])) - target[i])
+            else:
+                logits[i, k] = 0
 
 
 @njit
@@ -33,7 +32,7 @@ def hidden_to_logits(hidden, bias, output, logits):
             total = output[k, width]
             first = k * width
             for j in range(width):
-                value = max(hidden[i, first + j] + bias[first + j], 0.0)
+                value = max(hidden[i, first + j] + bias[first + j], 0)
                 hidden[i, first + j] = value
                 total += value * output[k, j]
             logits[i, k] = total
@@ -43,8 +42,8 @@ def hidden_to_logits(hidden, bias, output, logits):
 def backpropagate(hidden, residual, output, grad_bias, grad_output):
     """Replace `hidden` by the gradient at the hidden layer's input; fill the other gradients."""
     n_runs, width = output.shape[0], output.shape[1] - 1
-    grad_bias[:] = 0.0
-    grad_output[:] = 0.0
+    grad_bias[:] = 0
+    grad_output[:] = 0
     for i in range(hidden.shape[0]):
         for k in range(n_runs):
             r = residual[i, k]
@@ -53,14 +52,14 @@ def backpropagate(hidden, residual, output, grad_bias, grad_output):
             for j in range(width):
                 value = hidden[i, first + j]
                 grad_output[k, j] += r * value
-                slope = r * output[k, j] if value > 0.0 else 0.0
+                slope = r * output[k, j] if value > 0 else 0
                 hidden[i, first + j] = slope
                 grad_bias[first + j] += slope
 
 
 @njit
 def nesterov(parameter, gradient, velocity, average, rate, momentum, weight_decay, decay):
-    """Update flat arrays: Nesterov momentum with weight decay, then the average of the weights.
+    """Update flat arrays: Nesterov's momentum with weight decay, then the average of the weights.
 
     g <- g + weight_decay theta; v <- momentum v + g; theta <- theta - rate (g + momentum v);
     average <- decay average + (1 - decay) theta.
@@ -69,4 +68,4 @@ def nesterov(parameter, gradient, velocity, average, rate, momentum, weight_deca
         g = gradient[i] + weight_decay * parameter[i]
         velocity[i] = momentum * velocity[i] + g
         parameter[i] -= rate * (g + momentum * velocity[i])
-        average[i] = decay * average[i] + (1.0 - decay) * parameter[i]
+        average[i] = decay * average[i] + (1 - decay) * parameter[i]

@@ -1,87 +1,53 @@
 """The learners of the first stage: K runs that can be trained up to the next snapshot, and scored.
 
-A learner has ``advance()``, which trains all runs for one snapshot period, and ``scores(X)``, the
-probability of "labelled" under each run, of shape (n, K). Run k never trains on the labelled
-positives of fold k.
+A learner is made of the labelled positives `X_P`, the unlabelled rows `X_U`, their weights in each
+run, of shape (n, K) and zero where the run holds the row out, a `Plan` and a random state. Its
+``advance()`` trains all runs for one snapshot period, and ``logits(X)`` returns the log-odds of
+"labelled" under each run, of shape (n, K), as if both samples had the same size.
 """
 
-import math
-from dataclasses import dataclass
+from dataclasses import replace
 
 import numpy as np
-from scipy.sparse import csr_matrix, issparse, vstack
-from scipy.special import expit
+from scipy.sparse import issparse, vstack
+from scipy.special import logit
 from sklearn.base import clone
 
-from pnsklearn._pu_trend import _kernels
+from pnsklearn._pu_trend._networks import NETWORKS
+
+# Up to this many rows a sample is one batch: no chance in the batches, and exact weights.
+WHOLE = 256
+SMALLEST = 1e-9  # probability
+# The targets of pseudo-labelled rows rise to their value as published.
+RAMP_EPOCHS, RAMP_POWER = 25, 0.8
 
 
-@dataclass(frozen=True)
-class Plan:
-    """How the runs are trained."""
-
-    n_runs: int
-    n_snapshots: int
-    steps: int  # per snapshot
-    batch_size: int  # rows of P, and as many of U, in a step
-    learning_rate: float
-    label_smoothing: float
-    ema: float  # decay of the average of the weights, per step
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
-
-    def rate(self, step):
-        """Return the learning rate at a step: a cosine that ends near a fifth, as published."""
-        return self.learning_rate * math.cos(7 / 16 * math.pi * step / self.n_steps)
-
-    @property
-    def n_steps(self):
-        return self.steps * max(self.n_snapshots - 1, 1)
-
-
-class Scaler:
-    """Standard units: centred and scaled columns, or, for sparse X, rows of length about one."""
-
-    def __init__(self, X_P, X_U):
-        if issparse(X_U):
-            squares = (X_P.multiply(X_P).sum() + X_U.multiply(X_U).sum()) / (
-                X_P.shape[0] + X_U.shape[0]
-            )
-            self.center, self.scale = None, float(np.sqrt(squares)) or 1.0
-            return
-        X = np.concatenate([X_P, X_U])
-        self.center = X.mean(axis=0, dtype=np.float64)
-        scale = X.std(axis=0, dtype=np.float64)
-        # A constant column has a standard deviation of rounding errors.
-        noise = 10 * np.finfo(X.dtype).eps * np.abs(self.center)
-        self.scale = np.where(scale > noise, scale, 1.0)
-
-    def transform(self, X):
-        if self.center is None:
-            return (X * (1.0 / self.scale)).astype(np.float32)
-        return ((X - self.center) / self.scale).astype(np.float32)
+def stack(*parts):
+    """Return the rows of all parts in one array or CSR matrix."""
+    return vstack(parts, "csr") if issparse(parts[0]) else np.concatenate(parts)
 
 
 class Batches:
-    """Batches that serve all runs: the same rows, with a weight for each run.
+    """Batches that serve all runs: rows of both samples, with their share in each run's loss.
 
-    U is cut once into blocks of a random order; P is drawn anew in each pass over it. If P has no
-    more rows than a batch, all of P is in every batch.
+    Run k minimises 1/2 mean_P CE(1 - e/2, z) + 1/2 mean_U CE(0, z), weighted means over the rows
+    that it sees; e is the label smoothing. U is cut once into blocks of a random order, P drawn
+    anew in each pass over it.
     """
 
-    def __init__(self, X_P, X_U, weight_P, weight_U, plan, rng):
-        self._rng = rng
-        order = rng.permutation(X_U.shape[0])
-        n_blocks = max(1, round(X_U.shape[0] / plan.batch_size))
-        blocks = np.array_split(order, n_blocks)
-        self._U = [X_U[rows] for rows in blocks]
+    def __init__(self, X_P, X_U, weight_P, weight_U, plan, rng, dtype):
+        n_P, n_U = X_P.shape[0], X_U.shape[0]
+        n_blocks = 1 if n_U <= WHOLE else round(n_U / plan.batch_size)
+        order = np.arange(n_U) if n_blocks == 1 else rng.permutation(n_U)
         # The mean weight is that of the whole sample, so that the gradients are unbiased.
-        share_U = weight_U / weight_U.mean(axis=0) * (0.5 * n_blocks / X_U.shape[0])
-        self._share_U = [share_U[rows] for rows in blocks]
+        share = (weight_U / weight_U.mean(axis=0) * (0.5 * n_blocks / n_U)).astype(dtype)
+        blocks = np.array_split(order, n_blocks)
+        self._blocks = [(X_U[rows], share[rows]) for rows in blocks]
         self._P = X_P
-        self._size = min(plan.batch_size, X_P.shape[0])
-        self._share_P = weight_P / weight_P.mean(axis=0) * (0.5 / self._size)
-        self._n_runs = plan.n_runs
+        self._size = n_P if n_P <= WHOLE else plan.batch_size
+        self._share_P = (weight_P / weight_P.mean(axis=0) * (0.5 / self._size)).astype(dtype)
+        self._target = dtype(plan.positive_target)
+        self._rng = rng
         self._step = 0
         self._left = np.arange(0)
 
@@ -95,118 +61,95 @@ class Batches:
         return rows
 
     def next(self):
-        """Return the rows, positives first, each run's share of them, and how many are positive."""
+        """Return rows, shares (rows, K) and targets (rows,)."""
         rows = self._next_positives()
-        block = self._step % len(self._U)
+        X_U, share_U = self._blocks[self._step % len(self._blocks)]
         self._step += 1
-        X_P, X_U = self._P[rows], self._U[block]
-        X = vstack([X_P, X_U], "csr") if issparse(X_U) else np.concatenate([X_P, X_U])
-        share = np.empty((X.shape[0], self._n_runs), dtype=np.float32)
-        share[: rows.shape[0]] = self._share_P[rows]
-        share[rows.shape[0] :] = self._share_U[block]
-        return X, share, rows.shape[0]
+        X = stack(self._P[rows], X_U)
+        share = np.vstack([self._share_P[rows], share_U])
+        target = np.zeros(share.shape[0], dtype=share.dtype)
+        target[: rows.shape[0]] = self._target
+        return X, share, target
 
 
-class LinearLearner:
-    """Logistic regressions, all in one weight matrix of shape (n_features + 1, K)."""
+class NetworkLearner:
+    """Linear models or networks of one hidden layer, all trained by the same matrix products."""
 
-    def __init__(self, X_P, X_U, weight_P, weight_U, plan, rng):
-        self._plan = plan
-        self._scaler = Scaler(X_P, X_U)
-        X_P, X_U = (_with_ones(self._scaler.transform(X)) for X in (X_P, X_U))
-        self._batches = Batches(X_P, X_U, weight_P, weight_U, plan, rng)
-        self._step = 0
-        self._weights = np.zeros((X_U.shape[1], plan.n_runs), dtype=np.float32)
-        self._velocity = np.zeros_like(self._weights)
-        self._average = np.zeros_like(self._weights)
-
-    def advance(self):
-        plan = self._plan
-        target = 1 - plan.label_smoothing / 2
-        for _ in range(plan.steps):
-            X, share, n_positive = self._batches.next()
-            residual = X @ self._weights
-            _kernels.residuals(residual, share, n_positive, target)
-            gradient = np.ascontiguousarray(X.T @ residual)
-            _nesterov(
-                self._weights, gradient, self._velocity, self._average, plan, self._step
-            )
-            self._step += 1
-
-    def scores(self, X):
-        return expit((_with_ones(self._scaler.transform(X)) @ self._average).astype(np.float64))
-
-
-class MLPLearner:
-    """Networks with one hidden layer of rectified units; the first layers are one matrix."""
-
-    WIDTH = 64
-
-    def __init__(self, X_P, X_U, weight_P, weight_U, plan, rng):
-        self._plan = plan
-        self._scaler = Scaler(X_P, X_U)
-        X_P, X_U = self._scaler.transform(X_P), self._scaler.transform(X_U)
-        self._batches = Batches(X_P, X_U, weight_P, weight_U, plan, rng)
-        self._step = 0
-        n_hidden = plan.n_runs * self.WIDTH
-        n_inputs = np.sqrt(X_U.multiply(X_U).sum() / X_U.shape[0] if issparse(X_U) else X_U.shape[1])
-        self._parameters = [
-            (rng.standard_normal((X_U.shape[1], n_hidden)) / n_inputs * np.sqrt(2)).astype(np.float32),
-            np.zeros(n_hidden, dtype=np.float32),
-            (rng.standard_normal((plan.n_runs, self.WIDTH + 1)) / np.sqrt(self.WIDTH)).astype(np.float32),
-        ]
-        self._parameters[2][:, -1] = 0
-        self._velocity = [np.zeros_like(p) for p in self._parameters]
-        self._average = [p.copy() for p in self._parameters]
+    def __init__(self, kind, X_P, X_U, weight_P, weight_U, plan, rng):
+        whole = max(X_P.shape[0], X_U.shape[0]) <= WHOLE
+        dtype = np.float64 if whole and X_U.dtype == np.float64 else np.float32
+        X = stack(X_P, X_U)
+        weight = np.concatenate([weight_P.max(axis=1), weight_U.max(axis=1)])
+        self.network = NETWORKS[kind](X, weight, plan, rng, dtype)
+        scaled = self.network.scaled(X_P), self.network.scaled(X_U)
+        self._batches = Batches(*scaled, weight_P, weight_U, plan, rng, dtype)
+        self._steps = plan.steps
 
     def advance(self):
-        plan = self._plan
-        target = 1 - plan.label_smoothing / 2
-        first, bias, output = self._parameters
-        grad_bias, grad_output = np.empty_like(bias), np.empty_like(output)
-        for _ in range(plan.steps):
-            X, share, n_positive = self._batches.next()
-            hidden = X @ first
-            residual = np.empty_like(share)
-            _kernels.hidden_to_logits(hidden, bias, output, residual)
-            _kernels.residuals(residual, share, n_positive, target)
-            _kernels.backpropagate(hidden, residual, output, grad_bias, grad_output)
-            gradients = np.ascontiguousarray(X.T @ hidden), grad_bias, grad_output
-            for arrays in zip(self._parameters, gradients, self._velocity, self._average, strict=True):
-                _nesterov(*arrays, plan, self._step)
-            self._step += 1
+        for _ in range(self._steps):
+            self.network.step(*self._batches.next())
 
-    def scores(self, X):
-        X = self._scaler.transform(X)
-        first, bias, output = self._average
-        logits = np.empty((X.shape[0], output.shape[0]), dtype=np.float32)
-        for start in range(0, X.shape[0], 4096):
-            rows = slice(start, start + 4096)
-            _kernels.hidden_to_logits(X[rows] @ first, bias, output, logits[rows])
-        return expit(logits.astype(np.float64))
+    def logits(self, X):
+        return self.network.logits(X)
 
 
-def _with_ones(X):
-    ones = np.ones((X.shape[0], 1), dtype=np.float32)
-    return csr_matrix(_hstack(X, ones)) if issparse(X) else np.hstack([X, ones])
+class PartialFitLearner:
+    """Clones of a scikit-learn classifier with `partial_fit`, on batches of equal halves."""
+
+    def __init__(self, estimator, X_P, X_U, weight_P, weight_U, plan, rng):
+        self._samples = [(X_P, weight_P), (X_U, weight_U)]
+        self._plan, self._rng = plan, rng
+        self._models = [clone(estimator) for _ in range(plan.n_runs)]
+        for model in self._models:
+            if "random_state" in model.get_params():
+                model.set_params(random_state=int(rng.randint(2**31 - 1)))
+
+    def advance(self):
+        n_rows = self._plan.steps * self._plan.batch_size
+        for k, model in enumerate(self._models):
+            # Rows by passes in random order; the same number of both samples, weights by drawing.
+            rows = [_draw(weight[:, k], n_rows, self._rng) for _, weight in self._samples]
+            for start in range(0, n_rows, self._plan.batch_size):
+                batch = slice(start, start + self._plan.batch_size)
+                parts = [X[r[batch]] for (X, _), r in zip(self._samples, rows, strict=True)]
+                X = stack(*parts)
+                y = np.repeat([1, 0], [part.shape[0] for part in parts])
+                model.partial_fit(X, y, classes=np.array([0, 1]))
+
+    def logits(self, X):
+        return np.stack([_log_odds(model, X) for model in self._models], axis=1)
 
 
-def _hstack(X, ones):
-    from scipy.sparse import hstack
+def _log_odds(model, X):
+    if hasattr(model, "predict_proba"):
+        positive = model.predict_proba(X)[:, 1]
+        return logit(np.clip(positive, SMALLEST, 1 - SMALLEST))
+    return model.decision_function(X)
 
-    return hstack([X, csr_matrix(ones)], "csr")
+
+def _draw(weight, size, rng):
+    """Return `size` rows: passes in random order if the weights are equal, else drawn by weight."""
+    rows = np.flatnonzero(weight)
+    if np.ptp(weight[rows]) > 0:
+        return rng.choice(rows, size, p=weight[rows] / weight[rows].sum())
+    passes = -(-size // rows.shape[0])
+    return np.concatenate([rng.permutation(rows) for _ in range(passes)])[:size]
 
 
-def _nesterov(parameter, gradient, velocity, average, plan, step):
-    # The average forgets its start: early on it is the mean of all weights so far.
-    decay = min(plan.ema, (1 + step) / (10 + step))
-    _kernels.nesterov(
-        parameter.reshape(-1),
-        gradient.reshape(-1),
-        velocity.reshape(-1),
-        average.reshape(-1),
-        plan.rate(step),
-        plan.momentum,
-        plan.weight_decay,
-        decay,
-    )
+def fit_network(kind, X, y, weight, unlabeled, plan, rng, *, ramped, n_epochs=50):
+    """Train one fresh network on labels 0 and 1.
+
+    Where `ramped`, the targets of unlabelled rows are min(1, epoch / 25)^0.8 y, as published.
+    """
+    n = X.shape[0]
+    n_batches = max(1, round(n / plan.batch_size))
+    plan = replace(plan, n_runs=1, n_snapshots=n_epochs, steps=n_batches)
+    network = NETWORKS[kind](X, weight, plan, rng, np.float32)
+    X = network.scaled(X)
+    share = (weight / weight.mean() * (n_batches / n)).astype(np.float32)[:, np.newaxis]
+    for epoch in range(n_epochs):
+        ramp = min(1.0, epoch / RAMP_EPOCHS) ** RAMP_POWER if ramped else 1.0
+        target = np.where(unlabeled, ramp * y, y).astype(np.float32)
+        for rows in np.array_split(rng.permutation(n), n_batches):
+            network.step(X[rows], share[rows], target[rows])
+    return network

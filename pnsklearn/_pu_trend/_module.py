@@ -11,15 +11,12 @@ import itertools
 
 import numpy as np
 import torch
-from scipy.special import expit
 from torch.nn.functional import binary_cross_entropy_with_logits
+
+from pnsklearn._pu_trend._learners import RAMP_EPOCHS, RAMP_POWER
 
 # Rows per forward pass without gradients; bounds the memory for activations.
 CHUNK = 1024
-
-# The targets of pseudo-labelled rows rise to their value as min(1, epoch / 25)^0.8, as published.
-RAMP_EPOCHS = 25
-RAMP_POWER = 0.8
 
 
 class ModuleLearner:
@@ -27,10 +24,11 @@ class ModuleLearner:
 
     With the rows' weights a, run k minimises by steps on batches of equal size from both samples
 
-        1/2 mean_{i in P, fold_i != k} CE(1 - e/2, z_i) + 1/2 mean_{j in U} a_j CE(0, z_j),
+        1/2 mean_{i in P} CE(1 - e/2, z_i) + 1/2 mean_{j in U} a_j CE(0, z_j)
 
-    where e is the label smoothing. The weights of P are its sampling probabilities. Each step is
-    one forward pass over both halves: batch normalisation must not tell them apart, and sees two
+    over the rows that it sees, where e is the label smoothing. The weights of P are its sampling
+    probabilities. Each step is one forward pass over both halves: batch normalisation must not tell
+    them apart, and sees two
     rows at least.
 
     Parameters
@@ -39,11 +37,9 @@ class ModuleLearner:
         Returns a new `torch.nn.Module` that maps a float32 batch of shape (n, ...) to one logit
         per row, of shape (n,) or (n, 1).
     X_P, X_U : ndarray of shape (n_P, ...) and (n_U, ...)
-        The labelled positives and the unlabelled rows.
-    fold : ndarray of shape (n_P,)
-        The run that must not train on the row; -1 for none.
-    weight_P, weight_U : ndarray of shape (n_P,) and (n_U,)
-        Nonnegative weights.
+        The labelled positives and the unlabeled rows.
+    weight_P, weight_U : ndarray of shape (n_P, K) and (n_U, K)
+        Nonnegative weights in each run; zero where the run must not train on the row.
     plan : Plan
         How the runs are trained.
     rng : numpy.random.RandomState or numpy.random.Generator
@@ -52,45 +48,43 @@ class ModuleLearner:
         Where the modules live.
     weak_transform : callable, default=None
         Maps a training batch (tensor) to an augmented one of the same shape.
-    strong_transform : callable, default=None
-        Not used in this stage; both stages take the same keywords.
     """
 
     def __init__(
-        self, factory, X_P, X_U, fold, weight_P, weight_U, plan, rng, *, device="cpu",
-        weak_transform=None, strong_transform=None,
+        self, factory, X_P, X_U, weight_P, weight_U, plan, rng, *, device="cpu",
+        weak_transform=None,
     ):  # fmt: skip
         self._X_P, self._X_U = X_P, X_U
-        self._share_U = weight_U / weight_U[weight_U > 0].mean()
+        means = weight_U.sum(axis=0) / np.count_nonzero(weight_U, axis=0)
+        self._share_U = weight_U / means
         self._plan, self._rng, self._device = plan, rng, device
         self._transform = weak_transform or _unchanged
         with _seeded(rng, device):
             self._runs = [_Training(factory, plan, device) for _ in range(plan.n_runs)]
         self._batches = [
             (
-                _cycle(weight_P * (fold != k), plan.batch_size, rng),
-                _cycle(np.sign(weight_U), plan.batch_size, rng),
+                _cycle(weight_P[:, k], plan.batch_size, rng),
+                _cycle(np.sign(weight_U[:, k]), plan.batch_size, rng),
             )
             for k in range(plan.n_runs)
         ]
 
     def advance(self):
         with _seeded(self._rng, self._device):
-            for run, batches in zip(self._runs, self._batches, strict=True):
+            for k, (run, batches) in enumerate(zip(self._runs, self._batches, strict=True)):
                 run.module.train()
                 for _ in range(self._plan.steps):
-                    run.step(self._loss(run.module, *map(next, batches)))
+                    run.step(self._loss(run.module, k, *map(next, batches)))
 
-    def scores(self, X):
-        columns = [expit(_logits(run.average, X, self._device)) for run in self._runs]
-        return np.stack(columns, axis=1)
+    def logits(self, X):
+        return np.stack([_logits(run.average, X, self._device) for run in self._runs], axis=1)
 
-    def _loss(self, module, rows_P, rows_U):
+    def _loss(self, module, k, rows_P, rows_U):
         batch = torch.cat(
             [_tensor(self._X_P[rows_P], self._device), _tensor(self._X_U[rows_U], self._device)]
         )
         positive = np.r_[np.ones(len(rows_P)), np.zeros(len(rows_U))]
-        share = np.r_[np.ones(len(rows_P)), self._share_U[rows_U]]
+        share = np.r_[np.ones(len(rows_P)), self._share_U[rows_U, k]]
         return binary_cross_entropy_with_logits(
             _forward(module, self._transform(batch)),
             _tensor(positive * (1 - self._plan.label_smoothing / 2), self._device),
@@ -99,7 +93,7 @@ class ModuleLearner:
 
 
 def fit_module(
-    factory, X, target, weight, plan, rng, *, unlabelled, ramp=False, device="cpu",
+    factory, X, target, weight, unlabeled, plan, rng, *, ramped=False, device="cpu",
     weak_transform=None, strong_transform=None, mask=0.9, n_epochs=50,
 ):  # fmt: skip
     """Train a fresh module on soft targets: the second stage.
@@ -114,20 +108,20 @@ def fit_module(
         Probability of the positive class.
     weight : ndarray of shape (n,)
         Nonnegative weights in the loss, relative to their mean.
+    unlabeled : ndarray of bool of shape (n,)
+        The rows whose target is a pseudo-label.
     plan : Plan
         Batch size, learning rate, momentum, weight decay and averaging; its numbers of steps and
         its label smoothing belong to the first stage.
     rng : numpy.random.RandomState or numpy.random.Generator
         Source of everything random.
-    unlabelled : ndarray of bool of shape (n,)
-        The rows whose target is a pseudo-label.
-    ramp : bool, default=False
-        Let the targets of the unlabelled rows rise from 0 over the first 25 epochs.
+    ramped : bool, default=False
+        Let the targets of the unlabeled rows rise from 0 over the first 25 epochs.
     device : str, default="cpu"
         Where to train.
     weak_transform, strong_transform : callable, default=None
         Map a training batch to an augmented one. All rows are trained on in the weak view. With
-        both, unlabelled rows are also asked to agree between the views; see `_soft_loss`.
+        both, unlabeled rows are also asked to agree between the views; see `_soft_loss`.
     mask : float, default=0.9
         Confidence in the weak view above which the views must agree.
     n_epochs : int, default=50
@@ -135,8 +129,8 @@ def fit_module(
 
     Returns
     -------
-    module : torch.nn.Module
-        With the averaged weights, on the CPU, in evaluation mode.
+    trained : TrainedModule
+        With the averaged weights.
     """
     n_rows = X.shape[0]
     # At least two rows in a batch, which batch normalisation needs.
@@ -147,24 +141,31 @@ def fit_module(
         training = _Training(factory, plan, device)
         training.module.train()
         for epoch in range(n_epochs):
-            goal = _ramped(target, unlabelled, epoch) if ramp else target
+            goal = _ramped(target, unlabeled, epoch) if ramped else target
             for rows in np.array_split(rng.permutation(n_rows), n_batches):
                 loss = _soft_loss(
                     training.module,
                     *(_tensor(array[rows], device) for array in (X, goal, share)),
-                    torch.as_tensor(unlabelled[rows], device=device),
+                    torch.as_tensor(unlabeled[rows], device=device),
                     weak_transform or _unchanged,
                     strong_transform if weak_transform else None,
                     mask,
                 )
                 training.step(loss)
-    return training.average.to("cpu")
+    return TrainedModule(training.average.to("cpu"), device)
 
 
-def module_scores(module, X, device="cpu"):
-    """Return the logits of a module on the rows of X, float64 of shape (n,)."""
-    # A copy: the module that the caller keeps stays on the CPU.
-    return _logits(copy.deepcopy(module).to(device).eval(), X, device)
+class TrainedModule:
+    """A trained module on the CPU, which scores on `device`."""
+
+    def __init__(self, module, device):
+        self.module, self.device = module, device
+
+    def logits(self, X):
+        """Return the logits in float64, of shape (n_samples, 1)."""
+        # A copy: the module that is kept stays on the CPU.
+        module = copy.deepcopy(self.module).to(self.device).eval()
+        return _logits(module, X, self.device)[:, np.newaxis]
 
 
 class _Training:
@@ -244,31 +245,31 @@ def _cycle(weight, size, rng):
         left = left[size:]
 
 
-def _soft_loss(module, batch, target, share, unlabelled, weak, strong, mask):
+def _soft_loss(module, batch, target, share, unlabeled, weak, strong, mask):
     """Return the loss of the second stage on a batch.
 
     With z the logits of the weakly and z' of the strongly transformed rows, p = sigmoid(z), and a
     the shares of the rows (their weights over the mean),
 
-        mean a CE(target, z) + mean_{unlabelled} a [max(p, 1 - p) > mask] CE([p > 1/2], z'),
+        mean a CE(target, z) + mean_{unlabeled} a [max(p, 1 - p) > mask] CE([p > 1/2], z'),
 
     where no gradient flows through p. The second term (FixMatch) is only there with `strong`.
     """
-    if strong is None or not unlabelled.any():
+    if strong is None or not unlabeled.any():
         return binary_cross_entropy_with_logits(_forward(module, weak(batch)), target, share)
     # One pass for both views, so that batch normalisation sees the same mixture in both.
-    views = torch.cat([weak(batch), strong(batch[unlabelled])])
+    views = torch.cat([weak(batch), strong(batch[unlabeled])])
     weak_logits, strong_logits = _forward(module, views).tensor_split([batch.shape[0]])
-    p = weak_logits.detach()[unlabelled].sigmoid()
+    p = weak_logits.detach()[unlabeled].sigmoid()
     sure = torch.maximum(p, 1 - p) > mask
     agreement = binary_cross_entropy_with_logits(
-        strong_logits, (p > 0.5).float(), share[unlabelled] * sure
+        strong_logits, (p > 0.5).float(), share[unlabeled] * sure
     )
     return binary_cross_entropy_with_logits(weak_logits, target, share) + agreement
 
 
-def _ramped(target, unlabelled, epoch):
-    return np.where(unlabelled, target * min(1.0, epoch / RAMP_EPOCHS) ** RAMP_POWER, target)
+def _ramped(target, unlabeled, epoch):
+    return np.where(unlabeled, target * min(1.0, epoch / RAMP_EPOCHS) ** RAMP_POWER, target)
 
 
 def _logits(module, X, device):

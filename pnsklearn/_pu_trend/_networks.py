@@ -1,0 +1,175 @@
+"""Linear models and networks of one hidden layer: K of them in one set of matrices."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.sparse import csr_matrix, hstack, issparse
+from scipy.special import expit
+
+from pnsklearn._pu_trend import _kernels
+
+WIDTH = 64  # of the hidden layer
+CHUNK = 8192  # rows scored at a time
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How models are trained: stochastic gradients with Nesterov's momentum, and averaging."""
+
+    n_runs: int
+    n_snapshots: int
+    steps: int  # per snapshot
+    batch_size: int  # rows of P, and as many of U, in a step
+    learning_rate: float
+    label_smoothing: float  # of the labelled positives
+    ema: float  # decay of the average of the weights, per step
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+
+    def rate(self, step):
+        """Return the learning rate at a step: the cosine that the authors use."""
+        return self.learning_rate * math.cos(7 / 16 * math.pi * step / self.n_steps)
+
+    @property
+    def n_steps(self):
+        return self.steps * self.n_snapshots
+
+    @property
+    def positive_target(self):
+        return 1 - self.label_smoothing / 2
+
+
+class Scaler:
+    """Standard units: columns centred and scaled; or, for sparse X, rows of length about one."""
+
+    def __init__(self, X, weight):
+        if issparse(X):
+            squares = X.multiply(X).sum(axis=1)
+            self.center = None
+            self.scale = math.sqrt(np.average(np.asarray(squares).ravel(), weights=weight)) or 1.0
+        else:
+            self.center = np.average(X, axis=0, weights=weight)
+            scale = np.sqrt(np.average((X - self.center) ** 2, axis=0, weights=weight))
+            # A constant column has a standard deviation of rounding errors.
+            noise = 10 * np.finfo(X.dtype).eps * np.abs(self.center)
+            self.scale = np.where(scale > noise, scale, 1.0)
+
+    def transform(self, X, dtype):
+        if self.center is None:
+            return (X * (1 / self.scale)).astype(dtype)
+        return ((X - self.center) / self.scale).astype(dtype)
+
+
+class Network:
+    """What both kinds share: scaled input, the update of all parameters, the averaged weights.
+
+    Parameters
+    ----------
+    X : {ndarray, csr_matrix} of shape (n_samples, n_features)
+        What the scaling is fitted to.
+    weight : ndarray of shape (n_samples,)
+        Weights of its rows.
+    plan : Plan
+        How to train.
+    rng : numpy.random.RandomState
+        Source of the initial weights.
+    dtype : numpy dtype
+        Precision of the training.
+    """
+
+    def __init__(self, X, weight, plan, rng, dtype):
+        self.plan, self.dtype = plan, dtype
+        self.scaler = Scaler(X, weight)
+        parameters = self._initial(X.shape[1], plan.n_runs, rng)
+        self.parameters = [array.astype(dtype) for array in parameters]
+        self.velocity = [np.zeros_like(array) for array in self.parameters]
+        self.average = [array.copy() for array in self.parameters]
+        self.n_steps = 0
+
+    def scaled(self, X):
+        """Return rows in the units of the network, which `step` takes."""
+        return self.scaler.transform(X, self.dtype)
+
+    def step(self, X, share, target):
+        """Take one step on a batch of scaled rows; see `_kernels` for the loss."""
+        plan = self.plan
+        # The average forgets its start: early on it is the mean of all weights so far.
+        decay = min(plan.ema, (1 + self.n_steps) / (10 + self.n_steps))
+        rate = plan.rate(self.n_steps)
+        gradients = self._gradients(X, share, target)
+        for arrays in zip(self.parameters, gradients, self.velocity, self.average, strict=True):
+            flat = (array.reshape(-1) for array in arrays)
+            _kernels.nesterov(*flat, rate, plan.momentum, plan.weight_decay, decay)
+        self.n_steps += 1
+
+    def logits(self, X):
+        """Return the logits of shape (n_samples, n_runs) of the averaged weights, in float64."""
+        chunks = [slice(start, start + CHUNK) for start in range(0, X.shape[0], CHUNK)]
+        logits = [self._forward(self.scaled(X[rows]), self.average) for rows in chunks]
+        return np.concatenate(logits).astype(np.float64)
+
+
+class Linear(Network):
+    """Logistic regressions: one matrix of shape (n_features + 1, n_runs)."""
+
+    def scaled(self, X):
+        X = super().scaled(X)
+        ones = np.ones((X.shape[0], 1), dtype=self.dtype)
+        return hstack([X, csr_matrix(ones)], "csr") if issparse(X) else np.hstack([X, ones])
+
+    def _initial(self, n_features, n_runs, rng):
+        return (np.zeros((n_features + 1, n_runs)),)
+
+    def _forward(self, X, parameters):
+        return X @ parameters[0]
+
+    def _gradients(self, X, share, target):
+        residual = self._forward(X, self.parameters)
+        _kernels.residuals(residual, share, target)
+        return (np.ascontiguousarray(X.T @ residual),)
+
+
+class MLP(Network):
+    """One hidden layer of rectified units: the first layers of all runs are one matrix."""
+
+    def _initial(self, n_features, n_runs, rng):
+        # He's initial values; a scaled sparse row has length one, a dense one sqrt(n_features).
+        length = 1.0 if self.scaler.center is None else math.sqrt(n_features)
+        output = rng.standard_normal((n_runs, WIDTH + 1)) / math.sqrt(WIDTH)
+        output[:, -1] = 0
+        first = rng.standard_normal((n_features, n_runs * WIDTH)) * (math.sqrt(2) / length)
+        return first, np.zeros(n_runs * WIDTH), output
+
+    def _forward(self, X, parameters):
+        return self._hidden_and_logits(X, parameters)[1]
+
+    def _hidden_and_logits(self, X, parameters):
+        first, bias, output = parameters
+        hidden = X @ first
+        logits = np.empty((X.shape[0], output.shape[0]), dtype=self.dtype)
+        _kernels.hidden_to_logits(hidden, bias, output, logits)
+        return hidden, logits
+
+    def _gradients(self, X, share, target):
+        _, bias, output = self.parameters
+        hidden, residual = self._hidden_and_logits(X, self.parameters)
+        _kernels.residuals(residual, share, target)
+        grad_bias, grad_output = np.empty_like(bias), np.empty_like(output)
+        _kernels.backpropagate(hidden, residual, output, grad_bias, grad_output)
+        return np.ascontiguousarray(X.T @ hidden), grad_bias, grad_output
+
+
+NETWORKS = {"linear": Linear, "mlp": MLP}
+
+
+class MeanProbability:
+    """A classifier that averages the probabilities of all runs of `model`, which has `logits`."""
+
+    def __init__(self, model):
+        self.model = model
+
+    def predict_proba(self, X):
+        """Return the probabilities of both classes, of shape (n_samples, 2)."""
+        positive = expit(self.model.logits(X)).mean(axis=1)
+        return np.stack([1 - positive, positive], axis=1)

@@ -1,0 +1,321 @@
+"""Learn from positives and unlabelled rows: cross-fitted runs, trends, a split, pseudo-labels.
+
+First stage: K runs tell labelled positives from unlabelled rows, on batches of equal halves. Each
+run holds out some of the positives and half of the unlabelled rows; at every snapshot a row is
+scored by the runs that do not see it. The snapshots give each row a curve, and the curve a number,
+its trend score. Second stage: the share of positives in U splits the trend scores, or turns them
+into probabilities, on which the final classifier is trained.
+"""
+
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.sparse import issparse
+from scipy.special import expit
+from sklearn.isotonic import IsotonicRegression
+from sklearn.metrics import roc_auc_score
+
+from pnsklearn._pu_trend._learners import stack
+from pnsklearn._pu_trend._scores import OnlineTrend
+from pnsklearn._pu_trend._split import authors_break, natural_break, quantile_threshold
+from pnsklearn.exceptions import PUTrendWarning
+from pnsklearn.metrics import class_prior
+
+# "auto" compares these; the mean stays unless another one is better by more than the margin.
+AUTO_TRENDS, MARGIN = ("mean", "last", "simple", "slope"), 0.01
+FEW_POSITIVES = 20  # below this the prior is not estimated
+N_BOOTSTRAP = 20
+N_CURVES = 2000  # rows of U whose curves are kept for the display
+# When to warn: of the corrected AUC, the smaller side of a split, and the prior's interval.
+POOR_AUC, SMALL_SIDE, WIDE = 0.7, 0.01, 0.4
+LARGEST_LOG_ODDS = 30.0
+
+
+@dataclass(frozen=True)
+class FirstStage:
+    """The runs at the snapshot where they stopped: trends of held-out scores."""
+
+    positives: OnlineTrend
+    unlabeled: OnlineTrend
+    stop: int  # index of the snapshot
+    curves: list  # at each snapshot the scores of the positives and of the sampled rows of U
+    sampled: np.ndarray  # these rows
+
+
+@dataclass(frozen=True)
+class Split:
+    """The trend scores, and what they say of the unlabelled rows."""
+
+    kind: str
+    positives: np.ndarray
+    unlabeled: np.ndarray
+    threshold: float
+    prior: float
+    interval: tuple
+    auc: float  # of held-out positives against unlabelled rows
+
+
+def cross_fit(groups_P, groups_U, n_folds, rng):
+    """Return which of 2 n_folds runs sees which row: boolean arrays of shape (n, 2 n_folds).
+
+    A positive is held out by two runs, an unlabelled row by every other one. Rows of one group stay
+    together.
+    """
+    n_runs = 2 * n_folds
+    sees_P = np.ones((groups_P.shape[0], n_runs), dtype=bool)
+    sees_U = np.ones((groups_U.shape[0], n_runs), dtype=bool)
+    n_P, n_U = groups_P.max() + 1, groups_U.max() + 1
+    for run in range(0, n_runs, n_folds):
+        fold = rng.permutation(n_P)[groups_P] % n_folds
+        sees_P[np.arange(fold.shape[0]), run + fold] = False
+    for run in range(0, n_runs, 2):
+        half = rng.permutation(n_U)[groups_U] % 2
+        sees_U[np.arange(half.shape[0]), run + half] = False
+    return sees_P, sees_U
+
+
+def content_groups(X, rng):
+    """Number the rows by content: equal rows get the same number."""
+    direction = rng.standard_normal(X.shape[1])
+    # Not a matrix product for dense X: its rounding depends on the row's place.
+    key = X @ direction if issparse(X) else (X * direction).sum(axis=1)
+    return np.unique(key, return_inverse=True)[1]
+
+
+def held_out_scores(logits, sees, level):
+    """Return for each row the mean score of the runs that hold it out, or of all if none does.
+
+    Runs differ in level: each is moved by its own mean log-odds over U, `level` less that of all.
+    """
+    used = ~sees
+    used[~used.any(axis=1)] = True
+    scores = expit(np.clip(logits - level, -LARGEST_LOG_ODDS, LARGEST_LOG_ODDS))
+    return np.average(scores, axis=1, weights=used)
+
+
+def first_stage(learner, samples, plan, *, early_stopping, store_history, callback):
+    """Train all runs and follow the held-out scores of both samples.
+
+    With `early_stopping` the result is that of the snapshot with the smallest held-out
+    cross-entropy, both samples weighing the same. A callback that returns True ends the training.
+
+    Parameters
+    ----------
+    learner : object
+        See `_learners`.
+    samples : list of tuple (X, weight, sees)
+        The labelled positives and the unlabelled rows.
+    plan : Plan
+        How the runs are trained.
+    early_stopping, store_history : bool
+        See `PUTrendClassifier`.
+    callback : callable
+        Called without arguments after each snapshot.
+
+    Returns
+    -------
+    stage : FirstStage
+        The result.
+    """
+    trends = [OnlineTrend(store_history), OnlineTrend(store_history)]
+    best, kept, stop, curves = np.inf, None, 0, []
+    n_U = samples[1][0].shape[0]
+    sampled = np.linspace(0, n_U - 1, min(n_U, N_CURVES)).astype(int)
+    for snapshot in range(plan.n_snapshots):
+        learner.advance()
+        logits = [learner.logits(X) for X, _, _ in samples]
+        level = logits[1].mean(axis=0) - logits[1].mean()
+        scores = [
+            held_out_scores(z, sees, level) for z, (_, _, sees) in zip(logits, samples, strict=True)
+        ]
+        for trend, p in zip(trends, scores, strict=True):
+            trend.update(p)
+        curves.append((scores[0], scores[1][sampled]))
+        chances = np.maximum(scores[0], 1e-12), np.maximum(1 - scores[1], 1e-12)
+        loss = -sum(
+            np.average(np.log(p), weights=weight)
+            for p, (_, weight, _) in zip(chances, samples, strict=True)
+        )
+        if loss < best or not early_stopping:
+            best, stop, kept = loss, snapshot, [trend.copy() for trend in trends]
+        if callback():
+            break
+    return FirstStage(*kept, stop, curves, sampled)
+
+
+def choose_trend(stage, kind, weight_P, weight_U):
+    """Return the kind of trend score: for "auto", the one whose held-out AUC is largest."""
+    if kind != "auto":
+        return kind
+
+    def auc(kind):
+        scores = stage.positives.scores(kind), stage.unlabeled.scores(kind)
+        return held_out_auc(*scores, weight_P, weight_U)
+
+    aucs = {kind: auc(kind) for kind in AUTO_TRENDS}
+    best = max(aucs, key=aucs.get)
+    return best if aucs[best] > aucs["mean"] + MARGIN else "mean"
+
+
+def held_out_auc(scores_P, scores_U, weight_P, weight_U):
+    """Return the probability that a held-out positive scores above an unlabelled row."""
+    labeled = np.repeat([1, 0], [scores_P.shape[0], scores_U.shape[0]])
+    weight = np.concatenate([weight_P / weight_P.sum(), weight_U / weight_U.sum()])
+    scores = np.concatenate([scores_P, scores_U])
+    return float(roc_auc_score(labeled, scores, sample_weight=weight))
+
+
+def split_trends(stage, kind, method, prior, held_out, weight_P, weight_U, rng):
+    """Split the trend scores of the unlabelled rows; warn of what cannot be trusted.
+
+    Parameters
+    ----------
+    stage : FirstStage
+        The first stage.
+    kind, method : str
+        The trend score and the split; see `PUTrendClassifier`.
+    prior : float or None
+        The share of positives in U, where it is known.
+    held_out : bool
+        Whether the positives' scores are held out: otherwise no prior can be estimated from them.
+    weight_P, weight_U : ndarray
+        Weights of the rows.
+    rng : numpy.random.RandomState
+        For the prior's bootstrap interval.
+
+    Returns
+    -------
+    split : Split
+        The scores, the threshold and the prior.
+    """
+    kind = choose_trend(stage, kind, weight_P, weight_U)
+    scores_P, scores_U = stage.positives.scores(kind), stage.unlabeled.scores(kind)
+    auc = held_out_auc(scores_P, scores_U, weight_P, weight_U)
+    if auc < 0.5 and kind != "mean":
+        mean_P, mean_U = stage.positives.scores("mean"), stage.unlabeled.scores("mean")
+        mean_auc = held_out_auc(mean_P, mean_U, weight_P, weight_U)
+        if mean_auc > auc:
+            _warn(
+                f"The trend {kind!r} is inverted: held-out positives rank below the unlabelled "
+                f"rows (AUC {auc:.2f}), so the mean of the snapshots is used (AUC {mean_auc:.2f}). "
+                "Train for less, with a lower learning_rate or fewer n_passes."
+            )
+            kind, scores_P, scores_U, auc = "mean", mean_P, mean_U, mean_auc
+
+    if method == "auto":
+        estimable = held_out and weight_P.sum() >= FEW_POSITIVES
+        method = "prior" if prior is not None or estimable else "natural"
+    interval = (prior, prior)
+    if method == "prior":
+        if prior is None:
+            estimate = class_prior(
+                scores_P,
+                scores_U,
+                weight_positive=weight_P,
+                weight_unlabeled=weight_U,
+                n_bootstrap=N_BOOTSTRAP,
+                random_state=rng,
+            )
+            prior, interval = estimate.estimate, (estimate.low, estimate.high)
+        threshold = quantile_threshold(scores_U, prior, weight_U)
+    else:
+        if method == "authors":
+            threshold = authors_break(scores_U)
+        else:
+            criterion = "variance" if method == "variance" else "sse"
+            threshold = natural_break(scores_U, weight_U, criterion)
+        if prior is None:
+            prior = float(np.average(scores_U > threshold, weights=weight_U))
+            interval = (prior, prior)
+    _check_split(auc, prior, interval, np.average(scores_U > threshold, weights=weight_U))
+    return Split(kind, scores_P, scores_U, threshold, prior, interval, auc)
+
+
+def _check_split(auc, prior, interval, above):
+    corrected = (auc - prior / 2) / (1 - prior) if prior < 1 else 0.5
+    if corrected < POOR_AUC:
+        _warn(
+            "The labelled positives can hardly be told from the unlabelled rows: held out of "
+            f"training, they rank above them with probability {auc:.2f}, and with a share of "
+            f"positives of {prior:.2f} that is an AUC of about {corrected:.2f}. Predictions may be "
+            "no better than chance."
+        )
+    elif interval[1] - interval[0] > WIDE:
+        _warn(
+            f"The data leave the share of positives among the unlabelled rows open: {prior:.2f}, "
+            f"with a 90 % interval from {interval[0]:.2f} to {interval[1]:.2f}. Set class_prior "
+            "if it is known."
+        )
+    if not SMALL_SIDE <= above <= 1 - SMALL_SIDE:
+        _warn(
+            f"The split calls {100 * above:.1f} % of the unlabelled rows positive. Set class_prior "
+            "if the share is known, or check that U holds both classes."
+        )
+
+
+def _warn(message):
+    warnings.warn(message, PUTrendWarning, stacklevel=6)
+
+
+def posterior(split, weight_P, weight_U):
+    """Return for each unlabelled row the probability that it is positive.
+
+    By Bayes P(y = 1 | score) = min(1, prior f_P / f_U), with the ratio of the scores' densities in
+    both samples. The ratio is the odds of "labelled" when both weigh the same, fitted as a
+    nondecreasing function of the score; then all are scaled so that their mean is the prior.
+    """
+    scores = np.concatenate([split.positives, split.unlabeled])
+    labeled = np.repeat([1.0, 0.0], [weight_P.shape[0], weight_U.shape[0]])
+    weight = np.concatenate([weight_P / weight_P.sum(), weight_U / weight_U.sum()])
+    model = IsotonicRegression(out_of_bounds="clip").fit(scores, labeled, sample_weight=weight)
+    share = np.minimum(model.predict(split.unlabeled), 1 - 1e-9)
+    ratio = share / (1 - share)
+    return _scaled_to_mean(split.prior * ratio, split.prior, weight_U)
+
+
+def _scaled_to_mean(values, mean, weight):
+    """Return min(1, c values), with the c for which their weighted mean is `mean`."""
+    for _ in range(100):
+        values = np.minimum(values, 1.0)
+        current = np.average(values, weights=weight)
+        if current == 0 or abs(current - mean) <= 1e-6:
+            break
+        values = values * (mean / current)
+    return np.minimum(values, 1.0)
+
+
+def final_sample(X_P, X_U, weight_P, weight_U, target, prior, scenario):
+    """Return rows, labels, weights for the final classifier: a soft target becomes two rows.
+
+    In the "single" scenario both samples together are the population. In the "case-control"
+    scenario U is, and the positives of both samples are scaled to its share of positives.
+    """
+    sure = 1e-2
+    yes, no = target > sure, target < 1 - sure
+    no |= ~no.any()  # both classes are needed
+    weight_yes = np.concatenate([weight_P, (weight_U * np.where(no, target, 1.0))[yes]])
+    weight_no = (weight_U * np.where(yes, np.maximum(1 - target, 1e-6), 1.0))[no]
+    if scenario == "case-control":
+        weight_yes = weight_yes * (prior * weight_U.sum() / weight_yes.sum())
+    X = stack(X_P, X_U[yes], X_U[no])
+    y = np.repeat([1, 0], [weight_yes.shape[0], weight_no.shape[0]])
+    return X, y, np.concatenate([weight_yes, weight_no])
+
+
+def snapshot_quantiles(stage, positive):
+    """Return the 10 % quantile, mean and 90 % quantile of three groups at each snapshot.
+
+    The groups are the held-out positives and the sampled unlabelled rows that are called positive
+    and negative; a group without rows is NaN.
+    """
+    positive = positive[stage.sampled]
+    curves_P = np.stack([p for p, _ in stage.curves])
+    curves_U = np.stack([u for _, u in stage.curves])
+    groups = curves_P, curves_U[:, positive], curves_U[:, ~positive]
+    result = np.full((3, len(stage.curves), 3), np.nan)
+    for row, curves in zip(result, groups, strict=True):
+        if curves.shape[1]:
+            row[:, 0], row[:, 2] = np.quantile(curves, (0.1, 0.9), axis=1)
+            row[:, 1] = curves.mean(axis=1)
+    return result
