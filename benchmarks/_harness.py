@@ -98,6 +98,26 @@ def environment(*packages):
     return ", ".join([str(date.today()), f"{os.cpu_count()} cores", *map(found, packages)])
 
 
+def mean_and_error(values):
+    """Return the mean and its standard error (NaN of one value)."""
+    if len(values) < 2:
+        return np.mean(values), np.nan
+    return np.mean(values), np.std(values, ddof=1) / np.sqrt(len(values))
+
+
+def pyplot():
+    """Return matplotlib.pyplot, which writes files only; None if it is not installed."""
+    try:
+        import matplotlib
+    except ImportError:
+        print("no figure: matplotlib is not installed")
+        return None
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    return plt
+
+
 def _columns(rows):
     return list(dict.fromkeys(key for row in rows for key in row))
 

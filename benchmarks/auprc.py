@@ -28,7 +28,9 @@ from benchmarks._harness import (
     environment,
     format_table,
     load,
+    mean_and_error,
     paired_ratio,
+    pyplot,
     read_csv,
     write_csv,
 )
@@ -292,7 +294,7 @@ def _balanced_batches(y, batch_size, rng):
 
 def _libauc_row(name, loss, ours, theirs):
     """Compare runs of shape (seeds, [seconds, objective, AP]), split by split."""
-    gain, error = _mean_and_error(ours[:, 2] - theirs[:, 2])
+    gain, error = mean_and_error(ours[:, 2] - theirs[:, 2])
     speed = theirs[:, 0] / ours[:, 0]
     return {
         "set": name,
@@ -395,7 +397,7 @@ def _real_row(name, splits):
         return np.array([float(row[key]) for row in splits])
 
     difference = column("AP ours") - column("AP LR")
-    gain, error = _mean_and_error(difference)
+    gain, error = mean_and_error(difference)
     correction = 1 + len(splits) * column("n test")[0] / column("n train")[0]
     return {
         "set": name,
@@ -417,7 +419,7 @@ def _real_row(name, splits):
 def _real_summary(rows):
     if not rows:
         return []
-    gain, error = _mean_and_error(np.array([row["difference"] for row in rows]))
+    gain, error = mean_and_error(np.array([row["difference"] for row in rows]))
     lost = [row["set"] for row in rows if row["lost by 2 se"]]
     worse = sum(row["difference"] < 0 for row in rows)
     note = f"{worse} of {len(rows)} sets below LR; lost by more than 2 se: {', '.join(lost) or '-'}"
@@ -431,14 +433,9 @@ def _real_summary(rows):
 
 
 def _plot_real(rows, path):
-    try:
-        import matplotlib
-    except ImportError:
-        print("no figure: matplotlib is not installed")
+    plt = pyplot()
+    if plt is None:
         return
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
     rows = sorted(rows, key=lambda row: row["difference"])
     figure, axes = plt.subplots(figsize=(6, 1 + 0.25 * len(rows)), layout="constrained")
     axes.errorbar(
@@ -534,13 +531,6 @@ def _synchronised(function):
 
 def _judged(row, bar):
     return {**row, "bar": bar, "reached": bool(row["ratio"] <= bar)}
-
-
-def _mean_and_error(values):
-    """Return the mean and its standard error (NaN of one value)."""
-    if len(values) < 2:
-        return values.mean(), np.nan
-    return values.mean(), values.std(ddof=1) / np.sqrt(len(values))
 
 
 def _sets(options, names):

@@ -45,7 +45,9 @@ from benchmarks._harness import (
     environment,
     format_table,
     load,
+    mean_and_error,
     paired_ratio,
+    pyplot,
     read_csv,
     write_csv,
 )
@@ -617,7 +619,7 @@ def _model_rows(folds):
     )
     rows = []
     for model, of_set in errors.items():
-        mean, se = _mean_and_error(100 * np.array(list(of_set.values())))
+        mean, se = mean_and_error(100 * np.array(list(of_set.values())))
         low, middle, high = np.percentile(list(seconds[model].values()), (25, 50, 75))
         rows.append(
             {
@@ -641,7 +643,7 @@ def _pair_rows(folds):
                 continue
             pairs = [(errors[ours][name], errors[peer][name]) for name in errors[peer]]
             difference = 100 * np.subtract(*np.transpose(pairs))
-            mean, se = _mean_and_error(difference)
+            mean, se = mean_and_error(difference)
             row = {
                 "ours": ours, "peer": peer, "sets": len(difference), "difference": mean, "se": se,
                 "median": np.median(difference),
@@ -655,27 +657,8 @@ def _pair_rows(folds):
     return rows
 
 
-def _mean_and_error(values):
-    """Return the mean and its standard error (NaN of one value)."""
-    if len(values) < 2:
-        return np.mean(values), np.nan
-    return np.mean(values), np.std(values, ddof=1) / np.sqrt(len(values))
-
-
-def _pyplot():
-    try:
-        import matplotlib
-    except ImportError:
-        print("no figure: matplotlib is not installed")
-        return None
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    return plt
-
-
 def _plot_errors(folds, path):
-    plt = _pyplot()
+    plt = pyplot()
     if plt is None:
         return
     errors = _by_set(folds, "error")
@@ -865,7 +848,7 @@ def size(options):
 
 
 def _plot_sizes(rows, path):
-    plt = _pyplot()
+    plt = pyplot()
     if plt is None:
         return
     figure, axes = plt.subplots(figsize=(7, 5), layout="constrained")
@@ -906,7 +889,7 @@ def sparse(options):
         ]
         for label in models:
             of_model = [fold for fold in folds if fold["model"] == label]
-            error, se = _mean_and_error(100 * np.array([fold["error"] for fold in of_model]))
+            error, se = mean_and_error(100 * np.array([fold["error"] for fold in of_model]))
             low, middle, high = np.percentile([f["seconds"] for f in of_model], (25, 50, 75))
             rows.append(
                 {

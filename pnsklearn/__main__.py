@@ -7,8 +7,9 @@ figure per estimator in the working directory.
 from importlib.util import find_spec
 
 import numpy as np
+from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.datasets import load_breast_cancer, load_digits
-from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.ensemble import ExtraTreesClassifier, HistGradientBoostingClassifier
 from sklearn.feature_selection import SelectKBest, VarianceThreshold
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, StratifiedShuffleSplit, train_test_split
@@ -17,9 +18,11 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 from threadpoolctl import threadpool_limits
 
-from pnsklearn import AUPRCClassifier, SMaLLClassifier
+from pnsklearn import AUPRCClassifier, PUTrendClassifier, SMaLLClassifier
+from pnsklearn.datasets import make_pu
 
 N_RARE = 40
+N_LABELED = 50
 
 
 def _rare_breast_cancer():
@@ -34,6 +37,28 @@ def _digit_eight():
     """Return handwritten digits, where the positives are the eights."""
     X, y = load_digits(return_X_y=True)
     return X, y == 8
+
+
+def _even_digits():
+    """Return handwritten digits, where the positives are the even ones."""
+    X, y = load_digits(return_X_y=True)
+    return X, y % 2 == 0
+
+
+class _LabelsHidden(ClassifierMixin, BaseEstimator):
+    """A model that is shown the labels of a few positives only, and is tested on all labels."""
+
+    def __init__(self, model):
+        self.model = model
+
+    def fit(self, X, y):
+        self.classes_ = np.unique(y)
+        X, s, _ = make_pu(X, y, n_labeled=N_LABELED, random_state=0)
+        self.model_ = clone(self.model).fit(X, s)
+        return self
+
+    def predict(self, X):
+        return self.classes_[self.model_.predict(X)]
 
 
 def _compare(models, X, y, scoring):
@@ -52,17 +77,20 @@ def _compare(models, X, y, scoring):
     return search.fit(X, y).cv_results_
 
 
-def _print_table(models, data_sets, scoring, heading):
-    """Print each model's score on each data set, and what a fit takes."""
+def _print_table(models, data_sets, scoring):
+    """Print each model's scores on each data set, and what a fit takes."""
     results = {title: _compare(models, X, y, scoring) for title, (X, y) in data_sets.items()}
-    print(f"\n{'data set':36}{'model':36}{heading:>18}{'fit seconds':>13}")
+    headings = "".join(f"{name.replace('_', ' '):>18}" for name in scoring)
+    print(f"\n{'data set':36}{'model':36}{headings}{'fit seconds':>13}")
     for title, result in results.items():
         _, y = data_sets[title]
         labels = [title, f"  {y.sum()} positives of {len(y)}"] + [""] * (len(models) - 2)
         for row, (label, name) in enumerate(zip(labels, models, strict=True)):
-            mean, sd = result["mean_test_score"][row], result["std_test_score"][row]
-            seconds = result["mean_fit_time"][row]
-            print(f"{label:36}{name:36}{f'{mean:.3f} ± {sd:.3f}':>18}{seconds:13.3f}")
+            print(f"{label:36}{name:36}", end="")
+            for score in scoring:
+                mean, sd = result[f"mean_test_{score}"][row], result[f"std_test_{score}"][row]
+                print(f"{f'{mean:.3f} ± {sd:.3f}':>18}", end="")
+            print(f"{result['mean_fit_time'][row]:13.3f}")
     print()
 
 
@@ -106,7 +134,7 @@ def tour_auprc():
     print("AUPRCClassifier: rare positives")
     print("Average precision on the held-out half, mean ± sd of 10 random stratified splits.\n")
     models["AUPRCClassifier"].fit(*data_sets["digits, 8 against the rest"])  # compiles the kernels
-    _print_table(models, data_sets, "average_precision", "average precision")
+    _print_table(models, data_sets, ["average_precision"])
 
     if find_spec("matplotlib"):
         _save_curves(models, data_sets, "pnsklearn_tour_auprc.png")
@@ -133,7 +161,7 @@ def tour_small():
     print("Accuracy on the held-out half, mean ± sd of 10 random stratified splits.\n")
     model = SMaLLClassifier(certify=True, random_state=0)
     model.fit(cancer.data, cancer.target_names[cancer.target])  # compiles the kernels
-    _print_table(models, data_sets, "accuracy", "accuracy")
+    _print_table(models, data_sets, ["accuracy"])
 
     print(model.rules(cancer.feature_names))
     print(
@@ -160,12 +188,63 @@ def _save_rules(model, data, path):
     print(f"The rules as a figure are in {path}.")
 
 
+def tour_pu_trend():
+    """Accuracy and F1 of PUTrendClassifier where only some positives are labelled."""
+    cancer = load_breast_cancer()
+    data_sets = {
+        "breast cancer, malignant": (cancer.data, cancer.target == 0),
+        "digits, even against odd": _even_digits(),
+    }
+    logistic = LogisticRegression(max_iter=1000)
+    balanced = LogisticRegression(max_iter=1000, class_weight="balanced")
+    models = {
+        "PUTrendClassifier": _LabelsHidden(PUTrendClassifier(random_state=0)),
+        "LogisticRegression": _LabelsHidden(logistic),
+        "LogisticRegression, balanced": _LabelsHidden(balanced),
+        "LogisticRegression, all labels": logistic,
+        "ExtraTrees, all labels": ExtraTreesClassifier(random_state=0),
+    }
+    print("PUTrendClassifier: positives and unlabelled rows, no negatives")
+    print(
+        f"In the training half only {N_LABELED} positives keep their label. To the others, a row "
+        "without one is negative.\nThe models of 'all labels' see them all. Scores on the held-out "
+        "half, mean ± sd of 10 random stratified splits.\n"
+    )
+    X, s, y_true = make_pu(cancer.data, cancer.target == 0, n_labeled=N_LABELED, random_state=0)
+    model = PUTrendClassifier(random_state=0).fit(X, s)  # compiles the kernels
+    _print_table(models, data_sets, ["accuracy", "f1"])
+
+    low, high = model.class_prior_interval_
+    print(
+        f"With {N_LABELED} labels on all of the breast cancer data, it estimates that "
+        f"{model.class_prior_:.0%} of the unlabelled rows are\npositive (90 % interval {low:.0%} "
+        f"to {high:.0%}); in truth {y_true[s == 0].mean():.0%} are."
+    )
+    if find_spec("matplotlib"):
+        _save_trends(model, "pnsklearn_tour_pu_trend.png")
+    else:
+        print("Install matplotlib to also get the scores in training as a figure.")
+
+
+def _save_trends(model, path):
+    """Draw the scores in training, and their split."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from pnsklearn.displays import TrendDisplay
+
+    TrendDisplay.from_estimator(model).figure_.savefig(path, dpi=120, bbox_inches="tight")
+    print(f"The scores in training as a figure are in {path}.")
+
+
 def main():
     """Take the whole tour, on one thread: more cost more than they bring on data this small."""
     with threadpool_limits(1):
         tour_auprc()
         print("\n")
         tour_small()
+        print("\n")
+        tour_pu_trend()
 
 
 if __name__ == "__main__":

@@ -1,14 +1,17 @@
 """The tour and the version report."""
 
 import re
+from functools import partial
 from importlib.metadata import version
 from importlib.util import find_spec
 
 import numpy as np
 from sklearn.datasets import make_classification
+from sklearn.dummy import DummyClassifier
 from sklearn.linear_model import LogisticRegression
 
 import pnsklearn
+from pnsklearn import PUTrendClassifier
 from pnsklearn import __main__ as tour
 
 
@@ -33,20 +36,36 @@ def test_data_of_the_tour():
     X, y = tour._digit_eight()
     assert X.shape == (1797, 64)
     assert y.sum() == 174
+    assert tour._even_digits()[1].sum() == 891
+
+
+def test_hidden_labels_of_the_tour():
+    X, y = tour._digit_eight()
+    model = tour._LabelsHidden(DummyClassifier(strategy="prior")).fit(X, y)
+    assert np.allclose(model.model_.class_prior_, [1 - 50 / 1797, 50 / 1797])
+    assert model.predict(X[:2]).tolist() == [False, False]
 
 
 def test_tour_prints_a_row_per_model(monkeypatch, capsys, tmp_path):
     X, y = make_classification(120, 12, weights=[0.7], random_state=0)
     monkeypatch.chdir(tmp_path)
-    for name in ("_rare_breast_cancer", "_digit_eight"):
+    for name in ("_rare_breast_cancer", "_digit_eight", "_even_digits"):
         monkeypatch.setattr(tour, name, lambda: (X, y == 1))
     monkeypatch.setattr(tour, "AUPRCClassifier", lambda: LogisticRegression(C=0.1))
+    monkeypatch.setattr(tour, "N_LABELED", 10)
+    quick = partial(PUTrendClassifier, "linear", n_snapshots=2, cv=2)
+    monkeypatch.setattr(tour, "PUTrendClassifier", quick)
     tour.main()
     output = capsys.readouterr().out
-    rows = re.findall(r"(\d\.\d{3}) ± \d\.\d{3}", output)
+    scores = [
+        np.array(re.findall(r"(\d\.\d{3}) ± \d\.\d{3}", part), dtype=float)
+        for part in output.split("PUTrendClassifier: positives and unlabelled rows")
+    ]
     assert "malignant if any of these rules fires, otherwise benign" in output
-    assert len(rows) == 16
-    assert np.all((np.array(rows, dtype=float) > y.mean()) & (np.array(rows, dtype=float) <= 1))
-    for method in ("auprc", "small"):
+    assert [len(part) for part in scores] == [16, 20]
+    assert np.all((scores[0] > y.mean()) & (scores[0] <= 1))
+    assert np.all((scores[1] >= 0) & (scores[1] <= 1))
+    assert scores[1][-2:].min() > y.mean()  # with all labels
+    for method in ("auprc", "small", "pu_trend"):
         saved = (tmp_path / f"pnsklearn_tour_{method}.png").exists()
         assert saved == (find_spec("matplotlib") is not None)

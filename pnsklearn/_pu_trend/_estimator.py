@@ -1,5 +1,6 @@
 """PUTrendClassifier: the scikit-learn face of learning from positives and unlabelled rows."""
 
+import math
 import warnings
 from functools import partial
 from numbers import Integral, Real
@@ -9,6 +10,8 @@ from scipy.special import logit
 from sklearn.base import BaseEstimator, ClassifierMixin, _fit_context, clone
 from sklearn.callback import CallbackSupportMixin
 from sklearn.ensemble import ExtraTreesClassifier
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter, validate_data
@@ -25,7 +28,6 @@ from pnsklearn._pu_trend._scores import PAIRED_TRENDS, TRENDS
 from pnsklearn._pu_trend._solver import (
     content_groups,
     cross_fit,
-    final_sample,
     first_stage,
     held_out_auc,
     posterior,
@@ -42,17 +44,40 @@ from pnsklearn._validation import (
 from pnsklearn.exceptions import PUTrendWarning
 
 MIN_STEPS = 20  # per snapshot
-# Least weight of a leaf of the default trees: of rows, and as a share of all.
-LEAF_WEIGHT, LEAF_SHARE = 3.0, 1e-4
+# The default trees: least weight of a leaf, least features to choose a split from, and the rows
+# beyond which each tree gets a sample of as many.
+LEAF_WEIGHT, FEW_FEATURES, MAX_ROWS = 3.0, 16, 20_000
+LARGEST = 1e100  # of X, whose squares are summed
 # What the published method has in place of our defaults.
 _PUBLISHED = {
     "final_estimator": "same",
     "pseudo_labels": "ramped",
     "n_snapshots": 15,
     "steps_per_snapshot": 512,
-    "cv": None,
+    "n_folds": None,
     "ema": 0.999,
 }
+
+
+def default_trees(X, weight, n_jobs):
+    """Return the classifier of the second stage, for rows X and their weights."""
+    trees = ExtraTreesClassifier(
+        max_features=min(X.shape[1], max(FEW_FEATURES, int(math.sqrt(X.shape[1])))),
+        min_weight_fraction_leaf=LEAF_WEIGHT / max(weight.sum(), 2 * LEAF_WEIGHT),
+        bootstrap=X.shape[0] > MAX_ROWS,
+        max_samples=MAX_ROWS if X.shape[0] > MAX_ROWS else None,
+        n_jobs=n_jobs,
+    )
+    # Trees work in 32 bits: without scaling, tiny or far-off features would be constant.
+    return make_pipeline(StandardScaler(with_mean=isinstance(X, np.ndarray)), trees)
+
+
+def _weight_parameter(model):
+    """Return the name under which the fit of a classifier, or of a pipeline, takes weights."""
+    if isinstance(model, Pipeline):
+        name, last = model.steps[-1]
+        return f"{name}__sample_weight" if has_fit_parameter(last, "sample_weight") else None
+    return "sample_weight" if has_fit_parameter(model, "sample_weight") else None
 
 
 class PUTrendClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
@@ -65,10 +90,10 @@ class PUTrendClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     First stage, after [1]_: models learn to tell labelled from unlabelled rows on batches of equal
     halves, and snapshots in training give each unlabelled row a curve of scores; `trend` turns it
     into one number, and a split of these numbers into pseudo-labels. Second stage: a classifier is
-    trained on them. Where the published method trains one model on all rows, here ``2 * cv`` runs
-    hold out some positives and half of the unlabelled rows each, and all scores are held-out ones.
-    That makes the class prior estimable, the training stoppable and failures visible. `paper` and
-    `authors_code` return the published method.
+    trained on them. Where the published method trains one model on all rows, here each of
+    ``2 * n_folds`` runs holds out some positives and half of the unlabelled rows, and all scores
+    are held-out ones. That makes the class prior estimable, the training stoppable and failures
+    visible. `paper` and `authors_code` return the published method.
 
     Read more in the :ref:`User Guide <pu_trend>`.
 
@@ -78,11 +103,12 @@ class PUTrendClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         The model of the first stage: logistic regression, a network of one hidden layer, a
         scikit-learn classifier with `partial_fit`, or a function that returns a new
         `torch.nn.Module` with one logit per row. "auto" trains the first two and keeps the one that
-        ranks the held-out positives higher; for sparse X it is "linear".
+        ranks the held-out positives higher; for sparse X or ``n_folds=None`` it is "linear".
 
     final_estimator : None, "same" or classifier, default=None
         The model of the second stage. None is extremely randomised trees (for a torch module:
-        "same"); "same" is the model of the first stage, trained afresh.
+        "same"); "same" is the model of the first stage, trained afresh. With soft pseudo-labels it
+        needs a `fit` that takes `sample_weight`.
 
     trend : {"auto", "mean", "last", "simple", "slope", "pairwise", "mann-kendall"}, default="auto"
         How a curve of scores becomes one number: its mean, its end, the authors' code, the slope,
@@ -94,7 +120,7 @@ class PUTrendClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         How many unlabelled rows are called positive: the class prior; or the rows above the natural
         break of the trend scores, with the criterion of Fisher and Jenks, that of the paper's
         equation 8, or the authors' code. "auto" is "prior", and "natural" if the prior is neither
-        known nor estimable because there are fewer than 20 labelled positives or ``cv=None``.
+        known nor estimable because there are fewer than 20 labelled positives or ``n_folds=None``.
 
     class_prior : float or None, default=None
         Share of positives among the unlabelled rows, in (0, 1), where it is known. None estimates
@@ -117,7 +143,7 @@ class PUTrendClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     steps_per_snapshot : "auto" or int, default="auto"
         Steps between snapshots, instead of `n_passes`.
 
-    cv : int or None, default=5
+    n_folds : int or None, default=5
         Folds of the labelled positives: each is held out twice. None trains one model on all rows.
 
     early_stopping : bool, default=True
@@ -171,7 +197,7 @@ class PUTrendClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         Trend scores of the unlabelled rows of positive weight, in order.
 
     heldout_trend_scores_ : ndarray of shape (n_positives,)
-        Trend scores of the labelled positives, held out of training unless ``cv=None``.
+        Trend scores of the labelled positives, held out of training unless ``n_folds=None``.
 
     split_threshold_ : float
         Unlabelled rows with a larger trend score are called positive.
@@ -248,7 +274,7 @@ class PUTrendClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         "n_snapshots": [Interval(Integral, 1, None, closed="left")],
         "n_passes": [Interval(Integral, 1, None, closed="left")],
         "steps_per_snapshot": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
-        "cv": [None, Interval(Integral, 2, None, closed="left")],
+        "n_folds": [None, Interval(Integral, 2, None, closed="left")],
         "early_stopping": ["boolean"],
         "ema": [StrOptions({"auto"}), Interval(Real, 0, 1, closed="left")],
         "label_smoothing": [Interval(Real, 0, 1, closed="left")],
@@ -278,7 +304,7 @@ class PUTrendClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         n_snapshots=15,
         n_passes=10,
         steps_per_snapshot="auto",
-        cv=5,
+        n_folds=5,
         early_stopping=True,
         ema="auto",
         label_smoothing=0.1,
@@ -301,7 +327,7 @@ class PUTrendClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         self.n_snapshots = n_snapshots
         self.n_passes = n_passes
         self.steps_per_snapshot = steps_per_snapshot
-        self.cv = cv
+        self.n_folds = n_folds
         self.early_stopping = early_stopping
         self.ema = ema
         self.label_smoothing = label_smoothing
@@ -401,6 +427,7 @@ class PUTrendClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
                 },
             )
 
+        prior_seed, final_seed = rng.randint(2**31 - 1, size=2)
         X_P, X_U, weight_P, weight_U = X[labeled], X[~labeled], weight[labeled], weight[~labeled]
         sees_P, sees_U = self._cross_fit(X_P, X_U, rng)
         samples = [(X_P, weight_P, sees_P), (X_U, weight_U, sees_U)]
@@ -415,24 +442,30 @@ class PUTrendClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
                 samples,
                 plan,
                 early_stopping=self.early_stopping,
+                least=1 if self.trend in ("auto", "mean", "last") else 2,
                 store_history=self.store_history or self.trend in PAIRED_TRENDS,
                 callback=partial(on_snapshot, learner),
             )
         name, stage = max(stages.items(), key=lambda item: self._auc(item[1], weight_P, weight_U))
+        held_out = sees_P.shape[1] > 1
+        # Without averaged weights, or held-out positives to judge by, only the mean is safe.
+        safe = held_out and name != "partial_fit"
         split = split_trends(
             stage,
-            "mean" if self.trend == "auto" and name == "partial_fit" else self.trend,
+            "mean" if self.trend == "auto" and not safe else self.trend,
             self.split,
             self.class_prior,
-            self.cv is not None,
-            weight_P,
-            weight_U,
-            rng,
+            held_out=held_out,
+            weight_P=weight_P,
+            weight_U=weight_U,
+            seed=prior_seed,
         )
         positive = split.unlabeled > split.threshold
         soft = self.pseudo_labels == "soft"
         target = posterior(split, weight_P, weight_U) if soft else positive.astype(np.float64)
-        final = self._fit_final(name, X_P, X_U, weight_P, weight_U, target, split.prior, plan, rng)
+        final = self._fit_final(
+            name, X_P, X_U, weight_P, weight_U, target, split.prior, plan, final_seed
+        )
 
         vars(self).pop("score_history_", None)  # a refit may go without
         self.classes_ = classes
@@ -508,6 +541,10 @@ class PUTrendClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         if self._is_module:
             check_torch("A torch module as the estimator")
         elif not isinstance(self.estimator, str):
+            if isinstance(self.estimator, type):
+                raise TypeError(
+                    f"estimator must be an instance, not a class: use {self.estimator.__name__}()."
+                )
             if not hasattr(self.estimator, "partial_fit"):
                 raise ValueError(
                     f"estimator must have partial_fit, and {type(self.estimator).__name__} has "
@@ -518,21 +555,26 @@ class PUTrendClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
                     f"estimator must have predict_proba or decision_function, and "
                     f"{type(self.estimator).__name__} has neither with these parameters."
                 )
+            if self._final_is_same and not hasattr(self.estimator, "predict_proba"):
+                raise ValueError(
+                    f"final_estimator='same' needs an estimator with predict_proba, which "
+                    f"{type(self.estimator).__name__} has not with these parameters."
+                )
         if self.device != "cpu" and not self._is_module:
             raise ValueError(f"device={self.device!r} needs a torch module as the estimator.")
         if not self._is_module and (self.weak_transform or self.strong_transform):
             raise ValueError("weak_transform and strong_transform need a torch module.")
         if self.strong_transform and not self.weak_transform:
             raise ValueError("strong_transform needs weak_transform as well.")
-        if self.split == "prior" and self.cv is None and self.class_prior is None:
+        if self.split == "prior" and self.n_folds is None and self.class_prior is None:
             raise ValueError(
-                "With cv=None no positive is held out, so the prior cannot be estimated. Set "
-                "class_prior or cv, or split='natural'."
+                "With n_folds=None no positive is held out, so the prior cannot be estimated. "
+                "Set class_prior or n_folds, or split='natural'."
             )
         if (
             self.pseudo_labels == "soft"
             and hasattr(self.final_estimator, "fit")
-            and not has_fit_parameter(self.final_estimator, "sample_weight")
+            and _weight_parameter(self.final_estimator) is None
         ):
             raise ValueError(
                 f"pseudo_labels='soft' needs a final_estimator whose fit takes sample_weight, and "
@@ -567,6 +609,8 @@ class PUTrendClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     def _check_data(self, X, y, sample_weight):
         """Return X, y, labelled positives, weights without rows of weight zero; classes."""
         X, y = self._check_X(X, True, y)
+        if isinstance(X, np.ndarray) and np.abs(X).max() > LARGEST:
+            raise ValueError(f"X has values beyond {LARGEST:g}; rescale it.")
         classes, labeled = check_binary_target(y, "labelled positives and unlabelled rows")
         weight = check_weights(sample_weight, X)
         check_weighted_classes(labeled, weight, "unlabelled")
@@ -580,14 +624,14 @@ class PUTrendClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         whole = X_P.shape[0] + X_U.shape[0] <= WHOLE and not self._is_module
         groups = [content_groups(X, rng) if whole else np.arange(X.shape[0]) for X in (X_P, X_U)]
         n_P, n_U = (group.max() + 1 for group in groups)
-        if self.cv is None or min(n_P, n_U) == 1:
+        if self.n_folds is None or min(n_P, n_U) == 1:
             n_folds = None
         else:
-            n_folds = min(self.cv, int(n_P))
-        if n_folds != self.cv:
+            n_folds = min(self.n_folds, int(n_P))
+        if n_folds != self.n_folds:
             warnings.warn(
-                f"Only {n_P} labelled positives and {n_U} unlabelled rows are different: cv="
-                f"{n_folds} is used instead of cv={self.cv}.",
+                f"Only {n_P} labelled positives and {n_U} unlabelled rows are different: "
+                f"n_folds={n_folds} is used instead of {self.n_folds}.",
                 PUTrendWarning,
                 stacklevel=5,
             )
@@ -621,18 +665,18 @@ class PUTrendClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             return {"partial_fit": partial(PartialFitLearner, self.estimator)}
         names = [self.estimator]
         if self.estimator == "auto":
-            names = ["linear", "mlp"] if isinstance(X, np.ndarray) else ["linear"]
+            choice = isinstance(X, np.ndarray) and self.n_folds is not None
+            names = ["linear", "mlp"] if choice else ["linear"]
         return {name: partial(NetworkLearner, name) for name in names}
 
     def _auc(self, stage, weight_P, weight_U):
         scores = stage.positives.scores("mean"), stage.unlabeled.scores("mean")
         return held_out_auc(*scores, weight_P, weight_U)
 
-    def _fit_final(self, name, X_P, X_U, weight_P, weight_U, target, prior, plan, rng):
+    def _fit_final(self, name, X, y, weight, unlabeled, plan, seed):
         """Return the classifier of the second stage."""
-        X, y, weight = final_sample(X_P, X_U, weight_P, weight_U, target, prior, self.scenario)
+        rng = np.random.RandomState(seed)
         if self._final_is_same and name != "partial_fit":
-            unlabeled = np.arange(X.shape[0]) >= X_P.shape[0]
             sample, ramped = (X, y, weight, unlabeled), self.pseudo_labels == "ramped"
             if name != "module":
                 return MeanProbability(fit_network(name, *sample, plan, rng, ramped=ramped))
@@ -650,16 +694,17 @@ class PUTrendClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             )
             return MeanProbability(module)
         if self.final_estimator is None:
-            final = ExtraTreesClassifier(
-                min_weight_fraction_leaf=max(LEAF_WEIGHT / weight.sum(), LEAF_SHARE),
-                n_jobs=self.n_jobs,
-            )
+            final = default_trees(X, weight, self.n_jobs)
         else:
             final = clone(self.estimator if self._final_is_same else self.final_estimator)
-        if "random_state" in final.get_params() and final.random_state is None:
-            final.set_params(random_state=rng.randint(2**31 - 1))
-        weighted = has_fit_parameter(final, "sample_weight")
-        return final.fit(X, y, **({"sample_weight": weight} if weighted else {}))
+        states = {
+            name: int(rng.randint(2**31 - 1))
+            for name, value in sorted(final.get_params().items())
+            if name.rpartition("__")[2] == "random_state" and value is None
+        }
+        final.set_params(**states)
+        parameter = _weight_parameter(final)
+        return final.fit(X, y, **({parameter: weight} if parameter else {}))
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

@@ -37,7 +37,7 @@ class Batches:
 
     def __init__(self, X_P, X_U, weight_P, weight_U, plan, rng, dtype):
         n_P, n_U = X_P.shape[0], X_U.shape[0]
-        n_blocks = 1 if n_U <= WHOLE else round(n_U / plan.batch_size)
+        n_blocks = 1 if n_U <= WHOLE else max(1, round(n_U / plan.batch_size))
         order = np.arange(n_U) if n_blocks == 1 else rng.permutation(n_U)
         # The mean weight is that of the whole sample, so that the gradients are unbiased.
         share = (weight_U / weight_U.mean(axis=0) * (0.5 * n_blocks / n_U)).astype(dtype)

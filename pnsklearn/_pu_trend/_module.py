@@ -28,8 +28,7 @@ class ModuleLearner:
 
     over the rows that it sees, where e is the label smoothing. The weights of P are its sampling
     probabilities. Each step is one forward pass over both halves: batch normalisation must not tell
-    them apart, and sees two
-    rows at least.
+    them apart, and sees two rows at least.
 
     Parameters
     ----------

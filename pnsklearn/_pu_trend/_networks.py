@@ -91,6 +91,7 @@ class Network:
         """Return rows in the units of the network, which `step` takes."""
         return self.scaler.transform(X, self.dtype)
 
+    @np.errstate(over="ignore", invalid="ignore")  # `logits` tells of training that diverges
     def step(self, X, share, target):
         """Take one step on a batch of scaled rows; see `_kernels` for the loss."""
         plan = self.plan
@@ -105,6 +106,8 @@ class Network:
 
     def logits(self, X):
         """Return the logits of shape (n_samples, n_runs) of the averaged weights, in float64."""
+        if not all(np.isfinite(array).all() for array in self.average):
+            raise ValueError("Training has diverged: lower the learning rate.")
         chunks = [slice(start, start + CHUNK) for start in range(0, X.shape[0], CHUNK)]
         logits = [self._forward(self.scaled(X[rows]), self.average) for rows in chunks]
         return np.concatenate(logits).astype(np.float64)

@@ -27,8 +27,9 @@ AUTO_TRENDS, MARGIN = ("mean", "last", "simple", "slope"), 0.01
 FEW_POSITIVES = 20  # below this the prior is not estimated
 N_BOOTSTRAP = 20
 N_CURVES = 2000  # rows of U whose curves are kept for the display
-# When to warn: of the corrected AUC, the smaller side of a split, and the prior's interval.
-POOR_AUC, SMALL_SIDE, WIDE = 0.7, 0.01, 0.4
+# When to warn: of the corrected AUC, the smaller side of a split, the width of the
+# prior's interval, and how far training scores may exceed what held-out ones can reach.
+POOR_AUC, SMALL_SIDE, WIDE, MEMORY = 0.7, 0.01, 0.4, 0.05
 LARGEST_LOG_ODDS = 30.0
 
 
@@ -94,7 +95,7 @@ def held_out_scores(logits, sees, level):
     return np.average(scores, axis=1, weights=used)
 
 
-def first_stage(learner, samples, plan, *, early_stopping, store_history, callback):
+def first_stage(learner, samples, plan, *, early_stopping, least, store_history, callback):
     """Train all runs and follow the held-out scores of both samples.
 
     With `early_stopping` the result is that of the snapshot with the smallest held-out
@@ -110,6 +111,8 @@ def first_stage(learner, samples, plan, *, early_stopping, store_history, callba
         How the runs are trained.
     early_stopping, store_history : bool
         See `PUTrendClassifier`.
+    least : int
+        Fewest snapshots to use: a change needs two.
     callback : callable
         Called without arguments after each snapshot.
 
@@ -125,7 +128,8 @@ def first_stage(learner, samples, plan, *, early_stopping, store_history, callba
     for snapshot in range(plan.n_snapshots):
         learner.advance()
         logits = [learner.logits(X) for X, _, _ in samples]
-        level = logits[1].mean(axis=0) - logits[1].mean()
+        level = np.average(logits[1], axis=0, weights=samples[1][1])
+        level = level - level.mean()
         scores = [
             held_out_scores(z, sees, level) for z, (_, _, sees) in zip(logits, samples, strict=True)
         ]
@@ -137,7 +141,7 @@ def first_stage(learner, samples, plan, *, early_stopping, store_history, callba
             np.average(np.log(p), weights=weight)
             for p, (_, weight, _) in zip(chances, samples, strict=True)
         )
-        if loss < best or not early_stopping:
+        if loss < best or not early_stopping or snapshot < least:
             best, stop, kept = loss, snapshot, [trend.copy() for trend in trends]
         if callback():
             break
@@ -148,6 +152,8 @@ def choose_trend(stage, kind, weight_P, weight_U):
     """Return the kind of trend score: for "auto", the one whose held-out AUC is largest."""
     if kind != "auto":
         return kind
+    if stage.stop == 0:
+        return "mean"  # a single snapshot has no trend
 
     def auc(kind):
         scores = stage.positives.scores(kind), stage.unlabeled.scores(kind)
@@ -166,7 +172,7 @@ def held_out_auc(scores_P, scores_U, weight_P, weight_U):
     return float(roc_auc_score(labeled, scores, sample_weight=weight))
 
 
-def split_trends(stage, kind, method, prior, held_out, weight_P, weight_U, rng):
+def split_trends(stage, kind, method, prior, *, held_out, weight_P, weight_U, seed):
     """Split the trend scores of the unlabelled rows; warn of what cannot be trusted.
 
     Parameters
@@ -181,7 +187,7 @@ def split_trends(stage, kind, method, prior, held_out, weight_P, weight_U, rng):
         Whether the positives' scores are held out: otherwise no prior can be estimated from them.
     weight_P, weight_U : ndarray
         Weights of the rows.
-    rng : numpy.random.RandomState
+    seed : int
         For the prior's bootstrap interval.
 
     Returns
@@ -192,7 +198,7 @@ def split_trends(stage, kind, method, prior, held_out, weight_P, weight_U, rng):
     kind = choose_trend(stage, kind, weight_P, weight_U)
     scores_P, scores_U = stage.positives.scores(kind), stage.unlabeled.scores(kind)
     auc = held_out_auc(scores_P, scores_U, weight_P, weight_U)
-    if auc < 0.5 and kind != "mean":
+    if held_out and auc < 0.5 and kind != "mean":
         mean_P, mean_U = stage.positives.scores("mean"), stage.unlabeled.scores("mean")
         mean_auc = held_out_auc(mean_P, mean_U, weight_P, weight_U)
         if mean_auc > auc:
@@ -215,7 +221,7 @@ def split_trends(stage, kind, method, prior, held_out, weight_P, weight_U, rng):
                 weight_positive=weight_P,
                 weight_unlabeled=weight_U,
                 n_bootstrap=N_BOOTSTRAP,
-                random_state=rng,
+                random_state=seed,
             )
             prior, interval = estimate.estimate, (estimate.low, estimate.high)
         threshold = quantile_threshold(scores_U, prior, weight_U)
@@ -228,27 +234,38 @@ def split_trends(stage, kind, method, prior, held_out, weight_P, weight_U, rng):
         if prior is None:
             prior = float(np.average(scores_U > threshold, weights=weight_U))
             interval = (prior, prior)
-    _check_split(auc, prior, interval, np.average(scores_U > threshold, weights=weight_U))
-    return Split(kind, scores_P, scores_U, threshold, prior, interval, auc)
+    split = Split(kind, scores_P, scores_U, threshold, prior, interval, auc)
+    for message in _doubts(split, held_out, weight_U):
+        _warn(message)
+    return split
 
 
-def _check_split(auc, prior, interval, above):
+def _doubts(split, held_out, weight_U):
+    """Yield a sentence for each reason not to trust a split."""
+    auc, prior, (low, high) = split.auc, split.prior, split.interval
+    above = np.average(split.unlabeled > split.threshold, weights=weight_U)
     corrected = (auc - prior / 2) / (1 - prior) if prior < 1 else 0.5
+    if not held_out and auc > 1 - prior / 2 + MEMORY:
+        yield (
+            f"The labelled positives rank above the unlabelled rows with probability {auc:.2f}; "
+            f"with a share of positives of {prior:.2f} no more than {1 - prior / 2:.2f} is "
+            "possible: the run has memorised its rows. Set n_folds, or train for less."
+        )
     if corrected < POOR_AUC:
-        _warn(
+        yield (
             "The labelled positives can hardly be told from the unlabelled rows: held out of "
             f"training, they rank above them with probability {auc:.2f}, and with a share of "
             f"positives of {prior:.2f} that is an AUC of about {corrected:.2f}. Predictions may be "
             "no better than chance."
         )
-    elif interval[1] - interval[0] > WIDE:
-        _warn(
+    elif high - low > WIDE:
+        yield (
             f"The data leave the share of positives among the unlabelled rows open: {prior:.2f}, "
-            f"with a 90 % interval from {interval[0]:.2f} to {interval[1]:.2f}. Set class_prior "
+            f"with a 90 % interval from {low:.2f} to {high:.2f}. Set class_prior "
             "if it is known."
         )
     if not SMALL_SIDE <= above <= 1 - SMALL_SIDE:
-        _warn(
+        yield (
             f"The split calls {100 * above:.1f} % of the unlabelled rows positive. Set class_prior "
             "if the share is known, or check that U holds both classes."
         )

@@ -14,8 +14,8 @@ torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
 
 from pnsklearn._pu_trend import _module  # noqa: E402
-from pnsklearn._pu_trend._learners import Plan  # noqa: E402
-from pnsklearn._pu_trend._module import ModuleLearner, fit_module, module_scores  # noqa: E402
+from pnsklearn._pu_trend._module import ModuleLearner, TrainedModule, fit_module  # noqa: E402
+from pnsklearn._pu_trend._networks import Plan  # noqa: E402
 
 
 def make_plan(**changes):
@@ -66,10 +66,14 @@ def moons():
 
 
 def make_learner(factory, X_P, X_U, plan, seed=0, fold=None, weights=None, **keywords):
+    """Return a learner whose run k holds out the positives of fold k (-1 is never held out)."""
+    runs = np.arange(plan.n_runs)
     fold = np.arange(len(X_P)) % plan.n_runs if fold is None else fold
     weight_P, weight_U = weights or (np.ones(len(X_P)), np.ones(len(X_U)))
+    weight_P = weight_P[:, None] * (fold[:, None] != runs)
+    weight_U = weight_U.reshape(len(X_U), -1) * np.ones(plan.n_runs)
     rng = np.random.RandomState(seed)
-    return ModuleLearner(factory, X_P, X_U, fold, weight_P, weight_U, plan, rng, **keywords)
+    return ModuleLearner(factory, X_P, X_U, weight_P, weight_U, plan, rng, **keywords)
 
 
 def parameters_of(module):
@@ -101,7 +105,7 @@ def test_steps_are_the_written_update(moons):
     run = learner._runs[0]
     start = parameters_of(run.module)
     assert_allclose(
-        learner.scores(X_U)[:, 0], expit(X_U @ start[:2] + start[2]), rtol=1e-5
+        learner.logits(X_U)[:, 0], X_U @ start[:2] + start[2], rtol=1e-4, atol=1e-6
     )  # the initial snapshot
 
     share = np.r_[np.full(12, 1 / 24), weight_U / weight_U.sum() / 2]
@@ -114,9 +118,9 @@ def test_steps_are_the_written_update(moons):
         *_, (theta, average) = itertools.islice(path, plan.steps)
         assert_allclose(parameters_of(run.module), theta, rtol=1e-4, atol=1e-6)
         assert_allclose(parameters_of(run.average), average, rtol=1e-4, atol=1e-6)
-    scores = learner.scores(X_U)
-    assert scores.shape == (12, 1) and scores.dtype == np.float64
-    assert_allclose(scores[:, 0], expit(X_U @ average[:2] + average[2]), rtol=1e-4)
+    logits = learner.logits(X_U)
+    assert logits.shape == (12, 1) and logits.dtype == np.float64
+    assert_allclose(logits[:, 0], X_U @ average[:2] + average[2], rtol=1e-4, atol=1e-5)
 
 
 def test_second_stage_is_the_written_update(moons):
@@ -130,27 +134,26 @@ def test_second_stage_is_the_written_update(moons):
         made.append(linear())
         return made[-1]
 
-    module = fit_module(
-        factory, X, target, weight, plan, np.random.RandomState(0), unlabelled=unlabelled,
-        n_epochs=6,
-    )  # fmt: skip
+    trained = fit_module(
+        factory, X, target, weight, unlabelled, plan, np.random.RandomState(0), n_epochs=6
+    )
     plan = make_plan(n_snapshots=2, steps=6)
     share = weight / weight.sum()
     *_, (_, average) = nesterov_path(
         X, lambda p: share * (p - target), parameters_of(made[0]), plan, 6
     )
-    assert_allclose(parameters_of(module), average, rtol=1e-4, atol=1e-6)
-    assert not module.training
-    logits = module_scores(module, X, "cpu")
-    assert logits.shape == (20,) and logits.dtype == np.float64
-    assert_allclose(logits, X @ average[:2] + average[2], rtol=1e-4, atol=1e-5)
+    assert_allclose(parameters_of(trained.module), average, rtol=1e-4, atol=1e-6)
+    assert not trained.module.training
+    logits = trained.logits(X)
+    assert logits.shape == (20, 1) and logits.dtype == np.float64
+    assert_allclose(logits[:, 0], X @ average[:2] + average[2], rtol=1e-4, atol=1e-5)
 
 
 def test_runs_skip_their_fold(moons):
     """A held-out row is never in a batch of its run, nor is a row without weight."""
     X_P, X_U, _ = moons
-    weight_P, weight_U = np.ones(60), np.ones(300)
-    weight_P[7], weight_U[:10] = 0, 0
+    weight_P, weight_U = np.ones(60), np.ones((300, 3))
+    weight_P[7], weight_U[:10], weight_U[10:150, 1] = 0, 0, 0
     fold = np.arange(60) % 3
     fold[0] = -1
     learner = make_learner(
@@ -163,8 +166,10 @@ def test_runs_skip_their_fold(moons):
         # 16 complete passes make up every len(allowed) batches of 16.
         assert_array_equal(np.bincount(drawn)[allowed], 5 * 16)
         assert_array_equal(np.sort(drawn[: len(allowed)]), allowed)
-        drawn = np.concatenate(list(itertools.islice(unlabelled, 290)))
-        assert_array_equal(np.unique(drawn), np.arange(10, 300))
+        allowed = np.flatnonzero(weight_U[:, k])
+        drawn = np.concatenate(list(itertools.islice(unlabelled, len(allowed))))
+        assert_array_equal(np.bincount(drawn)[allowed], 16)
+        assert len(drawn) == 16 * len(allowed)
 
 
 def test_weights_of_positives_are_sampling_probabilities():
@@ -186,12 +191,11 @@ def test_reproducible_and_global_generators_untouched(moons, global_random_seed)
 
         learner = make_learner(factory, X_P, X_U, make_plan(), seed, weak_transform=noisy)
         learner.advance()
-        module = fit_module(
-            factory, X_U, np.linspace(0, 1, 300), np.ones(300), make_plan(),
-            np.random.RandomState(seed), unlabelled=np.ones(300, bool), n_epochs=2,
-            weak_transform=noisy, strong_transform=noisy,
+        trained = fit_module(
+            factory, X_U, np.linspace(0, 1, 300), np.ones(300), np.ones(300, bool), make_plan(),
+            np.random.RandomState(seed), n_epochs=2, weak_transform=noisy, strong_transform=noisy,
         )  # fmt: skip
-        return learner.scores(X_U), module_scores(module, X_U)
+        return learner.logits(X_U), trained.logits(X_U)
 
     before = torch.get_rng_state()
     first = train(global_random_seed)
@@ -205,14 +209,14 @@ def test_reproducible_and_global_generators_untouched(moons, global_random_seed)
 
 def test_a_generator_will_do(moons):
     X_P, X_U, _ = moons
-    fold, ones = np.arange(60) % 2, (np.ones(60), np.ones(300))
+    ones = np.ones((60, 2)), np.ones((300, 2))
     learners = [
-        ModuleLearner(linear, X_P, X_U, fold, *ones, make_plan(), np.random.default_rng(0))
+        ModuleLearner(linear, X_P, X_U, *ones, make_plan(), np.random.default_rng(0))
         for _ in range(2)
     ]
     for learner in learners:
         learner.advance()
-    assert_array_equal(learners[0].scores(X_U), learners[1].scores(X_U))
+    assert_array_equal(learners[0].logits(X_U), learners[1].logits(X_U))
 
 
 def test_a_shared_module_does_not_tie_the_runs(moons):
@@ -223,17 +227,17 @@ def test_a_shared_module_does_not_tie_the_runs(moons):
     learner = make_learner(lambda: pretrained, X_P, X_U, make_plan())
     learner.advance()
     assert_array_equal(parameters_of(pretrained), start)
-    scores = learner.scores(X_U)
-    assert np.abs(scores[:, 0] - scores[:, 1]).max() > 1e-4
+    logits = learner.logits(X_U)
+    assert np.abs(logits[:, 0] - logits[:, 1]).max() > 1e-4
 
 
 def test_chunks_do_not_matter(moons, monkeypatch):
     X_P, X_U, _ = moons
     learner = make_learner(perceptron, X_P, X_U, make_plan())
     learner.advance()
-    whole = learner.scores(X_U)
+    whole = learner.logits(X_U)
     monkeypatch.setattr(_module, "CHUNK", 7)
-    assert_allclose(learner.scores(X_U), whole, rtol=1e-5)
+    assert_allclose(learner.logits(X_U), whole, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("n_P, n_U", [(2, 1), (3, 65), (40, 3)])
@@ -245,31 +249,33 @@ def test_few_rows_and_batch_normalisation(n_P, n_U):
         plan = make_plan(batch_size=batch_size)
         learner = make_learner(perceptron, X_P, X_U, plan)
         learner.advance()
-        assert np.isfinite(learner.scores(X_U)).all()
+        assert np.isfinite(learner.logits(X_U)).all()
         for n in (2, 3, n_P + n_U):
-            module = fit_module(
-                perceptron, np.r_[X_P, X_U][:n], np.full(n, 0.5), np.ones(n), plan, rng,
-                unlabelled=np.arange(n) >= n_P, n_epochs=2,
+            trained = fit_module(
+                perceptron, np.r_[X_P, X_U][:n], np.full(n, 0.5), np.ones(n), np.arange(n) >= n_P,
+                plan, rng, n_epochs=2,
             )  # fmt: skip
-            assert np.isfinite(module_scores(module, X_U)).all()
+            assert np.isfinite(trained.logits(X_U)).all()
 
 
 def test_statistics_of_batch_normalisation_are_averaged(moons):
     X_P, X_U, _ = moons
-    X_U = X_U + 10
-    learner = make_learner(perceptron, X_P + 10, X_U, make_plan(steps=100, ema=0.9))
-    learner.advance()
+    learner = make_learner(perceptron, X_P + 10, X_U + 10, make_plan(steps=1, n_snapshots=20))
     run = learner._runs[0]
-    current, mean = (dict(m.named_buffers()) for m in (run.module, run.average))
-    assert current["1.num_batches_tracked"] == mean["1.num_batches_tracked"] == 100
-    assert_allclose(mean["1.running_mean"], current["1.running_mean"], rtol=0.1, atol=0.1)
-    assert (mean["1.running_mean"] != current["1.running_mean"]).any()
+    expected = np.zeros(32)
+    for step in range(20):
+        learner.advance()
+        current, mean = (dict(m.named_buffers()) for m in (run.module, run.average))
+        decay = min(0.95, (1 + step) / (10 + step))
+        expected = decay * expected + (1 - decay) * current["1.running_mean"].numpy()
+        assert_allclose(mean["1.running_mean"], expected, rtol=1e-4, atol=1e-5)
+    assert current["1.num_batches_tracked"] == mean["1.num_batches_tracked"] == 20
 
 
 def heldout_auc(learner, X_P, X_U, fold):
     """AUC of the labelled positives, each scored by the run that held it out, against U."""
-    heldout = learner.scores(X_P)[np.arange(len(X_P)), fold]
-    unlabelled = learner.scores(X_U).mean(axis=1)
+    heldout = learner.logits(X_P)[np.arange(len(X_P)), fold]
+    unlabelled = learner.logits(X_U).mean(axis=1)
     return roc_auc_score(
         np.r_[np.ones(len(heldout)), np.zeros(len(unlabelled))], np.r_[heldout, unlabelled]
     )
@@ -284,15 +290,15 @@ def test_moons_are_learnt(moons, global_random_seed):
         learner.advance()
     # U has 40 % positives: 0.8 is the most that held-out positives can reach.
     assert heldout_auc(learner, X_P, X_U, fold) > 0.72
-    p_U = learner.scores(X_U).mean(axis=1)
+    p_U = expit(learner.logits(X_U)).mean(axis=1)
     assert roc_auc_score(y_U, p_U) > 0.9
 
     guess = p_U > np.quantile(p_U, 0.6)
-    module = fit_module(
-        perceptron, np.r_[X_P, X_U], np.r_[np.ones(60), guess], np.ones(360), plan,
-        np.random.RandomState(global_random_seed), unlabelled=np.arange(360) >= 60, n_epochs=20,
+    trained = fit_module(
+        perceptron, np.r_[X_P, X_U], np.r_[np.ones(60), guess], np.ones(360), np.arange(360) >= 60,
+        plan, np.random.RandomState(global_random_seed), n_epochs=20,
     )  # fmt: skip
-    assert np.mean((module_scores(module, X_U) > 0) == y_U) > 0.8
+    assert np.mean((trained.logits(X_U)[:, 0] > 0) == y_U) > 0.8
 
 
 def test_images_are_learnt(global_random_seed):
@@ -306,22 +312,21 @@ def test_images_are_learnt(global_random_seed):
     fold = np.arange(100) % 2
     plan = make_plan(steps=60, batch_size=32, learning_rate=0.01)
     learner = make_learner(
-        small_cnn, X_P, X_U, plan, global_random_seed, fold=fold, weak_transform=random_shift,
-        strong_transform=random_erase,
+        small_cnn, X_P, X_U, plan, global_random_seed, fold=fold, weak_transform=random_shift
     )  # fmt: skip
     learner.advance()
     learner.advance()
-    p_U = learner.scores(X_U).mean(axis=1)
+    p_U = expit(learner.logits(X_U)).mean(axis=1)
     assert heldout_auc(learner, X_P, X_U, fold) > 0.65
     assert roc_auc_score(y_U, p_U) > 0.93
 
     guess = p_U > np.median(p_U)
-    module = fit_module(
-        small_cnn, np.r_[X_P, X_U], np.r_[np.ones(100), guess], np.ones(len(images)), plan,
-        np.random.RandomState(0), unlabelled=np.arange(len(images)) >= 100, n_epochs=2,
+    trained = fit_module(
+        small_cnn, np.r_[X_P, X_U], np.r_[np.ones(100), guess], np.ones(len(images)),
+        np.arange(len(images)) >= 100, plan, np.random.RandomState(0), n_epochs=2,
         weak_transform=random_shift, strong_transform=random_erase,
     )  # fmt: skip
-    assert np.mean((module_scores(module, X_U) > 0) == y_U) > 0.8
+    assert np.mean((trained.logits(X_U)[:, 0] > 0) == y_U) > 0.8
 
 
 def test_transforms_see_training_batches_only(moons):
@@ -335,7 +340,7 @@ def test_transforms_see_training_batches_only(moons):
     learner = make_learner(linear, X_P, X_U, make_plan(), weak_transform=weak)
     learner.advance()
     assert seen == [(32, 2)] * 20  # two runs of ten steps on 16 + 16 rows
-    learner.scores(X_U)
+    learner.logits(X_U)
     assert len(seen) == 20
 
 
@@ -391,24 +396,24 @@ def test_ramp_by_its_formula(moons):
     for n_epochs, same in (1, True), (2, False):
         ramped, zero = (
             fit_module(
-                linear, X, goal, np.ones(300), plan, np.random.RandomState(0),
-                unlabelled=unlabelled, ramp=ramp, n_epochs=n_epochs,
+                linear, X, goal, np.ones(300), unlabelled, plan, np.random.RandomState(0),
+                ramped=ramp, n_epochs=n_epochs,
             )
             for goal, ramp in ((target, True), (target * ~unlabelled, False))
         )  # fmt: skip
-        assert (module_scores(ramped, X) == module_scores(zero, X)).all() == same
+        assert (ramped.logits(X) == zero.logits(X)).all() == same
 
 
-def test_module_scores_leaves_the_module_alone():
+def test_scoring_leaves_the_module_alone():
     module = perceptron().train()
     before = {name: value.clone() for name, value in module.state_dict().items()}
     X = np.random.RandomState(0).normal(size=(5, 2))
-    logits = module_scores(module, X)
+    logits = TrainedModule(module, "cpu").logits(X)
     assert module.training
     for name, value in module.state_dict().items():
         assert_array_equal(value, before[name])
     with torch.no_grad():
-        assert_allclose(logits, module.eval()(torch.tensor(X).float())[:, 0], rtol=1e-6)
+        assert_allclose(logits, module.eval()(torch.tensor(X).float()), rtol=1e-5)
 
 
 def test_wrong_factories(moons):
@@ -426,7 +431,7 @@ def test_divergence_is_an_error(moons):
     learner = make_learner(perceptron, X_P, X_U * 1e30, make_plan(learning_rate=1e20))
     learner.advance()
     with pytest.raises(ValueError, match="Lower the learning rate"):
-        learner.scores(X_U)
+        learner.logits(X_U)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -435,11 +440,13 @@ def test_gpu_agrees_with_cpu(moons):
     states = torch.get_rng_state(), torch.cuda.get_rng_state()
     learner = make_learner(perceptron, X_P, X_U, make_plan(steps=60), device="cuda")
     learner.advance()
-    assert roc_auc_score(y_U, learner.scores(X_U).mean(axis=1)) > 0.9
-    module = fit_module(
-        perceptron, X_U, y_U.astype(float), np.ones(300), make_plan(), np.random.RandomState(0),
-        unlabelled=np.ones(300, bool), device="cuda", n_epochs=2,
+    assert roc_auc_score(y_U, learner.logits(X_U).mean(axis=1)) > 0.9
+    trained = fit_module(
+        perceptron, X_U, y_U.astype(float), np.ones(300), np.ones(300, bool), make_plan(),
+        np.random.RandomState(0), device="cuda", n_epochs=2,
     )  # fmt: skip
-    assert_allclose(module_scores(module, X_U, "cuda"), module_scores(module, X_U), atol=1e-3)
+    assert {p.device.type for p in trained.module.parameters()} == {"cpu"}
+    on_cpu = TrainedModule(trained.module, "cpu")
+    assert_allclose(trained.logits(X_U), on_cpu.logits(X_U), atol=1e-3)
     assert_array_equal(torch.get_rng_state(), states[0])
     assert_array_equal(torch.cuda.get_rng_state(), states[1])
