@@ -463,9 +463,9 @@ class PUTrendClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         positive = split.unlabeled > split.threshold
         soft = self.pseudo_labels == "soft"
         target = posterior(split, weight_P, weight_U) if soft else positive.astype(np.float64)
-        final = self._fit_final(
-            name, X_P, X_U, weight_P, weight_U, target, split.prior, plan, final_seed
-        )
+        sample = final_sample(X_P, X_U, weight_P, weight_U, target, split.prior, self.scenario)
+        unlabeled = np.arange(sample[0].shape[0]) >= X_P.shape[0]
+        final = self._fit_final(name, *sample, unlabeled, plan, final_seed)
 
         vars(self).pop("score_history_", None)  # a refit may go without
         self.classes_ = classes
