@@ -53,7 +53,7 @@ def test_tour_prints_a_row_per_model(monkeypatch, capsys, tmp_path):
         monkeypatch.setattr(tour, name, lambda: (X, y == 1))
     monkeypatch.setattr(tour, "AUPRCClassifier", lambda: LogisticRegression(C=0.1))
     monkeypatch.setattr(tour, "N_LABELED", 10)
-    quick = partial(PUTrendClassifier, "linear", n_snapshots=2, cv=2)
+    quick = partial(PUTrendClassifier, "linear", n_snapshots=2, n_folds=2)
     monkeypatch.setattr(tour, "PUTrendClassifier", quick)
     tour.main()
     output = capsys.readouterr().out

@@ -28,6 +28,7 @@ from pnsklearn._pu_trend._scores import PAIRED_TRENDS, TRENDS
 from pnsklearn._pu_trend._solver import (
     content_groups,
     cross_fit,
+    final_sample,
     first_stage,
     held_out_auc,
     posterior,
