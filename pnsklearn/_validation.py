@@ -50,9 +50,7 @@ def check_binary_target(y, needed="positives and negatives"):
     check_classification_targets(y)
     classes = np.unique(y)
     if classes.shape[0] == 1:
-        raise ValueError(
-            f"y has only one class, {classes[0]}; {needed} are both needed."
-        )
+        raise ValueError(f"y has only one class, {classes[0]}; {needed} are both needed.")
     if classes.shape[0] > 2:
         raise ValueError(
             "Only binary classification is supported. The type of the target is "

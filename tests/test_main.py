@@ -6,6 +6,7 @@ from importlib.metadata import version
 from importlib.util import find_spec
 
 import numpy as np
+import pytest
 from sklearn.datasets import make_classification
 from sklearn.dummy import DummyClassifier
 from sklearn.linear_model import LogisticRegression
@@ -46,6 +47,7 @@ def test_hidden_labels_of_the_tour():
     assert model.predict(X[:2]).tolist() == [False, False]
 
 
+@pytest.mark.filterwarnings("ignore::pnsklearn.exceptions.PUTrendWarning")  # the data are small
 def test_tour_prints_a_row_per_model(monkeypatch, capsys, tmp_path):
     X, y = make_classification(120, 12, weights=[0.7], random_state=0)
     monkeypatch.chdir(tmp_path)

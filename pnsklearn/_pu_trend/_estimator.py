@@ -30,7 +30,7 @@ from pnsklearn._pu_trend._solver import (
     cross_fit,
     final_sample,
     first_stage,
-    held_out_auc,
+    mean_auc,
     posterior,
     snapshot_quantiles,
     split_trends,
@@ -73,12 +73,12 @@ def default_trees(X, weight, n_jobs):
     return make_pipeline(StandardScaler(with_mean=isinstance(X, np.ndarray)), trees)
 
 
-def _weight_parameter(model):
-    """Return the name under which the fit of a classifier, or of a pipeline, takes weights."""
+def _weight_parameters(model):
+    """Return the names under which the fit of a classifier, or of a pipeline, takes weights."""
     if isinstance(model, Pipeline):
-        name, last = model.steps[-1]
-        return f"{name}__sample_weight" if has_fit_parameter(last, "sample_weight") else None
-    return "sample_weight" if has_fit_parameter(model, "sample_weight") else None
+        steps = [name for name, step in model.steps if has_fit_parameter(step, "sample_weight")]
+        return [f"{name}__sample_weight" for name in steps]
+    return ["sample_weight"] if has_fit_parameter(model, "sample_weight") else []
 
 
 class PUTrendClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
@@ -447,7 +447,7 @@ class PUTrendClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
                 store_history=self.store_history or self.trend in PAIRED_TRENDS,
                 callback=partial(on_snapshot, learner),
             )
-        name, stage = max(stages.items(), key=lambda item: self._auc(item[1], weight_P, weight_U))
+        name, stage = max(stages.items(), key=lambda item: mean_auc(item[1], weight_P, weight_U))
         held_out = sees_P.shape[1] > 1
         # Without averaged weights, or held-out positives to judge by, only the mean is safe.
         safe = held_out and name != "partial_fit"
@@ -575,7 +575,7 @@ class PUTrendClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         if (
             self.pseudo_labels == "soft"
             and hasattr(self.final_estimator, "fit")
-            and _weight_parameter(self.final_estimator) is None
+            and not _weight_parameters(self.final_estimator)
         ):
             raise ValueError(
                 f"pseudo_labels='soft' needs a final_estimator whose fit takes sample_weight, and "
@@ -670,10 +670,6 @@ class PUTrendClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             names = ["linear", "mlp"] if choice else ["linear"]
         return {name: partial(NetworkLearner, name) for name in names}
 
-    def _auc(self, stage, weight_P, weight_U):
-        scores = stage.positives.scores("mean"), stage.unlabeled.scores("mean")
-        return held_out_auc(*scores, weight_P, weight_U)
-
     def _fit_final(self, name, X, y, weight, unlabeled, plan, seed):
         """Return the classifier of the second stage."""
         rng = np.random.RandomState(seed)
@@ -704,8 +700,7 @@ class PUTrendClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             if name.rpartition("__")[2] == "random_state" and value is None
         }
         final.set_params(**states)
-        parameter = _weight_parameter(final)
-        return final.fit(X, y, **({parameter: weight} if parameter else {}))
+        return final.fit(X, y, **dict.fromkeys(_weight_parameters(final), weight))
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

@@ -43,6 +43,10 @@ class FirstStage:
     curves: list  # at each snapshot the scores of the positives and of the sampled rows of U
     sampled: np.ndarray  # these rows
 
+    def scores(self, kind):
+        """Return the trend scores of both samples, without the digits that rounding decides."""
+        return [np.round(trend.scores(kind), 12) for trend in (self.positives, self.unlabeled)]
+
 
 @dataclass(frozen=True)
 class Split:
@@ -156,12 +160,16 @@ def choose_trend(stage, kind, weight_P, weight_U):
         return "mean"  # a single snapshot has no trend
 
     def auc(kind):
-        scores = stage.positives.scores(kind), stage.unlabeled.scores(kind)
-        return held_out_auc(*scores, weight_P, weight_U)
+        return held_out_auc(*stage.scores(kind), weight_P, weight_U)
 
     aucs = {kind: auc(kind) for kind in AUTO_TRENDS}
     best = max(aucs, key=aucs.get)
     return best if aucs[best] > aucs["mean"] + MARGIN else "mean"
+
+
+def mean_auc(stage, weight_P, weight_U):
+    """Return the held-out AUC of the mean of the snapshots, by which learners are compared."""
+    return held_out_auc(*stage.scores("mean"), weight_P, weight_U)
 
 
 def held_out_auc(scores_P, scores_U, weight_P, weight_U):
@@ -196,10 +204,10 @@ def split_trends(stage, kind, method, prior, *, held_out, weight_P, weight_U, se
         The scores, the threshold and the prior.
     """
     kind = choose_trend(stage, kind, weight_P, weight_U)
-    scores_P, scores_U = stage.positives.scores(kind), stage.unlabeled.scores(kind)
+    scores_P, scores_U = stage.scores(kind)
     auc = held_out_auc(scores_P, scores_U, weight_P, weight_U)
     if held_out and auc < 0.5 and kind != "mean":
-        mean_P, mean_U = stage.positives.scores("mean"), stage.unlabeled.scores("mean")
+        mean_P, mean_U = stage.scores("mean")
         mean_auc = held_out_auc(mean_P, mean_U, weight_P, weight_U)
         if mean_auc > auc:
             _warn(
