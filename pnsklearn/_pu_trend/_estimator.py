@@ -118,10 +118,12 @@ class PUTrendClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         need all snapshots in memory.
 
     split : {"auto", "prior", "natural", "variance", "authors"}, default="auto"
-        How many unlabelled rows are called positive: the class prior; or the rows above the natural
+        How many unlabelled rows count as positive: the class prior; or those above the natural
         break of the trend scores, with the criterion of Fisher and Jenks, that of the paper's
-        equation 8, or the authors' code. "auto" is "prior", and "natural" if the prior is neither
-        known nor estimable because there are fewer than 20 labelled positives or ``n_folds=None``.
+        equation 8, or the authors' code. "auto" is "prior" if `class_prior` is given; else the
+        geometric mean of the estimated prior and of the share above the natural break, which err in
+        different ways; and "natural" alone if the prior cannot be estimated because there are fewer
+        than 20 labelled positives or ``n_folds=None``.
 
     class_prior : float or None, default=None
         Share of positives among the unlabelled rows, in (0, 1), where it is known. None estimates
@@ -464,7 +466,7 @@ class PUTrendClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         positive = split.unlabeled > split.threshold
         soft = self.pseudo_labels == "soft"
         target = posterior(split, weight_P, weight_U) if soft else positive.astype(np.float64)
-        sample = final_sample(X_P, X_U, weight_P, weight_U, target, split.prior, self.scenario)
+        sample = final_sample(X_P, X_U, weight_P, weight_U, target, split.share, self.scenario)
         unlabeled = np.arange(sample[0].shape[0]) >= X_P.shape[0]
         final = self._fit_final(name, *sample, unlabeled, plan, final_seed)
 

@@ -7,8 +7,10 @@ its trend score. Second stage: the share of positives in U splits the trend scor
 into probabilities, on which the final classifier is trained.
 """
 
+import math
 import warnings
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from scipy.sparse import issparse
@@ -56,6 +58,7 @@ class Split:
     positives: np.ndarray
     unlabeled: np.ndarray
     threshold: float
+    share: float  # of the unlabelled rows that count as positive
     prior: float
     interval: tuple
     auc: float  # of held-out positives against unlabelled rows
@@ -217,32 +220,39 @@ def split_trends(stage, kind, method, prior, *, held_out, weight_P, weight_U, se
             )
             kind, scores_P, scores_U, auc = "mean", mean_P, mean_U, mean_auc
 
+    natural = natural_break(scores_U, weight_U)
+    share_above = partial(np.average, weights=weight_U)
     if method == "auto":
         estimable = held_out and weight_P.sum() >= FEW_POSITIVES
-        method = "prior" if prior is not None or estimable else "natural"
+        method = "prior" if prior is not None else "both" if estimable else "natural"
     interval = (prior, prior)
+    if prior is None and method in ("prior", "both"):
+        estimate = class_prior(
+            scores_P,
+            scores_U,
+            weight_positive=weight_P,
+            weight_unlabeled=weight_U,
+            n_bootstrap=N_BOOTSTRAP,
+            random_state=seed,
+        )
+        prior, interval = estimate.estimate, (estimate.low, estimate.high)
     if method == "prior":
-        if prior is None:
-            estimate = class_prior(
-                scores_P,
-                scores_U,
-                weight_positive=weight_P,
-                weight_unlabeled=weight_U,
-                n_bootstrap=N_BOOTSTRAP,
-                random_state=seed,
-            )
-            prior, interval = estimate.estimate, (estimate.low, estimate.high)
-        threshold = quantile_threshold(scores_U, prior, weight_U)
+        share = prior
+    elif method == "both":
+        share = math.sqrt(prior * share_above(scores_U > natural))
     else:
         if method == "authors":
             threshold = authors_break(scores_U)
+        elif method == "variance":
+            threshold = natural_break(scores_U, weight_U, "variance")
         else:
-            criterion = "variance" if method == "variance" else "sse"
-            threshold = natural_break(scores_U, weight_U, criterion)
-        if prior is None:
-            prior = float(np.average(scores_U > threshold, weights=weight_U))
-            interval = (prior, prior)
-    split = Split(kind, scores_P, scores_U, threshold, prior, interval, auc)
+            threshold = natural
+        share = float(share_above(scores_U > threshold))
+    if method in ("prior", "both"):
+        threshold = quantile_threshold(scores_U, share, weight_U)
+    if prior is None:
+        prior, interval = share, (share, share)
+    split = Split(kind, scores_P, scores_U, threshold, share, prior, interval, auc)
     for message in _doubts(split, held_out, weight_U):
         _warn(message)
     return split
@@ -286,9 +296,9 @@ def _warn(message):
 def posterior(split, weight_P, weight_U):
     """Return for each unlabelled row the probability that it is positive.
 
-    By Bayes P(y = 1 | score) = min(1, prior f_P / f_U), with the ratio of the scores' densities in
+    By Bayes P(y = 1 | score) = min(1, share f_P / f_U), with the ratio of the scores' densities in
     both samples. The ratio is the odds of "labelled" when both weigh the same, fitted as a
-    nondecreasing function of the score; then all are scaled so that their mean is the prior.
+    nondecreasing function of the score; then all are scaled so that their mean is the share.
     """
     scores = np.concatenate([split.positives, split.unlabeled])
     labeled = np.repeat([1.0, 0.0], [weight_P.shape[0], weight_U.shape[0]])
@@ -296,7 +306,7 @@ def posterior(split, weight_P, weight_U):
     model = IsotonicRegression(out_of_bounds="clip").fit(scores, labeled, sample_weight=weight)
     share = np.minimum(model.predict(split.unlabeled), 1 - 1e-9)
     ratio = share / (1 - share)
-    return _scaled_to_mean(split.prior * ratio, split.prior, weight_U)
+    return _scaled_to_mean(split.share * ratio, split.share, weight_U)
 
 
 def _scaled_to_mean(values, mean, weight):
@@ -310,7 +320,7 @@ def _scaled_to_mean(values, mean, weight):
     return np.minimum(values, 1.0)
 
 
-def final_sample(X_P, X_U, weight_P, weight_U, target, prior, scenario):
+def final_sample(X_P, X_U, weight_P, weight_U, target, share, scenario):
     """Return rows, labels, weights for the final classifier: a soft target becomes two rows.
 
     In the "single" scenario both samples together are the population. In the "case-control"
@@ -322,7 +332,7 @@ def final_sample(X_P, X_U, weight_P, weight_U, target, prior, scenario):
     weight_yes = np.concatenate([weight_P, (weight_U * np.where(no, target, 1.0))[yes]])
     weight_no = (weight_U * np.where(yes, np.maximum(1 - target, 1e-6), 1.0))[no]
     if scenario == "case-control":
-        weight_yes = weight_yes * (prior * weight_U.sum() / weight_yes.sum())
+        weight_yes = weight_yes * (share * weight_U.sum() / weight_yes.sum())
     X = stack(X_P, X_U[yes], X_U[no])
     y = np.repeat([1, 0], [weight_yes.shape[0], weight_no.shape[0]])
     return X, y, np.concatenate([weight_yes, weight_no])

@@ -1,0 +1,730 @@
+"""PUTrendClassifier as users meet it."""
+
+import warnings
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+from scipy.sparse import coo_matrix, csc_matrix, csr_array, csr_matrix
+from sklearn.base import BaseEstimator, ClassifierMixin, clone
+from sklearn.cluster import MiniBatchKMeans
+from sklearn.exceptions import NotFittedError
+from sklearn.feature_extraction.text import TfidfTransformer
+from sklearn.linear_model import LogisticRegression, SGDClassifier
+from sklearn.metrics import roc_auc_score
+from sklearn.model_selection import GridSearchCV, StratifiedKFold
+from sklearn.naive_bayes import GaussianNB
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from pnsklearn import PUTrendClassifier
+from pnsklearn.datasets import make_pu
+from pnsklearn.exceptions import PUTrendWarning
+from pnsklearn.metrics import make_pu_scorer
+
+FAST = PUTrendClassifier("linear", n_snapshots=4, final_estimator="same", random_state=0)
+PER_ROW = ["trend_scores_", "heldout_trend_scores_", "transduction_"]
+
+
+def gaussians(seed, n=800, prior=0.4, gap=2.5, n_labeled=100, scenario="single"):
+    """Return X on several scales, s, and the true labels."""
+    rng = np.random.default_rng(seed)
+    y = (np.arange(n) < prior * n).astype(int)
+    X = rng.standard_normal((n, 4))
+    X[:, 0] += gap * y
+    X = rng.permutation(np.c_[X * [1, 30, 1e-3, 1] + [5, 0, 0, -100], y])
+    return make_pu(
+        X[:, :-1], X[:, -1], n_labeled=n_labeled, scenario=scenario, random_state=seed
+    )
+
+
+@pytest.fixture(scope="module")
+def data():
+    return gaussians(0)
+
+
+@pytest.fixture(scope="module")
+def fitted(data):
+    return clone(FAST).fit(*data[:2])
+
+
+def fit_quietly(model, *args):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", PUTrendWarning)
+        return model.fit(*args)
+
+
+# Accuracy
+
+
+@pytest.mark.parametrize("final", [None, "same", LogisticRegression(max_iter=1000), GaussianNB()])
+@pytest.mark.parametrize("estimator", ["auto", "linear", "mlp"])
+def test_accuracy(estimator, final, global_random_seed):
+    X, s, y = gaussians(global_random_seed, gap=3.0)
+    if isinstance(final, LogisticRegression):
+        final = make_pipeline(StandardScaler(), final)
+    model = PUTrendClassifier(
+        estimator, final_estimator=final, n_snapshots=6, random_state=global_random_seed
+    )
+    model.fit(X, s)
+    # The best that can be had is 0.93.
+    assert np.mean(model.predict(X) == y) > 0.87
+    assert np.mean(model.transduction_ == y[s == 0]) > 0.85
+    assert roc_auc_score(y, model.decision_function(X)) > 0.95
+    assert model.class_prior_ == pytest.approx(y[s == 0].mean(), abs=0.1)
+    assert model.selected_estimator_ == estimator or estimator == "auto"
+
+
+@pytest.mark.parametrize(
+    "estimator", [SGDClassifier(loss="log_loss"), SGDClassifier(), GaussianNB()], ids=str
+)
+def test_partial_fit_estimators(estimator, global_random_seed):
+    X, s, y = gaussians(global_random_seed, gap=3.0)
+    X = StandardScaler().fit_transform(X)
+    model = PUTrendClassifier(
+        estimator, n_snapshots=4, steps_per_snapshot=15, random_state=global_random_seed
+    )
+    fit_quietly(model, X, s)
+    assert np.mean(model.predict(X) == y) > 0.8
+    assert model.selected_estimator_ == "partial_fit" and model.selected_trend_ == "mean"
+    assert not hasattr(estimator, "classes_")  # clones were trained
+
+
+def test_same_final_estimator_of_partial_fit(data):
+    X, s, y = data
+    model = PUTrendClassifier(
+        GaussianNB(), final_estimator="same", n_snapshots=3, steps_per_snapshot=5, random_state=0
+    )
+    fit_quietly(model, X, s)
+    assert isinstance(model.final_estimator_, GaussianNB)
+    assert np.mean(model.predict(X) == y) > 0.8
+
+
+@pytest.mark.parametrize("pseudo_labels", ["soft", "hard", "ramped"])
+def test_pseudo_labels(pseudo_labels, data):
+    X, s, y = data
+    model = clone(FAST).set_params(pseudo_labels=pseudo_labels).fit(X, s)
+    assert np.mean(model.predict(X) == y) > 0.85
+
+
+@pytest.mark.parametrize("scenario", ["single", "case-control"])
+@pytest.mark.parametrize("prior", [0.2, 0.6])
+def test_probabilities_are_of_the_population(prior, scenario, global_random_seed):
+    """Mean probability on new rows of the population is its share of positives."""
+    X, s, y = gaussians(
+        global_random_seed, 4000, prior, n_labeled=400, scenario=scenario, gap=3.0
+    )
+    X_new, _, y_new = gaussians(global_random_seed + 1, 4000, prior, n_labeled=1, gap=3.0)
+    inside = y[s == 0].mean()
+    for final in ("same", LogisticRegression()):
+        model = PUTrendClassifier(
+            "linear", final_estimator=final, scenario=scenario, class_prior=inside,
+            n_snapshots=5, random_state=0,
+        )  # fmt: skip
+        Z = StandardScaler().fit(X)
+        model.fit(Z.transform(X), s)
+        p = model.predict_proba(Z.transform(X_new))[:, 1]
+        assert p.mean() == pytest.approx(prior, abs=0.04)
+        # And in the lower, middle and upper third.
+        for third in np.array_split(np.argsort(p), 3):
+            assert p[third].mean() == pytest.approx(y_new[third].mean(), abs=0.08)
+
+
+def test_scenarios_differ(data):
+    X, s, _ = data
+    single = clone(FAST).fit(X, s)
+    other = clone(FAST).set_params(scenario="case-control").fit(X, s)
+    assert_array_equal(single.trend_scores_, other.trend_scores_)
+    assert single.class_prior_ == other.class_prior_
+    assert single.predict_proba(X)[:, 1].mean() > other.predict_proba(X)[:, 1].mean() + 0.03
+
+
+# Labels and input
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [["a", "b"], [False, True], [-1, 1], [2.0, 7.0], np.array(["u", "x"], dtype=object)],
+    ids=str,
+)
+def test_labels(labels, data, fitted):
+    X, s, _ = data
+    labels = np.array(labels)
+    model = clone(FAST).fit(X, labels[s])
+    assert_array_equal(model.classes_, labels)
+    assert_array_equal(model.predict(X), labels[fitted.predict(X)])
+    assert_array_equal(model.transduction_, labels[fitted.transduction_])
+    assert_array_equal(model.predict_proba(X), fitted.predict_proba(X))
+
+
+def test_attributes(data, fitted):
+    X, s, _ = data
+    n_U = np.sum(s == 0)
+    assert fitted.trend_scores_.shape == fitted.transduction_.shape == (n_U,)
+    assert fitted.heldout_trend_scores_.shape == (100,)
+    assert_array_equal(fitted.transduction_, fitted.trend_scores_ > fitted.split_threshold_)
+    low, high = fitted.class_prior_interval_
+    assert 0 < low <= fitted.class_prior_ <= high < 1
+    assert 0.5 < fitted.heldout_auc_ < 1
+    assert fitted.n_iter_ == 4 and 0 <= fitted.stop_snapshot_ < 4
+    assert fitted.snapshot_quantiles_.shape == (3, 4, 3)
+    low, mean, high = np.moveaxis(fitted.snapshot_quantiles_, 2, 0)
+    assert (low <= mean).all() and (mean <= high).all()
+    assert (mean[0, -1] > mean[2, -1]) and (mean[1, -1] > mean[2, -1])
+    assert fitted.n_features_in_ == 4
+    assert not hasattr(fitted, "score_history_")
+
+
+def test_responses(data, fitted):
+    X, _, _ = data
+    probability = fitted.predict_proba(X)
+    assert_allclose(probability.sum(axis=1), 1)
+    assert probability.min() >= 0
+    assert_array_equal(fitted.predict(X), probability[:, 1] > 0.5)
+    log_odds = fitted.decision_function(X)
+    assert_allclose(1 / (1 + np.exp(-log_odds)), probability[:, 1], rtol=1e-6, atol=1e-9)
+    far = fitted.decision_function(X * 1e6)
+    assert np.isfinite(far).all() and np.abs(far).max() < 20.8
+
+
+@pytest.mark.parametrize("convert", [csr_matrix, csr_array, csc_matrix, coo_matrix])
+def test_sparse_formats(convert):
+    X, s, _ = gaussians(0)
+    X = np.maximum(X, 0)
+    reference = clone(FAST).fit(csr_matrix(X), s)
+    model = clone(FAST).fit(convert(X), s)
+    assert_array_equal(model.trend_scores_, reference.trend_scores_)
+    assert_array_equal(model.predict_proba(convert(X)), reference.predict_proba(csr_matrix(X)))
+    # Rows may be scored in the other form.
+    assert_allclose(model.predict_proba(csr_matrix(X)), model.predict_proba(convert(X)))
+
+
+@pytest.mark.parametrize("final", ["same", None])
+@pytest.mark.parametrize("estimator", ["auto", "linear", "mlp", SGDClassifier(loss="log_loss")])
+def test_sparse_text(estimator, final, global_random_seed):
+    """Word counts: sparse learns as well as dense."""
+    rng = np.random.default_rng(global_random_seed)
+    y = np.arange(600) < 240
+    rate = np.full((600, 200), 0.05)
+    rate[y, :20] += 0.35
+    counts = TfidfTransformer().fit_transform(csr_matrix(rng.poisson(rate)))
+    X, s, y = make_pu(counts, y, n_labeled=80, random_state=global_random_seed)
+    model = PUTrendClassifier(
+        estimator, final_estimator=final, n_snapshots=5, steps_per_snapshot=30, random_state=0
+    )
+    accuracies = []
+    for convert in (csr_matrix, lambda X: X.toarray()):
+        fit_quietly(model, convert(X), s)
+        accuracies.append(np.mean(model.predict(convert(X)) == y))
+    assert accuracies[0] > max(0.8, accuracies[1] - 0.08)
+    if estimator == "auto":
+        sparse = fit_quietly(clone(model), X, s)
+        assert sparse.selected_estimator_ == "linear"
+
+
+def test_float32(data, fitted):
+    X, s, _ = data
+    model = clone(FAST).fit(X.astype(np.float32), s)
+    assert_allclose(model.trend_scores_, fitted.trend_scores_, atol=1e-4)
+    assert_allclose(
+        model.predict_proba(X.astype(np.float32)), fitted.predict_proba(X), atol=0.01
+    )
+
+
+@pytest.mark.parametrize("factor, shift", [(1e-30, 0), (1e30, 0), (1.0, 1e6)])
+@pytest.mark.parametrize("final", ["same", None])
+def test_units_do_not_matter(final, factor, shift, data):
+    X, s, y = data
+    model = clone(FAST).set_params(final_estimator=final).fit(X * factor + shift, s)
+    assert np.mean(model.predict(X * factor + shift) == y) > 0.85
+
+
+# Weights
+
+
+def weighted_problem(seed, n_labeled=12, n=70):
+    X, s, _ = gaussians(seed, n, 0.45, gap=4.0, n_labeled=n_labeled)
+    return X, s, np.random.default_rng(seed).integers(1, 4, n)
+
+
+@pytest.mark.parametrize("n_labeled", [12, 25])
+@pytest.mark.parametrize("estimator", ["linear", "mlp"])
+def test_weights_are_repetition_of_few_rows(estimator, n_labeled, global_random_seed):
+    X, s, weight = weighted_problem(global_random_seed, n_labeled)
+    model = PUTrendClassifier(estimator, n_snapshots=4, random_state=global_random_seed)
+    weighted = fit_quietly(clone(model), X, s, weight)
+    rows = np.repeat(np.arange(len(s)), weight)
+    assert len(rows) <= 256
+    repeated = fit_quietly(clone(model), X[rows], s[rows])
+    for name, label in (("trend_scores_", 0), ("heldout_trend_scores_", 1)):
+        expected = np.repeat(getattr(weighted, name), weight[s == label])
+        assert_allclose(getattr(repeated, name), expected, atol=1e-7)
+    assert weighted.class_prior_ == pytest.approx(repeated.class_prior_)
+    assert weighted.stop_snapshot_ == repeated.stop_snapshot_
+    assert_allclose(weighted.predict_proba(X), repeated.predict_proba(X), atol=1e-5)
+
+
+@pytest.mark.parametrize("estimator", ["auto", "linear", GaussianNB()])
+def test_no_weight_is_no_row(estimator, data):
+    X, s, _ = data
+    weight = np.random.default_rng(0).integers(0, 2, len(s)).astype(float)
+    model = clone(FAST).set_params(estimator=estimator, final_estimator=None)
+    weighted = fit_quietly(clone(model), X, s, weight)
+    fewer = fit_quietly(clone(model), X[weight > 0], s[weight > 0])
+    for name in PER_ROW:
+        assert_array_equal(getattr(weighted, name), getattr(fewer, name))
+    assert_array_equal(weighted.predict_proba(X), fewer.predict_proba(X))
+
+
+def test_weights_of_many_rows(global_random_seed):
+    """Two thirds of the positives in U get a small weight: the prior falls accordingly."""
+    X, s, y = gaussians(global_random_seed, 3000, 0.5, gap=4.0, n_labeled=200)
+    weight = np.where((s == 0) & (y == 1), 0.2, 1.0)
+    model = clone(FAST).fit(X, s, weight)
+    inside = np.average(y[s == 0], weights=weight[s == 0])
+    assert inside < 0.2
+    assert model.class_prior_ == pytest.approx(inside, abs=0.06)
+    assert clone(FAST).fit(X, s).class_prior_ > 0.35
+    # Only ratios matter.
+    scaled = clone(FAST).fit(X, s, 7 * weight)
+    assert_allclose(scaled.trend_scores_, model.trend_scores_, atol=1e-4)
+
+
+# Randomness
+
+
+@pytest.mark.parametrize("estimator", ["auto", SGDClassifier(loss="log_loss")])
+def test_random_state(estimator, data):
+    X, s, _ = data
+    model = PUTrendClassifier(estimator, n_snapshots=3, random_state=3)
+    first, second = (fit_quietly(clone(model), X, s) for _ in range(2))
+    for name in PER_ROW:
+        assert_array_equal(getattr(first, name), getattr(second, name))
+    assert_array_equal(first.predict_proba(X), second.predict_proba(X))
+    other = fit_quietly(clone(model).set_params(random_state=4), X, s)
+    assert (first.trend_scores_ != other.trend_scores_).any()
+    generator = fit_quietly(clone(model).set_params(random_state=np.random.RandomState(3)), X, s)
+    assert_array_equal(generator.predict_proba(X), first.predict_proba(X))
+
+
+def test_global_random_state_is_left_alone(data):
+    state = np.random.get_state()[1].copy()  # noqa: NPY002, it is what must not change
+    clone(FAST).fit(*data[:2])
+    assert_array_equal(np.random.get_state()[1], state)  # noqa: NPY002
+
+
+def test_n_jobs_does_not_matter(data):
+    X, s, _ = data
+    model = clone(FAST).set_params(final_estimator=None)
+    probabilities = [
+        clone(model).set_params(n_jobs=n_jobs).fit(X, s).predict_proba(X) for n_jobs in (None, 1, 2)
+    ]
+    for probability in probabilities[1:]:
+        assert_allclose(probability, probabilities[0], rtol=1e-12)
+
+
+# Parameters
+
+
+def test_given_prior(data):
+    X, s, _ = data
+    model = clone(FAST).set_params(class_prior=0.2).fit(X, s)
+    assert model.class_prior_ == 0.2 and model.class_prior_interval_ == (0.2, 0.2)
+    assert np.mean(model.transduction_ == 1) == pytest.approx(0.2, abs=2e-3)
+    p = model.predict_proba(X[s == 0])[:, 1]
+    assert p.mean() == pytest.approx(0.2, abs=0.05)
+
+
+@pytest.mark.parametrize("kind", ["mean", "last", "simple", "slope", "pairwise", "mann-kendall"])
+def test_trends(kind, data):
+    X, s, _ = data
+    model = fit_quietly(clone(FAST).set_params(trend=kind, store_history=True), X, s)
+    assert model.selected_trend_ in (kind, "mean")
+    history = model.score_history_.astype(float)
+    assert history.dtype == float and history.shape == (model.stop_snapshot_ + 1, np.sum(s == 0))
+    if model.selected_trend_ == "slope":
+        t = np.arange(len(history))
+        assert_allclose(model.trend_scores_, np.polyfit(t, history, 1)[0], atol=1e-6)
+    if model.selected_trend_ == "last":
+        assert_allclose(model.trend_scores_, history[-1], atol=1e-6)
+    if model.selected_trend_ == "mean":
+        assert_allclose(model.trend_scores_, history.mean(axis=0), atol=1e-6)
+
+
+def test_store_history(data):
+    X, s, _ = data
+    model = clone(FAST).set_params(store_history=True, early_stopping=False).fit(X, s)
+    assert model.score_history_.dtype == np.float32
+    assert model.score_history_.shape == (4, np.sum(s == 0))
+    assert model.score_history_.min() >= 0 and model.score_history_.max() <= 1
+    # It changes nothing, and a refit goes without.
+    reference = clone(FAST).set_params(early_stopping=False).fit(X, s)
+    assert_array_equal(model.trend_scores_, reference.trend_scores_)
+    model.set_params(store_history=False).fit(X, s)
+    assert not hasattr(model, "score_history_")
+
+
+@pytest.mark.parametrize("change", [{"n_folds": None}, {"n_snapshots": 1}, {"ema": 0.0}])
+def test_unusual_settings(change, data):
+    X, s, y = data
+    model = fit_quietly(clone(FAST).set_params(**change), X, s)
+    assert np.mean(model.predict(X) == y) > 0.8
+
+
+@pytest.mark.parametrize("batch_size", [1, 64, 10_000])
+def test_batch_size(batch_size, data):
+    X, s, y = data
+    model = clone(FAST).set_params(batch_size=batch_size, n_snapshots=2, steps_per_snapshot=60)
+    assert np.mean(fit_quietly(model, X, s).predict(X) == y) > 0.8
+
+
+@pytest.mark.parametrize("split", ["natural", "variance", "authors", "prior"])
+def test_splits(split):
+    X, s, y = gaussians(0, gap=8.0)
+    model = clone(FAST).set_params(split=split).fit(X, s)
+    assert np.mean(model.transduction_ == y[s == 0]) > 0.97
+
+
+# Warnings
+
+
+def test_too_few_positives_for_the_folds():
+    X, s, _ = gaussians(0, n_labeled=3)
+    with pytest.warns(PUTrendWarning, match=r"Only 3 labelled positives.*n_folds=3 is used instead") as record:
+        clone(FAST).fit(X, s)
+    assert record[0].filename == __file__
+    X, s, _ = gaussians(0, n_labeled=1)
+    with pytest.warns(PUTrendWarning, match=r"Only 1 labelled positive.*n_folds=None is used"):
+        model = clone(FAST).fit(X, s)
+    assert model.predict(X).shape == s.shape
+
+
+def test_equal_positives_are_one_group():
+    """Equal rows on both sides of a fold would leak."""
+    X, s, _ = gaussians(0, 120, n_labeled=30, gap=6.0)
+    X[s == 1] = X[s == 1][np.arange(30) % 2]
+    with pytest.warns(PUTrendWarning, match="Only 2 labelled positives"):
+        clone(FAST).fit(X, s)
+
+
+def test_warns_of_noise():
+    rng = np.random.default_rng(0)
+    with pytest.warns(PUTrendWarning, match="can hardly be told") as record:
+        clone(FAST).fit(rng.normal(size=(400, 3)), np.arange(400) < 100)
+    assert all(warning.filename == __file__ for warning in record)
+
+
+def test_warns_of_constant_features():
+    with pytest.warns(PUTrendWarning, match="can hardly be told"):
+        model = fit_and_predict_constant()
+    assert np.isfinite(model).all()
+
+
+def fit_and_predict_constant():
+    X = np.ones((300, 2))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The split calls", PUTrendWarning)
+        warnings.filterwarnings("ignore", "The data leave", PUTrendWarning)
+        return PUTrendClassifier(random_state=0).fit(X, np.arange(300) < 50).predict_proba(X)
+
+
+@pytest.mark.parametrize("n_P, n_U", [(1, 1), (1, 2), (2, 1), (2, 2), (3, 50), (50, 3)])
+def test_handful_of_rows(n_P, n_U):
+    X = np.random.default_rng(0).normal(size=(n_P + n_U, 2))
+    s = np.arange(n_P + n_U) < n_P
+    model = fit_quietly(PUTrendClassifier(random_state=0), X, s)
+    probability = model.predict_proba(X)
+    assert np.isfinite(probability).all()
+    assert_allclose(probability.sum(axis=1), 1)
+
+
+# Errors
+
+
+def check_error(model, X, s, error, match, **kwargs):
+    """Assert a clear error before any work, and an unchanged estimator."""
+    before = vars(model).copy()
+    with pytest.raises(error, match=match):
+        model.fit(X, s, **kwargs)
+    assert vars(model) == before
+
+
+@pytest.mark.parametrize("value", [0, 1])
+def test_one_class(value, data):
+    X, s, _ = data
+    for y in (np.full(len(s), value), np.full(1, value)):
+        check_error(
+            clone(FAST), X[: len(y)], y, ValueError,
+            f"only one class, {value}; labelled positives and unlabelled rows are both needed",
+        )  # fmt: skip
+
+
+def test_wrong_data(data):
+    X, s, _ = data
+    check_error(clone(FAST), X, np.arange(len(s)) % 3, ValueError, "Only binary classification")
+    check_error(clone(FAST), X, np.linspace(0, 1, len(s)), ValueError, "Unknown label type")
+    check_error(clone(FAST), X[:-1], s, ValueError, "inconsistent numbers of samples")
+    check_error(clone(FAST), X[:, 0], s, ValueError, "Expected 2D array")
+    check_error(clone(FAST), X[:, :0], s, ValueError, r"0 feature\(s\)")
+    check_error(clone(FAST), X[:0], s[:0], ValueError, r"0 sample\(s\)")
+    check_error(clone(FAST), X, None, ValueError, "requires y to be passed")
+    for bad in (np.nan, np.inf):
+        wrong = X.copy()
+        wrong[3, 1] = bad
+        check_error(clone(FAST), wrong, s, ValueError, "contains (NaN|infinity)")
+        check_error(clone(FAST), csr_matrix(wrong), s, ValueError, "contains (NaN|infinity)")
+    check_error(clone(FAST), X * 1e200, s, ValueError, "rescale it")
+    check_error(clone(FAST), csr_matrix(X * 1e200), s, ValueError, "rescale it")
+
+
+def test_wrong_weights(data):
+    X, s, _ = data
+    ones = np.ones(len(s))
+    for weight, match in (
+        (-ones, "Negative values in data passed to `sample_weight`"),
+        (ones * np.nan, "contains NaN"),
+        (ones[:-1], "expected"),
+        (s * 1.0, "No unlabelled sample has a positive sample_weight"),
+        (1.0 - s, "No positive sample has a positive sample_weight"),
+    ):
+        check_error(clone(FAST), X, s, ValueError, match, sample_weight=weight)
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"class_prior": 0.0}, {"class_prior": 1.0}, {"class_prior": -0.5}, {"estimator": "svm"},
+        {"trend": "median"}, {"split": "jenks"}, {"n_snapshots": 0}, {"n_folds": 1},
+        {"n_passes": 0}, {"ema": 1.0}, {"label_smoothing": 1.0}, {"learning_rate": 0.0},
+        {"batch_size": 0}, {"scenario": "pu"}, {"pseudo_labels": "no"}, {"device": None},
+        {"final_estimator": "mlp"}, {"steps_per_snapshot": 0}, {"random_state": "a"},
+        {"weak_transform": 1},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_parameters_out_of_range(params, data):
+    [name] = params
+    check_error(clone(FAST).set_params(**params), *data[:2], ValueError, f"The '{name}' parameter")
+
+
+class NoProbability(ClassifierMixin, BaseEstimator):
+    def fit(self, X, y):
+        return self
+
+
+@pytest.mark.parametrize(
+    "params, error, match",
+    [
+        ({"estimator": LogisticRegression()}, ValueError, "must have partial_fit, and Logistic"),
+        ({"estimator": SGDClassifier}, TypeError, r"an instance, not a class.*SGDClassifier\(\)"),
+        ({"estimator": MiniBatchKMeans()}, ValueError, "must have predict_proba or decision_func"),
+        (
+            {"estimator": SGDClassifier(), "final_estimator": "same"},
+            ValueError,
+            "'same' needs an estimator with predict_proba",
+        ),
+        ({"final_estimator": NoProbability()}, ValueError, "The 'final_estimator' parameter"),
+        (
+            {"final_estimator": KNeighborsClassifier()},
+            ValueError,
+            "whose fit takes sample_weight, and KNeighborsClassifier does not.*'hard'",
+        ),
+        ({"final_estimator": None, "pseudo_labels": "ramped"}, ValueError, "needs final_estimator"),
+        ({"split": "prior", "n_folds": None}, ValueError, "no positive is held out"),
+        ({"device": "gpu"}, ValueError, "device must be 'cpu', 'cuda' or 'cuda:N'"),
+        ({"weak_transform": abs}, ValueError, "need a torch module"),
+        ({"strong_transform": abs}, ValueError, "need a torch module"),
+    ],
+)
+def test_settings_that_do_not_go_together(params, error, match, data):
+    check_error(FAST.__class__(**(FAST.get_params() | params)), *data[:2], error, match)
+
+
+def test_device_needs_a_module(data, monkeypatch):
+    monkeypatch.setattr("pnsklearn._pu_trend._estimator.check_device", lambda device: None)
+    model = clone(FAST).set_params(device="cuda")
+    check_error(model, *data[:2], ValueError, "device='cuda' needs a torch module")
+
+
+def test_diverged_training(data):
+    model = clone(FAST).set_params(learning_rate=1e30)
+    check_error(model, *data[:2], ValueError, "Training has diverged: lower the learning rate")
+
+
+def test_hard_labels_for_models_without_weights(data):
+    X, s, y = data
+    model = clone(FAST).set_params(
+        final_estimator=make_pipeline(StandardScaler(), KNeighborsClassifier()),
+        pseudo_labels="hard",
+    )
+    assert np.mean(model.fit(X, s).predict(X) == y) > 0.85
+
+
+def test_not_fitted(data):
+    for method in ("predict", "predict_proba", "decision_function"):
+        with pytest.raises(NotFittedError):
+            getattr(clone(FAST), method)(data[0])
+
+
+def test_failed_refit_keeps_the_model(data, fitted):
+    X, s, _ = data
+    model = clone(FAST).fit(X, s)
+    before = vars(model).copy()
+    with pytest.raises(ValueError, match="only one class"):
+        model.fit(X[:, :2], np.ones(len(s)))
+    assert vars(model).keys() == before.keys()
+    assert_array_equal(model.predict_proba(X), fitted.predict_proba(X))
+    with pytest.raises(ValueError, match="features"):
+        model.predict(X[:, :2])
+
+
+# Callbacks
+
+
+class Watcher:
+    """Keep what a callback sees, and stop at a snapshot."""
+
+    def __init__(self, stop_at=None):
+        self.stop_at, self.probabilities = stop_at, []
+
+    def setup(self, estimator, context):
+        pass
+
+    def teardown(self, estimator, context):
+        pass
+
+    def on_fit_task_begin(self, estimator, context):
+        pass
+
+    def on_fit_task_end(self, estimator, context, *, fitted_estimator, X):
+        if context.task_name == "snapshot":
+            self.probabilities.append(fitted_estimator.predict_proba(X))
+            return len(self.probabilities) == self.stop_at
+        return False
+
+
+@pytest.mark.parametrize("estimator", ["linear", "mlp", GaussianNB()])
+def test_callback_per_snapshot(estimator, data):
+    X, s, y = data
+    model = clone(FAST).set_params(estimator=estimator, final_estimator=None)
+    watcher = Watcher()
+    watched = fit_quietly(clone(model).set_callbacks(watcher), X, s)
+    assert len(watcher.probabilities) == watched.n_iter_ == 4
+    for probability in watcher.probabilities:
+        assert_allclose(probability.sum(axis=1), 1)
+    assert roc_auc_score(y, watcher.probabilities[-1][:, 1]) > 0.9
+    plain = fit_quietly(clone(model), X, s)
+    assert_array_equal(watched.predict_proba(X), plain.predict_proba(X))
+
+
+@pytest.mark.parametrize("trend", ["mean", "slope"])
+@pytest.mark.parametrize("stop_at", [1, 2])
+def test_callback_stops(stop_at, trend, data):
+    X, s, _ = data
+    model = clone(FAST).set_params(early_stopping=False, store_history=True, trend=trend)
+    stopped = fit_quietly(clone(model).set_callbacks(Watcher(stop_at)), X, s)
+    assert stopped.n_iter_ == stop_at and stopped.stop_snapshot_ == stop_at - 1
+    whole = fit_quietly(clone(model), X, s)
+    assert_array_equal(stopped.score_history_, whole.score_history_[:stop_at])
+    assert np.isfinite(stopped.predict_proba(X)).all()
+
+
+def test_auto_calls_back_for_both_models(data):
+    watcher = Watcher()
+    model = clone(FAST).set_params(estimator="auto").set_callbacks(watcher)
+    model.fit(*data[:2])
+    assert len(watcher.probabilities) == 8 and model.n_iter_ == 4
+
+
+# Within scikit-learn
+
+
+@pytest.mark.parametrize("name", ["lee_liu", "labeled_auc"])
+def test_grid_search_without_negatives(name):
+    X, s, y = gaussians(0, 500, gap=3.0)
+    search = GridSearchCV(
+        make_pipeline(StandardScaler(), clone(FAST)),
+        {"putrendclassifier__learning_rate": [0.01, 0.1]},
+        scoring=make_pu_scorer(name),
+        cv=StratifiedKFold(3),
+        error_score="raise",
+    )
+    fit_quietly(search, X, s)
+    assert np.isfinite(search.cv_results_["mean_test_score"]).all()
+    assert np.mean(search.predict(X) == y) > 0.85
+
+
+def test_mixed_scales_in_a_pipeline(data):
+    X, s, y = data
+    pipe = make_pipeline(StandardScaler(), clone(FAST)).fit(X, s)
+    assert np.mean(pipe.predict(X) == y) > 0.85
+    # The scaling within makes that of the pipeline superfluous.
+    alone = clone(FAST).fit(X, s)
+    assert_allclose(pipe[-1].trend_scores_, alone.trend_scores_, atol=1e-3)
+
+
+# Torch
+
+
+def test_torch_module(global_random_seed):
+    torch = pytest.importorskip("torch")
+    X, s, y = gaussians(global_random_seed, 500, gap=3.0)
+    X = StandardScaler().fit_transform(X)
+
+    def module():
+        layers = torch.nn.Linear(4, 16), torch.nn.ReLU(), torch.nn.Linear(16, 1)
+        return torch.nn.Sequential(*layers)
+
+    model = PUTrendClassifier(
+        module, n_snapshots=3, steps_per_snapshot=15, n_folds=2, random_state=0
+    )
+    first, second = (fit_quietly(clone(model), X, s) for _ in range(2))
+    assert np.mean(first.predict(X) == y) > 0.85
+    assert first.selected_estimator_ == "module"
+    assert_array_equal(first.predict_proba(X), second.predict_proba(X))
+    # Weights of one are no weights.
+    weighted = fit_quietly(clone(model), X, s, np.ones(len(s)))
+    assert_array_equal(first.predict_proba(X), weighted.predict_proba(X))
+    # Another second stage.
+    trees = fit_quietly(clone(model).set_params(final_estimator=GaussianNB()), X, s)
+    assert_array_equal(trees.trend_scores_, first.trend_scores_)
+    assert np.mean(trees.predict(X) == y) > 0.85
+
+
+def test_torch_module_of_images():
+    torch = pytest.importorskip("torch")
+    rng = np.random.default_rng(0)
+    y = np.arange(200) < 100
+    X = rng.normal(size=(200, 1, 6, 6)).astype(np.float32)
+    X[y, :, 2:4, 2:4] += 2
+    s = np.arange(200) < 40
+
+    def module():
+        layers = torch.nn.Conv2d(1, 4, 3), torch.nn.ReLU(), torch.nn.Flatten()
+        return torch.nn.Sequential(*layers, torch.nn.Linear(64, 1))
+
+    model = PUTrendClassifier(
+        module, n_snapshots=2, steps_per_snapshot=20, n_folds=2, pseudo_labels="ramped",
+        weak_transform=lambda batch: batch.flip(3), strong_transform=lambda batch: batch.flip(2),
+        random_state=0,
+    )  # fmt: skip
+    fit_quietly(model, X, s)
+    assert np.mean(model.predict(X) == y) > 0.8
+    with pytest.raises(TypeError, match="Sparse data was passed"):
+        model.fit(csr_matrix(X.reshape(200, -1)), s)
+
+
+def test_torch_errors(data):
+    torch = pytest.importorskip("torch")
+    X, s, _ = data
+    model = clone(FAST).set_params(estimator=lambda: torch.nn.Linear(4, 2))
+    check_error(model, X, s, ValueError, "one logit per row")
+    model = clone(FAST).set_params(estimator=lambda: torch.nn.Linear(4, 1), strong_transform=abs)
+    check_error(model, X, s, ValueError, "strong_transform needs weak_transform as well")
+
+
+def test_torch_missing(data, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    model = clone(FAST).set_params(estimator=lambda: None)
+    check_error(model, *data[:2], ImportError, r"pip install 'pnsklearn\[torch\]'")
