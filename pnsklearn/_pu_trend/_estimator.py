@@ -45,9 +45,10 @@ from pnsklearn._validation import (
 from pnsklearn.exceptions import PUTrendWarning
 
 MIN_STEPS = 20  # per snapshot
+LEVELS = ("auto", "mean", "last")  # trend scores that one snapshot has
 # The default trees: least weight of a leaf, least features to choose a split from, and the rows
 # beyond which each tree gets a sample of as many.
-LEAF_WEIGHT, FEW_FEATURES, MAX_ROWS = 3.0, 16, 20_000
+LEAF_WEIGHT, FEW_FEATURES, MAX_ROWS = 3.0, 16, 10_000
 LARGEST = 1e100  # of X, whose squares are summed
 # What the published method has in place of our defaults.
 _PUBLISHED = {
@@ -445,7 +446,7 @@ class PUTrendClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
                 samples,
                 plan,
                 early_stopping=self.early_stopping,
-                least=1 if self.trend in ("auto", "mean", "last") else 2,
+                least=1 if self.trend in LEVELS else 2,
                 store_history=self.store_history or self.trend in PAIRED_TRENDS,
                 callback=partial(on_snapshot, learner),
             )
@@ -583,6 +584,8 @@ class PUTrendClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
                 f"pseudo_labels='soft' needs a final_estimator whose fit takes sample_weight, and "
                 f"{type(self.final_estimator).__name__} does not. Use pseudo_labels='hard'."
             )
+        if self.n_snapshots == 1 and self.trend not in LEVELS:
+            raise ValueError(f"trend={self.trend!r} needs n_snapshots of 2 or more.")
         if self.pseudo_labels == "ramped" and not self._final_is_same:
             raise ValueError("pseudo_labels='ramped' needs final_estimator='same'.")
 

@@ -29,9 +29,9 @@ AUTO_TRENDS, MARGIN = ("mean", "last", "simple", "slope"), 0.01
 FEW_POSITIVES = 20  # below this the prior is not estimated
 N_BOOTSTRAP = 20
 N_CURVES = 2000  # rows of U whose curves are kept for the display
-# When to warn: of the corrected AUC, the smaller side of a split, the width of the
-# prior's interval, and how far training scores may exceed what held-out ones can reach.
-POOR_AUC, SMALL_SIDE, WIDE, MEMORY = 0.7, 0.01, 0.4, 0.05
+# When to warn: of the corrected AUC, the smaller side of a split, the width of the prior's interval,
+# its distance to the natural break, and how far training scores exceed what held-out ones can reach.
+POOR_AUC, SMALL_SIDE, WIDE, DISAGREEMENT, MEMORY = 0.7, 0.01, 0.4, 0.4, 0.05
 LARGEST_LOG_ODDS = 30.0
 
 
@@ -210,15 +210,15 @@ def split_trends(stage, kind, method, prior, *, held_out, weight_P, weight_U, se
     scores_P, scores_U = stage.scores(kind)
     auc = held_out_auc(scores_P, scores_U, weight_P, weight_U)
     if held_out and auc < 0.5 and kind != "mean":
-        mean_P, mean_U = stage.scores("mean")
-        mean_auc = held_out_auc(mean_P, mean_U, weight_P, weight_U)
-        if mean_auc > auc:
+        of_mean = mean_auc(stage, weight_P, weight_U)
+        if of_mean > auc:
             _warn(
                 f"The trend {kind!r} is inverted: held-out positives rank below the unlabelled "
-                f"rows (AUC {auc:.2f}), so the mean of the snapshots is used (AUC {mean_auc:.2f}). "
+                f"rows (AUC {auc:.2f}), so the mean of the snapshots is used (AUC {of_mean:.2f}). "
                 "Train for less, with a lower learning_rate or fewer n_passes."
             )
-            kind, scores_P, scores_U, auc = "mean", mean_P, mean_U, mean_auc
+            kind, auc = "mean", of_mean
+            scores_P, scores_U = stage.scores(kind)
 
     natural = natural_break(scores_U, weight_U)
     share_above = partial(np.average, weights=weight_U)
@@ -239,7 +239,14 @@ def split_trends(stage, kind, method, prior, *, held_out, weight_P, weight_U, se
     if method == "prior":
         share = prior
     elif method == "both":
-        share = math.sqrt(prior * share_above(scores_U > natural))
+        above = share_above(scores_U > natural)
+        share = math.sqrt(prior * above)
+        if abs(prior - above) > DISAGREEMENT:
+            _warn(
+                f"The estimated prior, {prior:.2f}, and the share above the natural break, "
+                f"{above:.2f}, disagree; their geometric mean is used. Set class_prior if it is "
+                "known, or choose with split='prior' or split='natural'."
+            )
     else:
         if method == "authors":
             threshold = authors_break(scores_U)
