@@ -29,8 +29,8 @@ AUTO_TRENDS, MARGIN = ("mean", "last", "simple", "slope"), 0.01
 FEW_POSITIVES = 20  # below this the prior is not estimated
 N_BOOTSTRAP = 20
 N_CURVES = 2000  # rows of U whose curves are kept for the display
-# When to warn: of the corrected AUC, the smaller side of a split, the width of the prior's interval,
-# its distance to the natural break, and how far training scores exceed what held-out ones can reach.
+# When to warn: of the corrected AUC, the smaller side of a split, the width of the prior's
+# interval, its distance to the natural break, and how far training scores exceed the possible.
 POOR_AUC, SMALL_SIDE, WIDE, DISAGREEMENT, MEMORY = 0.7, 0.01, 0.4, 0.4, 0.05
 LARGEST_LOG_ODDS = 30.0
 
