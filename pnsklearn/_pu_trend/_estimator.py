@@ -47,8 +47,8 @@ from pnsklearn.exceptions import PUTrendWarning
 MIN_STEPS = 20  # per snapshot
 LEVELS = ("auto", "mean", "last")  # trend scores that one snapshot has
 # The default trees: least weight of a leaf, least features to choose a split from, and the rows
-# beyond which each tree gets a sample of as many.
-LEAF_WEIGHT, FEW_FEATURES, MAX_ROWS = 3.0, 16, 10_000
+# beyond which each tree gets a sample of as many. Not a whole weight, where rounding would decide.
+LEAF_WEIGHT, FEW_FEATURES, MAX_ROWS = 2.9, 16, 10_000
 LARGEST = 1e100  # of X, whose squares are summed
 # What the published method has in place of our defaults.
 _PUBLISHED = {
@@ -615,7 +615,7 @@ class PUTrendClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     def _check_data(self, X, y, sample_weight):
         """Return X, y, labelled positives, weights without rows of weight zero; classes."""
         X, y = self._check_X(X, True, y)
-        if isinstance(X, np.ndarray) and np.abs(X).max() > LARGEST:
+        if isinstance(X, np.ndarray) and float(np.abs(X).max()) > LARGEST:
             raise ValueError(f"X has values beyond {LARGEST:g}; rescale it.")
         classes, labeled = check_binary_target(y, "labelled positives and unlabelled rows")
         weight = check_weights(sample_weight, X)

@@ -117,7 +117,13 @@ class PartialFitLearner:
                 model.partial_fit(X, y, classes=np.array([0, 1]))
 
     def logits(self, X):
-        return np.stack([_log_odds(model, X) for model in self._models], axis=1)
+        logits = np.stack([_log_odds(model, X) for model in self._models], axis=1)
+        if np.isnan(logits).any():
+            raise ValueError(
+                f"{type(self._models[0]).__name__} returned NaN. Scale X, drop constant features, "
+                "or use another estimator."
+            )
+        return logits
 
 
 def _log_odds(model, X):
@@ -142,14 +148,21 @@ def fit_network(kind, X, y, weight, unlabeled, plan, rng, *, ramped, n_epochs=50
     Where `ramped`, the targets of unlabelled rows are min(1, epoch / 25)^0.8 y, as published.
     """
     n = X.shape[0]
-    n_batches = max(1, round(n / plan.batch_size))
+    whole = n <= WHOLE
+    n_batches = max(1, round(max(n, WHOLE) / plan.batch_size))
     plan = replace(plan, n_runs=1, n_snapshots=n_epochs, steps=n_batches)
-    network = NETWORKS[kind](X, weight, plan, rng, np.float32)
+    dtype = np.float64 if whole and X.dtype == np.float64 else np.float32
+    network = NETWORKS[kind](X, weight, plan, rng, dtype)
     X = network.scaled(X)
-    share = (weight / weight.mean() * (n_batches / n)).astype(np.float32)[:, np.newaxis]
+    mean_batch = n if whole else n / n_batches
+    share = (weight / weight.mean() / mean_batch).astype(dtype)[:, np.newaxis]
     for epoch in range(n_epochs):
         ramp = min(1.0, epoch / RAMP_EPOCHS) ** RAMP_POWER if ramped else 1.0
-        target = np.where(unlabeled, ramp * y, y).astype(np.float32)
-        for rows in np.array_split(rng.permutation(n), n_batches):
-            network.step(X[rows], share[rows], target[rows])
+        target = np.where(unlabeled, ramp * y, y).astype(dtype)
+        if whole:
+            for _ in range(n_batches):
+                network.step(X, share, target)
+        else:
+            for rows in np.array_split(rng.permutation(n), n_batches):
+                network.step(X[rows], share[rows], target[rows])
     return network

@@ -33,6 +33,7 @@ N_CURVES = 2000  # rows of U whose curves are kept for the display
 # interval, its distance to the natural break, and how far training scores exceed the possible.
 POOR_AUC, SMALL_SIDE, WIDE, DISAGREEMENT, MEMORY = 0.7, 0.01, 0.4, 0.4, 0.05
 LARGEST_LOG_ODDS = 30.0
+GRAIN = 1 / 128  # of pseudo-labels
 
 
 @dataclass(frozen=True)
@@ -333,11 +334,12 @@ def final_sample(X_P, X_U, weight_P, weight_U, target, share, scenario):
     In the "single" scenario both samples together are the population. In the "case-control"
     scenario U is, and the positives of both samples are scaled to its share of positives.
     """
-    sure = 1e-2
-    yes, no = target > sure, target < 1 - sure
+    # In steps of a power of two the sums of weights, and so the ties of a tree, are exact.
+    target = np.round(target / GRAIN) * GRAIN
+    yes, no = target > 0, target < 1
     no |= ~no.any()  # both classes are needed
-    weight_yes = np.concatenate([weight_P, (weight_U * np.where(no, target, 1.0))[yes]])
-    weight_no = (weight_U * np.where(yes, np.maximum(1 - target, 1e-6), 1.0))[no]
+    weight_yes = np.concatenate([weight_P, (weight_U * target)[yes]])
+    weight_no = (weight_U * np.maximum(1 - target, 1e-6))[no]
     if scenario == "case-control":
         weight_yes = weight_yes * (share * weight_U.sum() / weight_yes.sum())
     X = stack(X_P, X_U[yes], X_U[no])

