@@ -66,11 +66,10 @@ for ax in axes:
     ax.legend()
 
 # %%
-# At random, all are right. As soon as the labels are biased, the prior is far too small, since the
-# unlabelled positives look unlike the labelled ones. With easy digits labelled the ranking stays
-# good, so the natural break still finds most positives; it is the better choice where such a bias
-# is likely. The harder the labelled ones are, the worse the ranking itself, and no split repairs
-# that.
+# At random, all are right. With easy digits labelled the prior is far too small, since no
+# unlabelled digit looks as positive as they do. The ranking stays good, so the natural break still
+# finds most positives: it is the better choice where such a bias is likely. The harder the labelled
+# digits, the worse the ranking itself, and no split repairs that.
 #
 # Look at the last column: bias may bring no warning at all. The data look as if fewer rows were
 # positive. That the first two splits disagree is a hint, and comparing them costs one more fit.
@@ -80,15 +79,16 @@ for ax in axes:
 # -------------------------
 #
 # Without bias, the splits change places: the natural break prefers groups of similar size and
-# cannot find a small one. The prior can. "auto" lies between the two. "variance" minimises the sum of
-# the variances of both groups and not of the squares, which allows for a small one.
+# cannot find a small one. The prior can, and "auto" lies between the two. Where positives are known
+# to be rare, ask for ``split="prior"``. "variance" minimises the sum of both groups' variances
+# instead of their squares, which allows for a small group.
 
 rng = np.random.default_rng(0)
-N_ROWS, N_FEATURES = 6000, 10
+N_ROWS, N_FEATURES = 4000, 10
 y = rng.random(N_ROWS) < 0.02
 X = rng.normal(size=(N_ROWS, N_FEATURES))
 X[y, :4] += 1.75
-X_pu, s, y_true = make_pu(X, y, n_labeled=60, random_state=0)
+X_pu, s, y_true = make_pu(X, y, n_labeled=40, random_state=0)
 print(f"{s.sum()} labelled; positives among the unlabelled: {y_true[s == 0].mean():.2%}")
 
 print("split      called   called by predict     F1")
