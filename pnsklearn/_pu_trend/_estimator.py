@@ -123,8 +123,8 @@ class PUTrendClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         break of the trend scores, with the criterion of Fisher and Jenks, that of the paper's
         equation 8, or the authors' code. "auto" is "prior" if `class_prior` is given; else the
         geometric mean of the estimated prior and of the share above the natural break, which err in
-        different ways; and "natural" alone if the prior cannot be estimated because there are fewer
-        than 20 labelled positives or ``n_folds=None``.
+        different ways, weighted by how certain the prior is; and "natural" alone if the prior
+        cannot be estimated because there are fewer than 20 labelled positives or ``n_folds=None``.
 
     class_prior : float or None, default=None
         Share of positives among the unlabelled rows, in (0, 1), where it is known. None estimates
@@ -618,6 +618,11 @@ class PUTrendClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         if isinstance(X, np.ndarray) and float(np.abs(X).max()) > LARGEST:
             raise ValueError(f"X has values beyond {LARGEST:g}; rescale it.")
         classes, labeled = check_binary_target(y, "labelled positives and unlabelled rows")
+        if str(classes[1]).lower().startswith("unl"):
+            raise ValueError(
+                f"The larger label marks the labelled positives, and here that is {classes[1]!r}. "
+                "Use 1 for labelled positives and 0 for unlabelled rows."
+            )
         weight = check_weights(sample_weight, X)
         check_weighted_classes(labeled, weight, "unlabelled")
         kept = weight > 0
@@ -636,8 +641,8 @@ class PUTrendClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             n_folds = min(self.n_folds, int(n_P))
         if n_folds != self.n_folds:
             warnings.warn(
-                f"Only {n_P} labelled positives and {n_U} unlabelled rows are different: "
-                f"n_folds={n_folds} is used instead of {self.n_folds}.",
+                f"n_folds={n_folds} is used instead of {self.n_folds}: the number of different "
+                f"labelled positives is {n_P}, and of different unlabelled rows {n_U}.",
                 PUTrendWarning,
                 stacklevel=5,
             )

@@ -7,7 +7,6 @@ its trend score. Second stage: the share of positives in U splits the trend scor
 into probabilities, on which the final classifier is trained.
 """
 
-import math
 import warnings
 from dataclasses import dataclass
 from functools import partial
@@ -28,10 +27,13 @@ from pnsklearn.metrics import class_prior
 AUTO_TRENDS, MARGIN = ("mean", "last", "simple", "slope"), 0.01
 FEW_POSITIVES = 20  # below this the prior is not estimated
 N_BOOTSTRAP = 20
+# Standard deviation of the logarithm of the natural break's share; width of a normal's 90 %.
+BREAK_SPREAD, WIDTH_90 = 0.3, 3.29
 N_CURVES = 2000  # rows of U whose curves are kept for the display
-# When to warn: of the corrected AUC, the smaller side of a split, the width of the prior's
-# interval, its distance to the natural break, and how far training scores exceed the possible.
-POOR_AUC, SMALL_SIDE, WIDE, DISAGREEMENT, MEMORY = 0.7, 0.01, 0.4, 0.4, 0.05
+# When to warn: of the AUC against U and against negatives, the smaller side of a split, the width
+# of the prior's interval, its factor to the share above the natural break, and how far training
+# scores exceed the possible.
+POOR_AUC, POOR_CORRECTED_AUC, SMALL_SIDE, WIDE, DISAGREEMENT, MEMORY = 0.6, 0.7, 0.01, 0.4, 5, 0.05
 LARGEST_LOG_ODDS = 30.0
 GRAIN = 1 / 128  # of pseudo-labels
 
@@ -240,13 +242,13 @@ def split_trends(stage, kind, method, prior, *, held_out, weight_P, weight_U, se
     if method == "prior":
         share = prior
     elif method == "both":
-        above = share_above(scores_U > natural)
-        share = math.sqrt(prior * above)
-        if abs(prior - above) > DISAGREEMENT:
+        above = float(share_above(scores_U > natural))
+        share = _compromise(prior, interval, above)
+        if max(prior, above) > DISAGREEMENT * min(prior, above):
             _warn(
                 f"The estimated prior, {prior:.2f}, and the share above the natural break, "
-                f"{above:.2f}, disagree; their geometric mean is used. Set class_prior if it is "
-                "known, or choose with split='prior' or split='natural'."
+                f"{above:.2f}, disagree, and {share:.2f} is used. If positives are rare, set "
+                "split='prior'; if the labelled ones are the easy ones, split='natural'."
             )
     else:
         if method == "authors":
@@ -266,6 +268,18 @@ def split_trends(stage, kind, method, prior, *, held_out, weight_P, weight_U, se
     return split
 
 
+def _compromise(prior, interval, above):
+    """Return a weighted geometric mean of the prior and of the share above the natural break.
+
+    The weights are the inverse variances of their logarithms: of the prior by its bootstrap, of the
+    break a constant.
+    """
+    log_prior, log_low, log_high, log_above = np.log(np.maximum((prior, *interval, above), 1e-3))
+    variance = ((log_high - log_low) / WIDTH_90) ** 2
+    weight = BREAK_SPREAD**2 / (BREAK_SPREAD**2 + variance)
+    return float(np.exp(weight * log_prior + (1 - weight) * log_above))
+
+
 def _doubts(split, held_out, weight_U):
     """Yield a sentence for each reason not to trust a split."""
     auc, prior, (low, high) = split.auc, split.prior, split.interval
@@ -277,7 +291,7 @@ def _doubts(split, held_out, weight_U):
             f"with a share of positives of {prior:.2f} no more than {1 - prior / 2:.2f} is "
             "possible: the run has memorised its rows. Set n_folds, or train for less."
         )
-    if corrected < POOR_AUC:
+    if auc < POOR_AUC or corrected < POOR_CORRECTED_AUC:
         yield (
             "The labelled positives can hardly be told from the unlabelled rows: held out of "
             f"training, they rank above them with probability {auc:.2f}, and with a share of "
