@@ -39,7 +39,9 @@ def refuse_unreadable(X):
         )
 
 
-def check_binary_target(y, needed="positives and negatives"):
+def check_binary_target(
+    y, needed="positives and negatives", remedy="Wrap the estimator in OneVsRestClassifier."
+):
     """Return (classes, boolean positives) of a binary target; `classes[1]` is positive.
 
     Raises
@@ -54,7 +56,7 @@ def check_binary_target(y, needed="positives and negatives"):
     if classes.shape[0] > 2:
         raise ValueError(
             "Only binary classification is supported. The type of the target is "
-            f"{type_of_target(y)}. Wrap the estimator in OneVsRestClassifier."
+            f"{type_of_target(y)}. {remedy}"
         )
     return classes, y == classes[1]
 

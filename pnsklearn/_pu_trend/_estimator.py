@@ -7,6 +7,7 @@ from numbers import Integral, Real
 
 import numpy as np
 from scipy.special import logit
+from sklearn import config_context
 from sklearn.base import BaseEstimator, ClassifierMixin, _fit_context, clone
 from sklearn.callback import CallbackSupportMixin
 from sklearn.ensemble import ExtraTreesClassifier
@@ -45,7 +46,7 @@ from pnsklearn._validation import (
 from pnsklearn.exceptions import PUTrendWarning
 
 MIN_STEPS = 20  # per snapshot
-LEVELS = ("auto", "mean", "last")  # trend scores that one snapshot has
+CHANGES = ("simple", "slope", "pairwise", "mann-kendall")  # which one snapshot does not have
 # The default trees: least weight of a leaf, least features to choose a split from, and the rows
 # beyond which each tree gets a sample of as many. Not a whole weight, where rounding would decide.
 LEAF_WEIGHT, FEW_FEATURES, MAX_ROWS = 2.9, 16, 10_000
@@ -63,23 +64,34 @@ _PUBLISHED = {
 
 def default_trees(X, weight, n_jobs):
     """Return the classifier of the second stage, for rows X and their weights."""
+    many = X.shape[0] > MAX_ROWS
+    total = MAX_ROWS if many else weight.sum()  # a bootstrap sample counts rows
     trees = ExtraTreesClassifier(
         max_features=min(X.shape[1], max(FEW_FEATURES, int(math.sqrt(X.shape[1])))),
-        min_weight_fraction_leaf=LEAF_WEIGHT / max(weight.sum(), 2 * LEAF_WEIGHT),
-        bootstrap=X.shape[0] > MAX_ROWS,
-        max_samples=MAX_ROWS if X.shape[0] > MAX_ROWS else None,
+        min_weight_fraction_leaf=LEAF_WEIGHT / max(total, 2 * LEAF_WEIGHT),
+        bootstrap=many,
+        max_samples=MAX_ROWS if many else None,
         n_jobs=n_jobs,
     )
     # Trees work in 32 bits: without scaling, tiny or far-off features would be constant.
     return make_pipeline(StandardScaler(with_mean=isinstance(X, np.ndarray)), trees)
 
 
-def _weight_parameters(model):
-    """Return the names under which the fit of a classifier, or of a pipeline, takes weights."""
+def takes_weights(model):
+    """Return whether a classifier, or the last step of a pipeline, takes sample weights."""
+    return has_fit_parameter(model[-1] if isinstance(model, Pipeline) else model, "sample_weight")
+
+
+def fit_weighted(model, X, y, weight):
+    """Fit a classifier, or every step of a pipeline, with weights where it takes them."""
     if isinstance(model, Pipeline):
-        steps = [name for name, step in model.steps if has_fit_parameter(step, "sample_weight")]
-        return [f"{name}__sample_weight" for name in steps]
-    return ["sample_weight"] if has_fit_parameter(model, "sample_weight") else []
+        names = [name for name, step in model.steps if has_fit_parameter(step, "sample_weight")]
+        weights = {f"{name}__sample_weight": weight for name in names}
+    else:
+        weights = {"sample_weight": weight} if takes_weights(model) else {}
+    # The names of the steps are our own matter, whatever the user routes; and no frames in between.
+    with config_context(enable_metadata_routing=False, transform_output="default"):
+        return model.fit(X, y, **weights)
 
 
 class PUTrendClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
@@ -103,9 +115,10 @@ class PUTrendClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     ----------
     estimator : {"auto", "linear", "mlp"}, classifier or callable, default="auto"
         The model of the first stage: logistic regression, a network of one hidden layer, a
-        scikit-learn classifier with `partial_fit`, or a function that returns a new
-        `torch.nn.Module` with one logit per row. "auto" trains the first two and keeps the one that
-        ranks the held-out positives higher; for sparse X or ``n_folds=None`` it is "linear".
+        scikit-learn classifier with `partial_fit` (with a learning rate of its own), or a function
+        that returns a new `torch.nn.Module` with one logit per row. "auto" trains the first two and
+        keeps the one that ranks the held-out positives higher; for sparse X or ``n_folds=None`` it
+        is "linear".
 
     final_estimator : None, "same" or classifier, default=None
         The model of the second stage. None is extremely randomised trees (for a torch module:
@@ -121,14 +134,15 @@ class PUTrendClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     split : {"auto", "prior", "natural", "variance", "authors"}, default="auto"
         How many unlabelled rows count as positive: the class prior; or those above the natural
         break of the trend scores, with the criterion of Fisher and Jenks, that of the paper's
-        equation 8, or the authors' code. "auto" is "prior" if `class_prior` is given; else the
-        geometric mean of the estimated prior and of the share above the natural break, which err in
-        different ways, weighted by how certain the prior is; and "natural" alone if the prior
-        cannot be estimated because there are fewer than 20 labelled positives or ``n_folds=None``.
+        equation 8, or the authors' code (which has no weights). "auto" is "prior" if `class_prior`
+        is given; else the geometric mean of the estimated prior and of the share above the natural
+        break, which err in different ways, weighted by how certain the prior is; and "natural"
+        alone if the prior cannot be estimated because there are fewer than 20 labelled positives or
+        ``n_folds=None``.
 
     class_prior : float or None, default=None
-        Share of positives among the unlabelled rows, in (0, 1), where it is known. None estimates
-        it; see :func:`pnsklearn.metrics.class_prior`.
+        Share of positives among the unlabelled rows, in (0, 1), where it is known; for `split`
+        "auto" or "prior". None estimates it; see :func:`pnsklearn.metrics.class_prior`.
 
     scenario : {"single", "case-control"}, default="single"
         What the population is: both samples together, one sample of which some positives are
@@ -192,7 +206,11 @@ class PUTrendClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         Share of positives among the unlabelled rows, as given or estimated.
 
     class_prior_interval_ : tuple of float
-        90 % bootstrap interval of the estimate; it shows the spread, not a bias.
+        90 % bootstrap interval of the estimate; it shows the spread, not a bias. NaN if the prior
+        is only that of a natural break.
+
+    positive_share_ : float
+        Share of the unlabelled rows that `split` counts as positive, which the predictions follow.
 
     final_estimator_ : object
         The classifier of the second stage, for the labels 0 and 1.
@@ -396,8 +414,9 @@ class PUTrendClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             Two labels; the larger one marks the labelled positives, the other unlabelled rows.
 
         sample_weight : array-like of shape (n_samples,), default=None
-            Non-negative weights of rows. A weight of two is the same as a row given twice up to
-            256 rows in all; beyond, folds and batches are drawn by row.
+            Non-negative weights of rows. A weight of two is the same as a row given twice for the
+            built-in models and up to 256 rows in all; beyond, folds and batches are drawn by row.
+            Weights that sum to less than the number of rows are scaled up to it.
 
         Returns
         -------
@@ -418,10 +437,12 @@ class PUTrendClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         context = self._init_callback_context(max_subtasks=None)
         context.call_on_fit_task_begin(estimator=self, X=X, y=y)
 
+        stopped = []
+
         def on_snapshot(learner):
             task = context.subcontext(task_name="snapshot")
             task.call_on_fit_task_begin(estimator=self, X=X, y=y)
-            return task.call_on_fit_task_end(
+            stop = task.call_on_fit_task_end(
                 estimator=self,
                 X=X,
                 y=y,
@@ -430,6 +451,8 @@ class PUTrendClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
                     "final_estimator_": MeanProbability(learner),
                 },
             )
+            stopped.extend([True] if stop else [])
+            return stop
 
         prior_seed, final_seed = rng.randint(2**31 - 1, size=2)
         X_P, X_U, weight_P, weight_U = X[labeled], X[~labeled], weight[labeled], weight[~labeled]
@@ -446,10 +469,12 @@ class PUTrendClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
                 samples,
                 plan,
                 early_stopping=self.early_stopping,
-                least=1 if self.trend in LEVELS else 2,
+                min_snapshots=2 if self.trend in CHANGES else 1,
                 store_history=self.store_history or self.trend in PAIRED_TRENDS,
                 callback=partial(on_snapshot, learner),
             )
+            if stopped:
+                break
         name, stage = max(stages.items(), key=lambda item: mean_auc(item[1], weight_P, weight_U))
         held_out = sees_P.shape[1] > 1
         # Without averaged weights, or held-out positives to judge by, only the mean is safe.
@@ -474,6 +499,7 @@ class PUTrendClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         vars(self).pop("score_history_", None)  # a refit may go without
         self.classes_ = classes
         self.class_prior_ = split.prior
+        self.positive_share_ = split.share
         self.class_prior_interval_ = split.interval
         self.final_estimator_ = final
         self.trend_scores_ = split.unlabeled
@@ -575,16 +601,21 @@ class PUTrendClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
                 "With n_folds=None no positive is held out, so the prior cannot be estimated. "
                 "Set class_prior or n_folds, or split='natural'."
             )
-        if (
-            self.pseudo_labels == "soft"
-            and hasattr(self.final_estimator, "fit")
-            and not _weight_parameters(self.final_estimator)
-        ):
-            raise ValueError(
-                f"pseudo_labels='soft' needs a final_estimator whose fit takes sample_weight, and "
-                f"{type(self.final_estimator).__name__} does not. Use pseudo_labels='hard'."
+        if isinstance(self.final_estimator, type):
+            raise TypeError(
+                "final_estimator must be an instance, not a class: use "
+                f"{self.final_estimator.__name__}()."
             )
-        if self.n_snapshots == 1 and self.trend not in LEVELS:
+        final = self.estimator if self._final_is_same else self.final_estimator
+        needed = self.pseudo_labels == "soft" or self.scenario == "case-control"
+        if needed and hasattr(final, "fit") and not takes_weights(final):
+            raise ValueError(
+                f"The fit of {type(final).__name__} takes no sample_weight, which the second stage "
+                "needs with pseudo_labels='soft' or scenario='case-control'."
+            )
+        if self.class_prior is not None and self.split not in ("auto", "prior"):
+            raise ValueError(f"class_prior has no use with split={self.split!r}; use split='auto'.")
+        if self.n_snapshots == 1 and self.trend in CHANGES:
             raise ValueError(f"trend={self.trend!r} needs n_snapshots of 2 or more.")
         if self.pseudo_labels == "ramped" and not self._final_is_same:
             raise ValueError("pseudo_labels='ramped' needs final_estimator='same'.")
@@ -615,16 +646,23 @@ class PUTrendClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     def _check_data(self, X, y, sample_weight):
         """Return X, y, labelled positives, weights without rows of weight zero; classes."""
         X, y = self._check_X(X, True, y)
-        if isinstance(X, np.ndarray) and float(np.abs(X).max()) > LARGEST:
+        values = X if isinstance(X, np.ndarray) else X.data
+        if values.size and float(np.abs(values).max()) > LARGEST:
             raise ValueError(f"X has values beyond {LARGEST:g}; rescale it.")
-        classes, labeled = check_binary_target(y, "labelled positives and unlabelled rows")
-        if str(classes[1]).lower().startswith("unl"):
+        classes, labeled = check_binary_target(
+            y,
+            "labelled positives and unlabelled rows",
+            "Fit one estimator for each class: its labelled rows against the unlabelled ones.",
+        )
+        if str(classes[1]).lower() in ("u", "unk") or str(classes[1]).lower().startswith("un"):
             raise ValueError(
                 f"The larger label marks the labelled positives, and here that is {classes[1]!r}. "
                 "Use 1 for labelled positives and 0 for unlabelled rows."
             )
         weight = check_weights(sample_weight, X)
         check_weighted_classes(labeled, weight, "unlabelled")
+        # Weights count rows; those that are shares of one count as many rows as there are.
+        weight = weight * max(1.0, np.count_nonzero(weight) / weight.sum())
         kept = weight > 0
         if not kept.all():
             X, y, labeled, weight = X[kept], y[kept], labeled[kept], weight[kept]
@@ -633,7 +671,7 @@ class PUTrendClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     def _cross_fit(self, X_P, X_U, rng):
         """Return which run sees which row."""
         whole = X_P.shape[0] + X_U.shape[0] <= WHOLE and not self._is_module
-        groups = [content_groups(X, rng) if whole else np.arange(X.shape[0]) for X in (X_P, X_U)]
+        groups = [content_groups(X) if whole else np.arange(X.shape[0]) for X in (X_P, X_U)]
         n_P, n_U = (group.max() + 1 for group in groups)
         if self.n_folds is None or min(n_P, n_U) == 1:
             n_folds = None
@@ -710,7 +748,7 @@ class PUTrendClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             if name.rpartition("__")[2] == "random_state" and value is None
         }
         final.set_params(**states)
-        return final.fit(X, y, **dict.fromkeys(_weight_parameters(final), weight))
+        return fit_weighted(final, X, y, weight)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

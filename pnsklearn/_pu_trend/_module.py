@@ -1,7 +1,7 @@
 """A torch module as the model of both stages: cross-fitted runs, and the final classifier.
 
-Batches are gathered from the NumPy arrays as they are needed, so that images may stay in 8 bits or
-in a memory map. Everything random follows `rng`; torch's global generators are left as they were.
+Batches are gathered from the NumPy arrays as they are needed. Everything random follows `rng`;
+torch's global generators are left as they were.
 """
 
 import contextlib
@@ -162,7 +162,7 @@ class TrainedModule:
 
     def logits(self, X):
         """Return the logits in float64, of shape (n_samples, 1)."""
-        # A copy: the module that is kept stays on the CPU.
+        # A copy: the module that is kept stays on the CPU, and in the mode its owner gave it.
         module = copy.deepcopy(self.module).to(self.device).eval()
         return _logits(module, X, self.device)[:, np.newaxis]
 

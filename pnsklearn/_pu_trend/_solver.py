@@ -29,13 +29,16 @@ FEW_POSITIVES = 20  # below this the prior is not estimated
 N_BOOTSTRAP = 20
 # Standard deviation of the logarithm of the natural break's share; width of a normal's 90 %.
 BREAK_SPREAD, WIDTH_90 = 0.3, 3.29
-N_CURVES = 2000  # rows of U whose curves are kept for the display
-# When to warn: of the AUC against U and against negatives, the smaller side of a split, the width
-# of the prior's interval, its factor to the share above the natural break, and how far training
-# scores exceed the possible.
-POOR_AUC, POOR_CORRECTED_AUC, SMALL_SIDE, WIDE, DISAGREEMENT, MEMORY = 0.6, 0.7, 0.01, 0.4, 5, 0.05
+N_CURVES = 2000  # rows of a sample whose curves are kept for the display
+# When to warn. An AUC against negatives below FAIR_AUC; or below GOOD_AUC where that against U is
+# below POOR_AUC, because a prior that is too large makes the former look good.
+POOR_AUC, FAIR_AUC, GOOD_AUC = 0.6, 0.7, 0.9
+SMALL_SIDE = 0.01  # of a split
+WIDE_INTERVAL = 0.4  # of the prior
+DISAGREEMENT = 5  # factor between the prior and the share above the natural break
+EXCESS = 0.05  # of an AUC over what held-out scores can reach
 LARGEST_LOG_ODDS = 30.0
-GRAIN = 1 / 128  # of pseudo-labels
+GRAIN = 2.0**-10  # of pseudo-labels
 
 
 @dataclass(frozen=True)
@@ -45,8 +48,8 @@ class FirstStage:
     positives: OnlineTrend
     unlabeled: OnlineTrend
     stop: int  # index of the snapshot
-    curves: list  # at each snapshot the scores of the positives and of the sampled rows of U
-    sampled: np.ndarray  # these rows
+    curves: list  # at each snapshot the scores of some rows of both samples
+    shown: list  # these rows
 
     def scores(self, kind):
         """Return the trend scores of both samples, without the digits that rounding decides."""
@@ -86,12 +89,10 @@ def cross_fit(groups_P, groups_U, n_folds, rng):
     return sees_P, sees_U
 
 
-def content_groups(X, rng):
+def content_groups(X):
     """Number the rows by content: equal rows get the same number."""
-    direction = rng.standard_normal(X.shape[1])
-    # Not a matrix product for dense X: its rounding depends on the row's place.
-    key = X @ direction if issparse(X) else (X * direction).sum(axis=1)
-    return np.unique(key, return_inverse=True)[1]
+    X = X.toarray() if issparse(X) else X.reshape(X.shape[0], -1)
+    return np.unique(X, axis=0, return_inverse=True)[1].reshape(-1)
 
 
 def held_out_scores(logits, sees, level):
@@ -105,7 +106,7 @@ def held_out_scores(logits, sees, level):
     return np.average(scores, axis=1, weights=used)
 
 
-def first_stage(learner, samples, plan, *, early_stopping, least, store_history, callback):
+def first_stage(learner, samples, plan, *, early_stopping, min_snapshots, store_history, callback):
     """Train all runs and follow the held-out scores of both samples.
 
     With `early_stopping` the result is that of the snapshot with the smallest held-out
@@ -121,8 +122,8 @@ def first_stage(learner, samples, plan, *, early_stopping, least, store_history,
         How the runs are trained.
     early_stopping, store_history : bool
         See `PUTrendClassifier`.
-    least : int
-        Fewest snapshots to use: a change needs two.
+    min_snapshots : int
+        Fewest to use: a change needs two.
     callback : callable
         Called without arguments after each snapshot.
 
@@ -133,8 +134,8 @@ def first_stage(learner, samples, plan, *, early_stopping, least, store_history,
     """
     trends = [OnlineTrend(store_history), OnlineTrend(store_history)]
     best, kept, stop, curves = np.inf, None, 0, []
-    n_U = samples[1][0].shape[0]
-    sampled = np.linspace(0, n_U - 1, min(n_U, N_CURVES)).astype(int)
+    sizes = [X.shape[0] for X, _, _ in samples]
+    shown = [np.linspace(0, n - 1, min(n, N_CURVES)).astype(int) for n in sizes]
     for snapshot in range(plan.n_snapshots):
         learner.advance()
         logits = [learner.logits(X) for X, _, _ in samples]
@@ -145,25 +146,25 @@ def first_stage(learner, samples, plan, *, early_stopping, least, store_history,
         ]
         for trend, p in zip(trends, scores, strict=True):
             trend.update(p)
-        curves.append((scores[0], scores[1][sampled]))
+        curves.append([p[rows] for p, rows in zip(scores, shown, strict=True)])
         chances = np.maximum(scores[0], 1e-12), np.maximum(1 - scores[1], 1e-12)
         loss = -sum(
             np.average(np.log(p), weights=weight)
             for p, (_, weight, _) in zip(chances, samples, strict=True)
         )
-        if loss < best or not early_stopping or snapshot < least:
+        if loss < best or not early_stopping or snapshot < min_snapshots:
             best, stop, kept = loss, snapshot, [trend.copy() for trend in trends]
         if callback():
             break
-    return FirstStage(*kept, stop, curves, sampled)
+    return FirstStage(*kept, stop, curves, shown)
 
 
 def choose_trend(stage, kind, weight_P, weight_U):
     """Return the kind of trend score: for "auto", the one whose held-out AUC is largest."""
+    if stage.stop == 0 and kind != "last":
+        return "mean"  # a single snapshot has no trend
     if kind != "auto":
         return kind
-    if stage.stop == 0:
-        return "mean"  # a single snapshot has no trend
 
     def auc(kind):
         return held_out_auc(*stage.scores(kind), weight_P, weight_U)
@@ -228,6 +229,14 @@ def split_trends(stage, kind, method, prior, *, held_out, weight_P, weight_U, se
     if method == "auto":
         estimable = held_out and weight_P.sum() >= FEW_POSITIVES
         method = "prior" if prior is not None else "both" if estimable else "natural"
+        if method == "natural":
+            _warn(
+                f"The class prior is not estimated: that needs {FEW_POSITIVES} labelled positives "
+                "that are held out of training. The natural break is used, which is unreliable. "
+                "Set class_prior if it is known."
+            )
+    if method == "prior" and prior is None and not held_out:
+        method = "natural"
     interval = (prior, prior)
     if prior is None and method in ("prior", "both"):
         estimate = class_prior(
@@ -261,7 +270,7 @@ def split_trends(stage, kind, method, prior, *, held_out, weight_P, weight_U, se
     if method in ("prior", "both"):
         threshold = quantile_threshold(scores_U, share, weight_U)
     if prior is None:
-        prior, interval = share, (share, share)
+        prior, interval = share, (np.nan, np.nan)
     split = Split(kind, scores_P, scores_U, threshold, share, prior, interval, auc)
     for message in _doubts(split, held_out, weight_U):
         _warn(message)
@@ -285,20 +294,19 @@ def _doubts(split, held_out, weight_U):
     auc, prior, (low, high) = split.auc, split.prior, split.interval
     above = np.average(split.unlabeled > split.threshold, weights=weight_U)
     corrected = (auc - prior / 2) / (1 - prior) if prior < 1 else 0.5
-    if not held_out and auc > 1 - prior / 2 + MEMORY:
+    if not held_out and auc > 1 - prior / 2 + EXCESS:
         yield (
             f"The labelled positives rank above the unlabelled rows with probability {auc:.2f}; "
             f"with a share of positives of {prior:.2f} no more than {1 - prior / 2:.2f} is "
             "possible: the run has memorised its rows. Set n_folds, or train for less."
         )
-    if auc < POOR_AUC or corrected < POOR_CORRECTED_AUC:
+    if corrected < (GOOD_AUC if auc < POOR_AUC else FAIR_AUC):
         yield (
-            "The labelled positives can hardly be told from the unlabelled rows: held out of "
-            f"training, they rank above them with probability {auc:.2f}, and with a share of "
-            f"positives of {prior:.2f} that is an AUC of about {corrected:.2f}. Predictions may be "
-            "no better than chance."
+            "The labelled positives can hardly be told from the unlabelled rows: they rank above "
+            f"them with probability {auc:.2f}; with a share of positives of {prior:.2f} that is an "
+            f"AUC of about {corrected:.2f}. Predictions may be no better than chance."
         )
-    elif high - low > WIDE:
+    elif high - low > WIDE_INTERVAL:
         yield (
             f"The data leave the share of positives among the unlabelled rows open: {prior:.2f}, "
             f"with a 90 % interval from {low:.2f} to {high:.2f}. Set class_prior "
@@ -367,7 +375,7 @@ def snapshot_quantiles(stage, positive):
     The groups are the held-out positives and the sampled unlabelled rows that are called positive
     and negative; a group without rows is NaN.
     """
-    positive = positive[stage.sampled]
+    positive = positive[stage.shown[1]]
     curves_P = np.stack([p for p, _ in stage.curves])
     curves_U = np.stack([u for _, u in stage.curves])
     groups = curves_P, curves_U[:, positive], curves_U[:, ~positive]

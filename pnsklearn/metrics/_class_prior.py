@@ -162,21 +162,20 @@ def class_prior(
 
 
 def _check_sample(scores, weight, name):
-    """Return (scores, weights) of the rows that have a weight, by ascending score."""
+    """Return (distinct scores, weights) of the rows that have a weight, by ascending score."""
     scores = check_array(scores, ensure_2d=False, dtype=np.float64, input_name=f"scores_{name}")
     if scores.ndim != 1:
         raise ValueError(f"scores_{name} must be of shape (n_rows,), got {scores.shape}.")
     weight = check_weights(weight, scores)
-    order = np.argsort(scores)
-    order = order[weight[order] > 0]
-    return scores[order], weight[order]
+    scores, row = np.unique(scores[weight > 0], return_inverse=True)
+    return scores, np.bincount(row, weight[weight > 0])
 
 
 def _resample(sample, rng):
     """Return a bootstrap sample, in order as the sample is."""
     scores, weight = sample
-    rows = np.sort(rng.randint(scores.shape[0], size=scores.shape[0]))
-    return scores[rows], weight[rows]
+    counts = rng.multinomial(max(round(weight.sum()), 1), weight / weight.sum())
+    return scores[counts > 0], counts[counts > 0].astype(np.float64)
 
 
 def _share_above(sample, thresholds):

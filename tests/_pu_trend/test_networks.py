@@ -165,7 +165,10 @@ def test_a_run_ignores_rows_without_share(kind):
 def test_sparse_is_dense(kind):
     X, share, target = problem(0)
     X = np.maximum(X, 0)
-    sparse, dense = make_network(kind, csr_matrix(X), make_plan()), make_network(kind, X, make_plan())
+    sparse, dense = (
+        make_network(kind, csr_matrix(X), make_plan()),
+        make_network(kind, X, make_plan()),
+    )
     # Dense columns are centred: take the sparse rows' scaling, and the same initial weights.
     dense.scaler = Scaler(csr_matrix(X), np.ones(len(X)))
     dense.parameters = [array.copy() for array in sparse.parameters]

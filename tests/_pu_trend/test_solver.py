@@ -13,8 +13,11 @@ from pnsklearn._pu_trend import _solver
 from pnsklearn._pu_trend._networks import Plan
 from pnsklearn._pu_trend._scores import OnlineTrend
 from pnsklearn._pu_trend._solver import (
+    BREAK_SPREAD,
+    WIDTH_90,
     FirstStage,
     Split,
+    _compromise,
     choose_trend,
     content_groups,
     cross_fit,
@@ -63,7 +66,7 @@ def test_content_groups(convert, global_random_seed):
     rng = np.random.RandomState(global_random_seed)
     distinct = np.maximum(rng.standard_normal((30, 17)), 0)
     number = rng.randint(30, size=100)
-    groups = content_groups(convert(distinct[number]), rng)
+    groups = content_groups(convert(distinct[number]))
     assert groups.max() + 1 == len(np.unique(number))
     assert len(np.unique(np.stack([groups, number]), axis=1).T) == len(np.unique(number))
 
@@ -122,21 +125,22 @@ def scripted(seed, n_snapshots=6, n_P=15, n_U=40, n_runs=4):
 
 
 def run_first_stage(learner, samples, plan, callback=lambda: False, **changes):
-    options = {"early_stopping": True, "least": 1, "store_history": True} | changes
+    options = {"early_stopping": True, "min_snapshots": 1, "store_history": True} | changes
     return first_stage(learner, samples, plan, callback=callback, **options)
 
 
-@pytest.mark.parametrize("least", [1, 2])
+@pytest.mark.parametrize("min_snapshots", [1, 2])
 @pytest.mark.parametrize("early_stopping", [False, True])
-def test_first_stage(early_stopping, least, global_random_seed):
+def test_first_stage(early_stopping, min_snapshots, global_random_seed):
     learner, samples, plan, p_P, p_U = scripted(global_random_seed)
-    stage = run_first_stage(learner, samples, plan, early_stopping=early_stopping, least=least)
+    options = {"early_stopping": early_stopping, "min_snapshots": min_snapshots}
+    stage = run_first_stage(learner, samples, plan, **options)
     losses = [
         -np.average(np.log(p_P[t]), weights=samples[0][1])
         - np.average(np.log(1 - p_U[t]), weights=samples[1][1])
         for t in range(6)
     ]
-    stop = least - 1 + np.argmin(losses[least - 1 :]) if early_stopping else 5
+    stop = min_snapshots - 1 + np.argmin(losses[min_snapshots - 1 :]) if early_stopping else 5
     assert stage.stop == stop
     for trend, p in ((stage.positives, p_P), (stage.unlabeled, p_U)):
         assert_allclose(trend.history, p[: stop + 1], rtol=1e-6)
@@ -145,7 +149,7 @@ def test_first_stage(early_stopping, least, global_random_seed):
     assert len(stage.curves) == 6
     for (curve_P, curve_U), row_P, row_U in zip(stage.curves, p_P, p_U, strict=True):
         assert_allclose(curve_P, row_P)
-        assert_allclose(curve_U, row_U[stage.sampled])
+        assert_allclose(curve_U, row_U[stage.shown[1]])
 
 
 def test_first_stage_callback_stops():
@@ -164,9 +168,9 @@ def test_curves_of_a_sample_of_unlabelled_rows(monkeypatch):
     monkeypatch.setattr(_solver, "N_CURVES", 10)
     learner, samples, plan, _, p_U = scripted(0)
     stage = run_first_stage(learner, samples, plan)
-    assert len(np.unique(stage.sampled)) == 10
-    assert stage.sampled[0] == 0 and stage.sampled[-1] == 39
-    assert_allclose(stage.curves[3][1], p_U[3, stage.sampled])
+    assert len(np.unique(stage.shown[1])) == 10
+    assert stage.shown[1][0] == 0 and stage.shown[1][-1] == 39
+    assert_allclose(stage.curves[3][1], p_U[3, stage.shown[1]])
 
 
 def test_snapshot_quantiles():
@@ -246,7 +250,7 @@ def test_choose_trend():
 @pytest.mark.parametrize("kind", ["auto", "mean", "last", "simple", "slope", "pairwise"])
 def test_split_by_prior(kind, global_random_seed):
     stage, y_U = two_groups(global_random_seed)
-    split = split_of(stage, kind)
+    split = split_of(stage, kind, "prior")
     low, high = split.interval
     assert low <= split.prior <= high and high - low < 0.3
     assert split.prior == pytest.approx(0.3, abs=0.08)
@@ -273,26 +277,38 @@ def test_break(method):
     stage, y_U = two_groups(0, gap=9.0)
     split = split_of(stage, "mean", method)
     assert_array_equal(split.unlabeled > split.threshold, y_U)
-    assert split.prior == 0.3 and split.interval == (0.3, 0.3)
+    assert split.prior == split.share == 0.3 and np.isnan(split.interval).all()
     given = split_of(stage, "mean", method, 0.25)
     assert given.threshold == split.threshold and given.prior == 0.25
 
 
 def test_auto_split():
-    """The prior if it is known or can be estimated, else the natural break."""
-    def method_of(n_P, prior=None, **changes):
-        stage, _ = two_groups(0, n_P=n_P, gap=5.0)
-        split = split_of(stage, "mean", prior=prior, **changes)
-        by = {m: split_of(stage, "mean", m, prior) for m in ("prior", "natural")}
-        [method] = [m for m in by if by[m].threshold == split.threshold]
-        return method
+    """The prior if it is known, between it and the break if estimated, else the break."""
 
-    assert method_of(20) == "prior"
-    assert method_of(19) == "natural"
+    def method_of(n_P, prior=None, **changes):
+        stage, _ = two_groups(0, n_P=n_P, gap=3.0)
+        share = split_of(stage, "mean", prior=prior, **changes).share
+        low, high = sorted(split_of(stage, "mean", m, prior).share for m in ("prior", "natural"))
+        by = {split_of(stage, "mean", m, prior).share: m for m in ("prior", "natural")}
+        return by[share] if share in by else "between" if low < share < high else "outside"
+
+    assert method_of(20) == "between"
+    with pytest.warns(PUTrendWarning, match="prior is not estimated"):
+        assert method_of(19) == "natural"
     assert method_of(19, prior=0.2) == "prior"
-    assert method_of(200, held_out=False) == "natural"
-    # Weights count, not rows.
-    assert method_of(40, weight_P=np.full(40, 0.4)) == "natural"
+    with pytest.warns(PUTrendWarning, match="prior is not estimated"):
+        assert method_of(200, held_out=False) == "natural"
+    with pytest.warns(PUTrendWarning, match="prior is not estimated"):  # weights count, not rows
+        assert method_of(40, weight_P=np.full(40, 0.4)) == "natural"
+
+
+def test_compromise():
+    """Inverse variances of the logarithms: half each where both spread alike."""
+    half = BREAK_SPREAD * WIDTH_90 / 2
+    interval = (0.2 * np.exp(-half), 0.2 * np.exp(half))
+    assert _compromise(0.2, interval, 0.45) == pytest.approx(0.3)
+    assert _compromise(0.2, (0.2, 0.2), 0.45) == pytest.approx(0.2)
+    assert _compromise(0.2, (1e-3, 1.0), 0.45) == pytest.approx(0.45, rel=0.05)
 
 
 def test_split_weights_are_repetition(global_random_seed):
@@ -391,7 +407,7 @@ def test_warns_of_memorised_rows():
 
 
 def test_good_data_do_not_warn(global_random_seed):
-    for prior in (0.1, 0.5, 0.8):
+    for prior in (0.1, 0.5, 0.7):
         split_of(two_groups(global_random_seed, prior, n_P=500)[0])
 
 
@@ -408,8 +424,8 @@ def simulated_split(seed, prior, n_P=3000, n_U=8000, **changes):
     y_U = rng.uniform(size=n_U) < prior
     z_P, z_U = rng.normal(1.5, 1, n_P), rng.normal(np.where(y_U, 1.5, -1.5), 1)
     fields = {
-        "kind": "mean", "positives": z_P, "unlabeled": z_U, "threshold": 0.0, "prior": prior,
-        "interval": (prior, prior), "auc": 0.9,
+        "kind": "mean", "positives": z_P, "unlabeled": z_U, "threshold": 0.0, "share": prior,
+        "prior": prior, "interval": (prior, prior), "auc": 0.9,
     }  # fmt: skip
     return Split(**(fields | changes)), z_U
 
