@@ -74,7 +74,8 @@ def default_trees(X, weight, n_jobs):
         n_jobs=n_jobs,
     )
     # Trees work in 32 bits: without scaling, tiny or far-off features would be constant.
-    return make_pipeline(StandardScaler(with_mean=isinstance(X, np.ndarray)), trees)
+    scaler = StandardScaler(with_mean=isinstance(X, np.ndarray)).set_output(transform="default")
+    return make_pipeline(scaler, trees)
 
 
 def takes_weights(model):
@@ -89,8 +90,8 @@ def fit_weighted(model, X, y, weight):
         weights = {f"{name}__sample_weight": weight for name in names}
     else:
         weights = {"sample_weight": weight} if takes_weights(model) else {}
-    # The names of the steps are our own matter, whatever the user routes; and no frames in between.
-    with config_context(enable_metadata_routing=False, transform_output="default"):
+    # The names of the steps are our own matter, whatever the user routes.
+    with config_context(enable_metadata_routing=False):
         return model.fit(X, y, **weights)
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.sparse import coo_matrix, csc_matrix, csr_array, csr_matrix
+from sklearn import config_context
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.cluster import MiniBatchKMeans
 from sklearn.exceptions import NotFittedError
@@ -758,3 +759,46 @@ def test_torch_missing(data, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     model = clone(FAST).set_params(estimator=lambda: None)
     check_error(model, *data[:2], ImportError, r"pip install 'pnsklearn\[torch\]'")
+
+
+def test_metadata_routing_is_no_matter(data):
+    X, s, _ = data
+    model = PUTrendClassifier("linear", n_snapshots=4, random_state=0)
+    expected = clone(model).fit(X, s).predict_proba(X)
+    with config_context(enable_metadata_routing=True, transform_output="pandas"):
+        assert_allclose(clone(model).fit(X, s).predict_proba(X), expected)
+        fit_quietly(clone(model), csr_matrix(X), s)
+
+
+def test_weights_that_sum_to_one(data):
+    """They count as many rows as there are."""
+    X, s, _ = data
+    expected = clone(FAST).fit(X, s).predict_proba(X)
+    weighted = clone(FAST).fit(X, s, np.full(len(s), 1 / len(s)))
+    assert_allclose(weighted.predict_proba(X), expected, atol=0.02)
+
+
+@pytest.mark.parametrize("labels", [("P", "U"), ("labelled", "unlabelled"), ("known", "unknown")])
+def test_labels_the_wrong_way_round(data, labels):
+    X, s, _ = data
+    check_error(clone(FAST), X, np.where(s == 1, *labels), ValueError, "marks the labelled posi")
+
+
+def test_few_positives_are_warned_of(data):
+    X, s, _ = data
+    few = s * (np.cumsum(s) <= 12)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        model = clone(FAST).fit(X, few)
+    assert any("prior is not estimated" in str(warning.message) for warning in caught)
+    assert np.isnan(model.class_prior_interval_).all()
+    assert model.class_prior_ == model.positive_share_
+
+
+def test_huge_column_does_not_hide_different_rows():
+    rng = np.random.default_rng(0)
+    X = np.column_stack([np.full(120, 1.7e18), rng.normal(size=(120, 3))])
+    s = np.arange(120) < 30
+    X[:30, 1:] += 2
+    model = fit_quietly(clone(FAST), X, s)
+    assert len(np.unique(model.heldout_trend_scores_)) > 20
