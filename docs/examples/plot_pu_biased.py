@@ -30,7 +30,8 @@ from pnsklearn.exceptions import PUTrendWarning
 #
 # Three splits of the scores: at the estimated prior, which compares the unlabelled digits with the
 # labelled ones that were held out; at their natural break, which does not; and "auto", the default,
-# at the geometric mean of both shares. (The first stage is linear here, to save time.)
+# between both, nearer to the prior the more certain it is. (The first stage is linear here, to save
+# time.)
 
 X, digit = load_digits(return_X_y=True)
 X, X_test, y, y_test = train_test_split(X, digit % 2 == 0, stratify=digit, random_state=0)

@@ -25,6 +25,7 @@ from pnsklearn.exceptions import PUTrendWarning
 from pnsklearn.metrics import make_pu_scorer
 
 FAST = PUTrendClassifier("linear", n_snapshots=4, final_estimator="same", random_state=0)
+TEXT_SGD = SGDClassifier(loss="log_loss", alpha=0.01)
 PER_ROW = ["trend_scores_", "heldout_trend_scores_", "transduction_"]
 
 
@@ -198,7 +199,7 @@ def test_sparse_formats(convert):
 
 
 @pytest.mark.parametrize("final", ["same", None])
-@pytest.mark.parametrize("estimator", ["auto", "linear", "mlp", SGDClassifier(loss="log_loss")])
+@pytest.mark.parametrize("estimator", ["auto", "linear", "mlp", TEXT_SGD])
 def test_sparse_text(estimator, final, global_random_seed):
     """Word counts: sparse learns as well as dense."""
     rng = np.random.default_rng(global_random_seed)
