@@ -91,7 +91,8 @@ def cross_fit(groups_P, groups_U, n_folds, rng):
 
 def content_groups(X):
     """Number the rows by content: equal rows get the same number."""
-    X = X.toarray() if issparse(X) else X.reshape(X.shape[0], -1)
+    if issparse(X):
+        X = X[:, np.unique(X.indices)].toarray()  # without the columns that no row has
     return np.unique(X, axis=0, return_inverse=True)[1].reshape(-1)
 
 
