@@ -88,10 +88,15 @@ def load_set(name, data_home=None):
 
 
 def make_case(name, logging, seed, *, noise=0.0, max_rows=MAX_ROWS, data_home=None):
-    """Split a set into halves, log decisions on one, and return a `Case` and the test labels.
+    """Split a set into halves and log decisions on one.
 
     Features are standardised by the training half. Rewards are 1 for the right class, else -1, and
     flipped with probability `noise`.
+
+    Returns
+    -------
+    tuple
+        The `Case`, the labels of the test half, and the value of the logging policy.
     """
     X, y = load_set(name, data_home)
     half = min(len(y) // 2, max_rows)
@@ -107,10 +112,9 @@ def make_case(name, logging, seed, *, noise=0.0, max_rows=MAX_ROWS, data_home=No
         right = np.where(action == np.tile(y_train, len(action) // len(y_train)), 1.0, -1.0)
         return np.where(rng.random(len(action)) < noise, -right, right)
 
-    case = Case(
-        X_train, log.action, log.reward, log.propensity, X_test, int(y.max()) + 1, seed, ask
-    )  # fmt: skip
-    return case, y_test
+    columns = log.action, log.reward, log.propensity
+    case = Case(X_train, *columns, X_test, int(y.max()) + 1, seed, ask)
+    return case, y_test, log.proba[np.arange(half), y_train].mean()
 
 
 # Linear softmax policies of any objective.
@@ -256,10 +260,25 @@ def positives_only(case):
     return on_test(case, imitated(case))
 
 
+def clipped(case, positive, negative):
+    """Return the objective of weights clipped to bounds by the sign of the reward; it has no value.
+
+    The gradient is all that Adam needs.
+    """
+    log_mu = np.log(case.propensity)
+
+    def of_log_p(log_p):
+        weight = np.exp(np.minimum(log_p - log_mu, 500))
+        good = case.reward >= 0
+        weight = np.where(good, np.clip(weight, *positive), np.clip(weight, *negative))
+        return np.nan, case.reward * weight
+
+    return logged(case.action, of_log_p)
+
+
 def naive(case):
     """Off-policy REINFORCE without weights; its objective has no optimum, so Adam's steps end it."""
-    objective = logged(case.action, lambda log_p: (case.reward @ log_p, case.reward))
-    return on_test(case, adam(objective, case.X, zeros(case)))
+    return on_test(case, adam(clipped(case, (1, 1), (1, 1)), case.X, zeros(case)))
 
 
 def importance_sampling(case, unit=False):
@@ -390,7 +409,8 @@ def vowpal_wabbit(case, kind):
 
 
 def _text(x):
-    return " ".join(f"{j}:{value:.6g}" for j, value in enumerate(x))
+    # Names that are numbers are not hashed, and the actions' features then collide.
+    return " ".join(f"x{j}:{value:.6g}" for j, value in enumerate(x))
 
 
 class OpenBanditPipeline:
@@ -417,6 +437,13 @@ class OpenBanditPipeline:
         with np.load(answer) as found:
             return found["policy"], float(found["seconds"])
 
+    def close(self):
+        """End the process."""
+        self.process.stdin.close()
+        self.process.wait()
+        self.process.stdout.close()
+        self.folder.cleanup()
+
     def methods(self):
         """Return the methods of obp."""
         return {
@@ -424,7 +451,8 @@ class OpenBanditPipeline:
             for label, learner in {
                 "obp IPWLearner": "ipw",
                 "obp IPWLearner, softmax": "ipw_softmax",
-                "obp NN, defaults": "nn",
+                "obp NN": "nn",
+                "obp NN, faster rate": "nn_faster",
                 "obp NN, linear": "nn_linear",
             }.items()
         }
@@ -484,4 +512,4 @@ WABBITS = (
     if find_spec("vowpalwabbit")
     else {}
 )
-DETERMINISTIC = ("direct, ridge", "direct, logistic", *WABBITS, "obp IPWLearner")
+ONE_ACTION = ("direct, ridge", "direct, logistic", *WABBITS, "obp IPWLearner")  # take one action

@@ -10,14 +10,6 @@ from pnsklearn.metrics._off_policy import (
     ope_scorer,
     snips_value,
 )
-from pnsklearn.metrics._off_policy import (
-    ValueEstimate,
-    dr_value,
-    effective_sample_size,
-    ips_value,
-    ope_scorer,
-    snips_value,
-)
 from pnsklearn.metrics._pu import (
     labeled_auc_score,
     lee_liu_score,

@@ -10,7 +10,7 @@ from sklearn.linear_model import Ridge
 from sklearn.metrics._scorer import _BaseScorer
 from sklearn.utils import check_array
 from sklearn.utils._param_validation import Interval, StrOptions, validate_params
-from sklearn.utils.validation import _check_response_method
+from sklearn.utils.validation import _check_response_method, column_or_1d
 
 from pnsklearn._validation import check_feedback, check_weights
 
@@ -162,7 +162,7 @@ def snips_value(policy_proba, propensity, reward, *, sample_weight=None, confide
     0.9
     >>> estimate = snips_value(policy_proba, propensity, reward, confidence_level=0.95)
     >>> round(estimate.standard_error, 4)
-    0.1256
+    0.1426
     """
     ratio, reward, weight = _check_log(policy_proba, propensity, reward, sample_weight)
     mean_ratio = np.average(ratio, weights=weight)
@@ -363,8 +363,6 @@ def _check_log(policy_proba, propensity, reward, sample_weight):
 
 
 def _ratio(policy_proba, propensity, reward, sample_weight):
-    if isinstance(propensity, str):
-        raise ValueError(f"propensity must be an array of probabilities, got {propensity!r}.")
     _, reward, propensity = check_feedback(policy_proba, reward, propensity)
     return policy_proba / propensity, reward, check_weights(sample_weight, policy_proba)
 
@@ -437,10 +435,52 @@ def _ridge(X, gain, weight):
     return Ridge(alpha=1.0, fit_intercept=False, tol=1e-8).fit(X, gain, weight).coef_
 
 
-def _score_log(
-    y_true, policy, *, reward=None, propensity=None, sample_weight=None, X, classes, kind, clip
+def logged_policy(estimator, X, action):
+    """Return a policy's probabilities of all actions, its own and the log's, and the log's columns.
+
+    An action that the estimator does not know has probability 0.
+
+    Parameters
+    ----------
+    estimator : fitted classifier
+        Its `predict_proba` is the policy.
+    X : {array-like, sparse matrix} of shape (n_samples, n_features)
+        Contexts.
+    action : ndarray of shape (n_samples,)
+        The logged actions.
+
+    Returns
+    -------
+    policy : ndarray of shape (n_samples, n_actions)
+        The probabilities.
+    column : ndarray of int of shape (n_samples,)
+        Where in `policy` the logged actions are.
+    """
+    known = np.unique(np.concatenate([estimator.classes_, action]))
+    policy = np.zeros((action.shape[0], known.shape[0]))
+    own = np.searchsorted(known, estimator.classes_)
+    policy[:, own] = _check_response_method(estimator, "predict_proba")(X)
+    return policy, np.searchsorted(known, action)
+
+
+def policy_value(
+    kind, X, policy, column, propensity, reward, sample_weight, *, clip=None, confidence_level=None
 ):
-    """Return the value of a policy, the probabilities of `classes`, on a log."""
+    """Return the estimate called `kind` of a policy's value; see `logged_policy`."""
+    how = {"sample_weight": sample_weight, "confidence_level": confidence_level}
+    if kind == "dr":
+        prediction = direct_rewards(X, column, reward, policy.shape[1], sample_weight)
+        return dr_value(policy, column, propensity, reward, prediction, **how)
+    logged = policy[np.arange(column.shape[0]), column]
+    if kind == "ips":
+        return ips_value(logged, propensity, reward, clip=clip, **how)
+    return snips_value(logged, propensity, reward, **how)
+
+
+def _score_log(
+    y_true, estimator, X, *, reward=None, propensity=None, sample_weight=None, kind, clip
+):
+    """Return the value of an estimator's policy on a log."""
     action, reward, propensity = check_feedback(y_true, reward, propensity)
     if reward is None or propensity is None:
         missing = "reward" if reward is None else "propensity"
@@ -449,18 +489,8 @@ def _score_log(
             "sklearn.set_config(enable_metadata_routing=True), or a y of "
             "pnsklearn.datasets.make_feedback."
         )
-    action = check_array(action, ensure_2d=False, dtype=None, input_name="y")
-    known, n_known = np.unique(np.concatenate([classes, action])), len(classes)
-    proba = np.zeros((action.shape[0], known.shape[0]))
-    proba[:, np.searchsorted(known, classes)] = policy
-    column = np.searchsorted(known, action)
-    logged = proba[np.arange(action.shape[0]), column]
-    if kind == "ips":
-        return ips_value(logged, propensity, reward, clip=clip, sample_weight=sample_weight)
-    if kind == "snips":
-        return snips_value(logged, propensity, reward, sample_weight=sample_weight)
-    prediction = direct_rewards(X, column, reward, known.shape[0], sample_weight)
-    return dr_value(proba, column, propensity, reward, prediction, sample_weight=sample_weight)
+    policy, column = logged_policy(estimator, X, column_or_1d(action))
+    return policy_value(kind, X, policy, column, propensity, reward, sample_weight, clip=clip)
 
 
 class _PolicyValueScorer(_BaseScorer):
@@ -480,8 +510,7 @@ class _PolicyValueScorer(_BaseScorer):
 
     def _score(self, method_caller, estimator, X, y, **metadata):
         # The caller of the base class reduces the probabilities of two classes to one column.
-        policy = _check_response_method(estimator, self._response_method)(X)
-        return _score_log(y, policy, X=X, classes=estimator.classes_, **self._kwargs, **metadata)
+        return _score_log(y, estimator, X, **self._kwargs, **metadata)
 
 
 @validate_params(
@@ -532,8 +561,9 @@ def ope_scorer(kind="snips", clip=None):
     >>> from sklearn.model_selection import GridSearchCV
     >>> from pnsklearn.datasets import make_logged_bandit
     >>> from pnsklearn.metrics import ope_scorer
+    >>> model = LogisticRegression(max_iter=1000)
     >>> log = make_logged_bandit(*load_iris(return_X_y=True), logging="good", random_state=0)
-    >>> search = GridSearchCV(LogisticRegression(), {"C": [1e-3, 1.0]}, scoring=ope_scorer())
+    >>> search = GridSearchCV(model, {"C": [1e-3, 1.0]}, scoring=ope_scorer())
     >>> with sklearn.config_context(enable_metadata_routing=True):
     ...     search = search.fit(log.X, log.action, reward=log.reward, propensity=log.propensity)
     >>> search.best_params_
