@@ -217,7 +217,7 @@ def zeros(case):
     return np.zeros(case.n_actions * (case.X.shape[1] + 1))
 
 
-def imitated(case):
+def imitated(case, C=1.0):
     """Return the parameters of positives only, by scikit-learn."""
     good = case.reward > case.reward.mean() if case.reward.min() >= 0 else case.reward > 0
     X, action = case.X[good], case.action[good]
@@ -226,7 +226,7 @@ def imitated(case):
     if len(classes) == 1:
         b[classes] = 30.0
     elif len(classes) > 1:
-        model = LogisticRegression(tol=1e-5, max_iter=1000).fit(X, action)
+        model = LogisticRegression(C=C, tol=1e-5, max_iter=1000).fit(X, action)
         two = len(classes) == 2
         W[classes] = np.vstack([-model.coef_ / 2, model.coef_ / 2]) if two else model.coef_
         half = model.intercept_ / 2
@@ -236,9 +236,10 @@ def imitated(case):
     return np.column_stack([W, b]).ravel()
 
 
-def best_start(objective, case):
+def best_start(objective, case, C=1.0):
     """Return theta of the lower loss from two starts: the uniform policy, and positives only."""
-    runs = [minimised(objective, case.X, start) for start in (zeros(case), imitated(case))]
+    starts = zeros(case), imitated(case, C)
+    runs = [minimised(objective, case.X, start, C=C) for start in starts]
     return min(runs, key=lambda run: run[1])[0]
 
 
@@ -255,9 +256,9 @@ def deterministic(scores):
 # The peers.
 
 
-def positives_only(case):
+def positives_only(case, C=1.0):
     """Logistic regression of the actions with positive rewards."""
-    return on_test(case, imitated(case))
+    return on_test(case, imitated(case, C))
 
 
 def clipped(case, positive, negative):
@@ -277,17 +278,19 @@ def clipped(case, positive, negative):
 
 
 def naive(case):
-    """Off-policy REINFORCE without weights; its objective has no optimum, so Adam's steps end it."""
+    """Off-policy REINFORCE without weights; it has no optimum, so that Adam's steps end it."""
     return on_test(case, adam(clipped(case, (1, 1), (1, 1)), case.X, zeros(case)))
 
 
-def importance_sampling(case, unit=False):
+def importance_sampling(case, unit=False, one_start=False, C=1.0):
     """Maximise the IPS value, of rewards in {-1, 1} or {0, 1}."""
-    Q = weighted_rewards(case, case.unit if unit else case.reward)
-    return on_test(case, best_start(expected(Q), case))
+    objective = expected(weighted_rewards(case, case.unit if unit else case.reward))
+    if one_start:
+        return on_test(case, minimised(objective, case.X, zeros(case), C=C)[0])
+    return on_test(case, best_start(objective, case, C))
 
 
-def truncated(case):
+def truncated(case, C=1.0):
     """Importance weights cut at 1: R (1 + u) beyond, with u the log-ratio; the exact primitive."""
     log_mu = np.log(case.propensity)
 
@@ -296,7 +299,7 @@ def truncated(case):
         slope = case.reward * np.exp(np.minimum(u, 0))
         return (case.reward * np.maximum(u, 0)).sum() + slope.sum(), slope
 
-    return on_test(case, best_start(logged(case.action, of_log_p), case))
+    return on_test(case, best_start(logged(case.action, of_log_p), case, C))
 
 
 def ppo(case):
@@ -498,6 +501,7 @@ PEERS = {
     "positives only": positives_only,
     "naive REINFORCE": naive,
     "full IS": importance_sampling,
+    "full IS, from zero only": partial(importance_sampling, one_start=True),
     "full IS, rewards 0/1": partial(importance_sampling, unit=True),
     "truncated IS": truncated,
     "PPO clip": ppo,
@@ -506,6 +510,12 @@ PEERS = {
     "DR gradient": doubly_robust,
     "direct, ridge": direct,
     "direct, logistic": direct_logistic,
+}
+PENALIZED_PEERS = ("positives only", "full IS", "truncated IS")
+PENALIZED = {
+    f"{label}, C={C:g}": partial({**OURS, **PEERS}[label], C=C)
+    for label in (*OURS, *PENALIZED_PEERS)
+    for C in (0.1, 10.0, 100.0)
 }
 WABBITS = (
     {f"Vowpal Wabbit {kind}": partial(vowpal_wabbit, kind=kind) for kind in ("ips", "dr", "mtr")}

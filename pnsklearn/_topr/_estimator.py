@@ -29,8 +29,6 @@ from pnsklearn._topr._feedback import (
     diagnose,
     estimate_propensity,
     evaluate,
-    policy_value,
-    with_unseen,
 )
 from pnsklearn._topr._solver import Adam, Linear, Log, adam_pass, solve_adam, solve_lbfgs
 from pnsklearn._validation import (
@@ -40,6 +38,7 @@ from pnsklearn._validation import (
     unchanged_on_error,
 )
 from pnsklearn.metrics import effective_sample_size, ips_value
+from pnsklearn.metrics._off_policy import logged_policy, policy_value
 
 FEW_EFFECTIVE = 0.05  # share of the rows below which an off-policy value is warned of
 NO_PROPENSITY = (
@@ -867,7 +866,7 @@ class TOPRPolicy(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         if propensity is None:
             raise ValueError(NO_PROPENSITY)
         X = self._check_X(X, reset=False)
-        policy, code = with_unseen(self.predict_proba(X), self.classes_, column_or_1d(action))
+        policy, code = logged_policy(self, X, column_or_1d(action))
         weight = check_weights(sample_weight, X)
         if isinstance(propensity, str):
             propensity = estimate_propensity(X, code, weight)

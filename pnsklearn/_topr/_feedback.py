@@ -9,8 +9,8 @@ from scipy.stats import expectile
 from sklearn.linear_model import LogisticRegression
 from sklearn.utils import Bunch
 
-from pnsklearn.metrics import dr_value, effective_sample_size, ips_value, snips_value
-from pnsklearn.metrics._off_policy import direct_rewards
+from pnsklearn.metrics import effective_sample_size, ips_value
+from pnsklearn.metrics._off_policy import policy_value
 
 N_FOLDS = 5  # for estimated propensities
 SPENT = 0.01  # ratio below which a loss hardly moves the policy
@@ -114,27 +114,6 @@ def diagnose(log_policy, feedback, gain):
         negative_log_ratio=mean(log_ratio, negative),
         entropy=float(np.average(entr(np.exp(log_policy)).sum(axis=1), weights=weight)),
     )
-
-
-def with_unseen(policy, classes, action):
-    """Return probabilities of all actions and the columns of the logged ones.
-
-    An action that is not among `classes` gets a column of zeros.
-    """
-    every = np.unique(np.concatenate([classes, action]))
-    table = np.zeros((policy.shape[0], every.shape[0]))
-    table[:, np.searchsorted(every, classes)] = policy
-    return table, np.searchsorted(every, action)
-
-
-def policy_value(kind, X, policy, code, propensity, reward, weight, **how):
-    """Return the value of a policy, of all actions' probabilities, by the estimator `kind`."""
-    how["sample_weight"] = weight
-    if kind == "dr":
-        prediction = direct_rewards(X, code, reward, policy.shape[1], weight)
-        return dr_value(policy, code, propensity, reward, prediction, **how)
-    value = ips_value if kind == "ips" else snips_value
-    return value(policy[np.arange(code.shape[0]), code], propensity, reward, **how)
 
 
 def evaluate(X, policy, code, propensity, reward, weight):
