@@ -78,6 +78,7 @@ BOUNDS = {
     "truncated IS": ((0, 1), (0, 1)),
 }
 RATES = (0.01, 0.1)
+STARTS = {"good": 0.2, "bad": -0.2}  # multiples of the teacher's scores
 SHOWN_STEPS = (0, 1, 3, 10, 30, 100, 300, 1000, 3000)
 SHARES = (0.05, 0.15, 0.3, 0.5)
 
@@ -599,7 +600,7 @@ def open_bandit(options, report):
             warnings.filterwarnings("ignore", "There are no negative rewards")
             policy = method(case)
         for kind, proba in (("as learned", policy), ("best action", deterministic(policy))):
-            if kind == "best action" and label in ("uniform", "direct, ridge", "direct, logistic"):
+            if kind == "best action" and label in ("uniform", *ONE_ACTION):
                 continue
             row, start = {"policy": label, "kind": kind}, 0
             for name, test in tests.items():
@@ -712,47 +713,50 @@ def dynamics(options, report):
     """Full-batch Adam from the logging policy: the value by step."""
     n_steps = 30 if options.quick else max(SHOWN_STEPS)
     seeds = options.seeds_of(3)
-    shown = [step for step in SHOWN_STEPS if step <= n_steps]
     curves = {}
     for seed in seeds:
-        case, y_test, theta = _own_log(seed, options)
-        rows = np.arange(len(y_test))
-        for rate in RATES:
-            for method, bounds in BOUNDS.items():
-                curve = []
-
-                def keep(step, theta, curve=curve, case=case, rows=rows, y_test=y_test):
-                    if step in shown or step % 10 == 0:
-                        policy = on_test(case, theta)
-                        curve.append((step, policy[rows, y_test].mean()))
-
-                keep(0, theta)
-                objective = clipped(case, *bounds)
-                end = adam(
-                    objective, case.X, theta, n_steps=n_steps, rate=rate, C=np.inf, on_step=keep
-                )
-                bad = case.reward < 0
-                log_p = log_policy(end, case.X[bad])[np.arange(bad.sum()), case.action[bad]]
-                curves.setdefault((rate, method), []).append((np.array(curve), log_p.mean()))
+        for start in STARTS:
+            case, y_test, theta = _own_log(seed, STARTS[start], options)
+            for rate in RATES:
+                for method in BOUNDS:
+                    found = _curve(case, y_test, theta, method, rate, n_steps)
+                    curves.setdefault((start, rate, method), []).append(found)
     table = []
-    for (rate, method), found in curves.items():
+    for (start, rate, method), found in curves.items():
         mean = np.mean([curve for curve, _ in found], axis=0)
         at = dict(zip(mean[:, 0].astype(int), mean[:, 1], strict=True))
-        row = {"rate": rate, "method": method} | {f"step {step}": at[step] for step in shown}
+        row = {"log": start, "rate": rate, "method": method}
+        row |= {f"step {step}": at[step] for step in SHOWN_STEPS if step <= n_steps}
         row["least after step 10"] = min(value for step, value in at.items() if step >= 10)
         row["mean log pi of the bad"] = np.mean([log_p for _, log_p in found])
         table.append(row)
     report.say(
         "digits; the log is sampled from a fifth of the scores of a logistic regression that saw "
-        f"100 labels, and Adam starts there. No penalty; {len(seeds)} logs; the value of the "
-        "stochastic policy on the test half. 'Mean log pi of the bad' is that of the logged wrong "
+        "100 labels (bad: from their negatives), and Adam starts there. No penalty; "
+        f"{len(seeds)} logs; the value of the stochastic policy on the test half. 'Mean log pi of the bad' is that of the logged wrong "
         "actions at the end. A run has one log for all steps: nothing is sampled anew."
     )
     report.table("dynamics", table)
     _plot_curves(curves, options.path("dynamics.png"))
 
 
-def _own_log(seed, options):
+def _curve(case, y_test, theta, method, rate, n_steps):
+    """Return steps and values of shape (n, 2), and the final mean log pi of bad actions."""
+    curve, rows = [], np.arange(len(y_test))
+
+    def keep(step, theta):
+        if step in SHOWN_STEPS or step % 10 == 0:
+            curve.append((step, on_test(case, theta)[rows, y_test].mean()))
+
+    keep(0, theta)
+    objective = clipped(case, *BOUNDS[method])
+    theta = adam(objective, case.X, theta, n_steps=n_steps, rate=rate, C=np.inf, on_step=keep)
+    bad = case.reward < 0
+    log_p = log_policy(theta, case.X[bad])[np.arange(bad.sum()), case.action[bad]]
+    return np.array(curve), log_p.mean()
+
+
+def _own_log(seed, scale, options):
     """Return a log of a policy of the class that learns, the test labels, and its parameters."""
     X, y = load_set("digits", options.data_home)
     X_train, X_test, y_train, y_test = train_test_split(
@@ -763,7 +767,7 @@ def _own_log(seed, options):
     teacher = LogisticRegression(max_iter=1000).fit(X_train[:100], y_train[:100])
     if len(teacher.classes_) < 10:
         raise ValueError("the first 100 labels lack a class")
-    theta = 0.2 * np.column_stack([teacher.coef_, teacher.intercept_]).ravel()
+    theta = scale * np.column_stack([teacher.coef_, teacher.intercept_]).ravel()
     log = make_logged_bandit(
         X_train, y_train, logging=np.exp(log_policy(theta, X_train)), random_state=seed
     )
@@ -775,14 +779,19 @@ def _plot_curves(curves, path):
     plt = pyplot()
     if plt is None:
         return
-    figure, axes = plt.subplots(1, len(RATES), figsize=(9, 3.5), sharey=True, layout="constrained")
-    for rate, axis in zip(RATES, axes, strict=True):
-        for method in BOUNDS:
-            mean = np.mean([curve for curve, _ in curves[rate, method]], axis=0)
-            axis.plot(1 + mean[:, 0], mean[:, 1], label=method)
-        axis.set(xscale="log", xlabel="1 + step", title=f"Adam, rate {rate}")
-    axes[0].set_ylabel("value on the test half")
-    axes[0].legend(fontsize="small")
+    figure, axes = plt.subplots(
+        len(STARTS), len(RATES), figsize=(9, 6), sharex=True, sharey=True, layout="constrained"
+    )
+    for start, row in zip(STARTS, axes, strict=True):
+        for rate, axis in zip(RATES, row, strict=True):
+            for method in BOUNDS:
+                mean = np.mean([curve for curve, _ in curves[start, rate, method]], axis=0)
+                axis.plot(1 + mean[:, 0], mean[:, 1], label=method)
+            axis.set(xscale="log", title=f"{start} log, Adam, rate {rate}")
+        row[0].set_ylabel("value on the test half")
+    for axis in axes[-1]:
+        axis.set_xlabel("1 + step")
+    axes[0, 0].legend(fontsize="small")
     figure.savefig(path, dpi=150)
     plt.close(figure)
 

@@ -328,6 +328,8 @@ class TOPRPolicy(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     def partial_fit(self, X, y, classes=None, sample_weight=None, *, reward=None, propensity=None):
         """Take one pass of Adam steps over a piece of a log, at the constant `learning_rate`.
 
+        The first call, and the first after `fit`, starts from the uniform policy.
+
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
@@ -380,7 +382,6 @@ class TOPRPolicy(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             theta, adam, total = copy.deepcopy(self._stream)
         total += feedback.weight.sum()
         baseline = self._baseline(feedback)
-        check_contrast(feedback.reward, baseline)
         log = self._log(feedback, baseline)
         rates = itertools.repeat(self.learning_rate)
         rng = check_random_state(self.random_state)
@@ -439,8 +440,8 @@ class TOPRPolicy(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         with self._tasks(X, None) as on_iteration:
             for _ in range(n_rounds):
                 feedback = self._act(X, reward_fn, n_samples, temperature, rng)
-                policy = self.predict_proba(feedback.X)
-                chosen = policy[np.arange(policy.shape[0]), feedback.action]
+                log_policy = self._log_policy(feedback.X)
+                chosen = np.exp(log_policy[np.arange(len(log_policy)), feedback.action])
                 value = ips_value(
                     chosen, feedback.propensity, feedback.reward, confidence_level=LEVEL
                 )
@@ -454,7 +455,7 @@ class TOPRPolicy(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
 
     def _act(self, X, reward_fn, n_samples, temperature, rng):
         """Sample actions and ask for their rewards."""
-        actions, propensity = self.sample(X, n_samples, temperature=temperature, random_state=rng)
+        actions, propensity = self._sample(X, n_samples, temperature, rng)
         X = X[np.repeat(np.arange(X.shape[0]), n_samples)]
         action, reward, propensity = check_feedback(
             actions.ravel(), reward_fn(X, actions.ravel()), propensity.ravel()
@@ -478,14 +479,7 @@ class TOPRPolicy(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             For two, the log-odds of ``classes_[1]``.
         """
         check_is_fitted(self)
-        X = self._check_X(X, reset=False)
-        if hasattr(self, "module_"):
-            from pnsklearn._topr._module import logits
-
-            Z = logits(self.module_, X, self.device, len(self.classes_))
-            return Z[:, 1] - Z[:, 0] if Z.shape[1] == 2 else Z
-        Z = safe_sparse_dot(X, self.coef_.T, dense_output=True) + self.intercept_
-        return Z[:, 0] if Z.shape[1] == 1 else Z
+        return self._logits(self._check_X(X, reset=False))
 
     def predict_log_proba(self, X):
         """Return the logarithms of the policy's probabilities.
@@ -500,7 +494,8 @@ class TOPRPolicy(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         log_probability : ndarray of shape (n_samples, n_actions)
             Columns in the order of `classes_`.
         """
-        return self._log_policy(X, 1.0)
+        check_is_fitted(self)
+        return self._log_policy(self._check_X(X, reset=False))
 
     def predict_proba(self, X):
         """Return the policy: the probability of each action.
@@ -515,7 +510,7 @@ class TOPRPolicy(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         probability : ndarray of shape (n_samples, n_actions)
             Columns in the order of `classes_`.
         """
-        return np.exp(self._log_policy(X, 1.0))
+        return np.exp(self.predict_log_proba(X))
 
     def predict(self, X):
         """Return the likeliest action of each row.
@@ -563,16 +558,9 @@ class TOPRPolicy(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             If `n_samples` is less than 1, or `temperature` is not a positive number.
         """
         check_is_fitted(self)
-        if not isinstance(n_samples, Integral) or n_samples < 1:
-            raise ValueError(f"n_samples must be an integer of at least 1, got {n_samples!r}.")
-        if not 0 < temperature < np.inf:
-            raise ValueError(f"temperature must be a positive number, got {temperature!r}.")
-        rng = check_random_state(random_state)
-        policy = np.exp(self._log_policy(X, temperature)).astype(np.float64)
-        above = np.cumsum(policy, axis=1)
-        draws = rng.random_sample((policy.shape[0], n_samples)) * above[:, -1:]
-        code = (draws[:, :, None] >= above[:, None, :-1]).sum(axis=2)
-        return self.classes_[code], np.take_along_axis(policy, code, axis=1)
+        return self._sample(
+            self._check_X(X, reset=False), n_samples, temperature, check_random_state(random_state)
+        )
 
     def score(self, X, y, sample_weight=None, *, reward=None, propensity=None):
         """Return the off-policy estimate of the policy's value: its mean reward.
@@ -852,21 +840,43 @@ class TOPRPolicy(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         self.classes_ = feedback.classes
         if baseline is not None:
             self.baseline_ = baseline
-            log_policy = self._log_policy(feedback.X, 1.0)
+            log_policy = self._log_policy(feedback.X)
             self.diagnostics_ = diagnose(log_policy, feedback, feedback.gain(baseline))
 
-    def _log_policy(self, X, temperature):
-        Z = self.decision_function(X) / temperature
+    def _logits(self, X):
+        """Return `decision_function` of checked X."""
+        if hasattr(self, "module_"):
+            from pnsklearn._topr._module import logits
+
+            Z = logits(self.module_, X, self.device, len(self.classes_))
+            return Z[:, 1] - Z[:, 0] if Z.shape[1] == 2 else Z
+        Z = safe_sparse_dot(X, self.coef_.T, dense_output=True) + self.intercept_
+        return Z[:, 0] if Z.shape[1] == 1 else Z
+
+    def _log_policy(self, X, temperature=1.0):
+        """Return the logarithms of the probabilities of all actions, for checked X."""
+        Z = self._logits(X) / temperature
         if Z.ndim == 1:
             Z = np.stack([-0.5 * Z, 0.5 * Z], axis=1)
         return log_softmax(Z, axis=1)
+
+    def _sample(self, X, n_samples, temperature, rng):
+        if not isinstance(n_samples, Integral) or n_samples < 1:
+            raise ValueError(f"n_samples must be an integer of at least 1, got {n_samples!r}.")
+        if not 0 < temperature < np.inf:
+            raise ValueError(f"temperature must be a positive number, got {temperature!r}.")
+        policy = np.exp(self._log_policy(X, temperature)).astype(np.float64)
+        above = np.cumsum(policy, axis=1)
+        draws = rng.random_sample((policy.shape[0], n_samples)) * above[:, -1:]
+        code = (draws[:, :, None] >= above[:, None, :-1]).sum(axis=2)
+        return self.classes_[code], np.take_along_axis(policy, code, axis=1)
 
     def _held_out(self, X, action, sample_weight, reward, propensity):
         """Return what the off-policy estimates take; warn if they rest on few rows."""
         if propensity is None:
             raise ValueError(NO_PROPENSITY)
-        X = self._check_X(X, reset=False)
         policy, code = logged_policy(self, X, column_or_1d(action))
+        X = self._check_X(X, reset=False)
         weight = check_weights(sample_weight, X)
         if isinstance(propensity, str):
             propensity = estimate_propensity(X, code, weight)

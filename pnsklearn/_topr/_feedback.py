@@ -95,7 +95,7 @@ def diagnose(log_policy, feedback, gain):
     log_chosen = log_policy[np.arange(gain.shape[0]), feedback.action].astype(np.float64)
     log_ratio = log_chosen - np.log(feedback.propensity)
     ratio, weight = np.exp(log_ratio), feedback.weight
-    positive, negative = gain > 0, gain < 0
+    positive, negative, size = gain > 0, gain < 0, np.abs(gain).sum()
 
     def mean(values, rows):
         return float(np.average(values[rows], weights=weight[rows])) if rows.any() else np.nan
@@ -103,7 +103,7 @@ def diagnose(log_policy, feedback, gain):
     return Bunch(
         n_positive=float(weight[positive].sum()),
         n_negative=float(weight[negative].sum()),
-        effective_positive=float(gain[positive].sum() / np.abs(gain).sum()),
+        effective_positive=float(gain[positive].sum() / size) if size > 0 else np.nan,
         effective_sample_size=effective_sample_size(
             np.exp(log_chosen), feedback.propensity, sample_weight=weight
         ),

@@ -168,6 +168,29 @@ def test_partial_fit_knows_actions_that_come_later(log):
         policy.partial_fit(log.X, log.action, classes=[0, 1, 2, 3])
 
 
+def test_partial_fit_takes_pieces_in_which_nothing_happened(log):
+    policy = TOPRPolicy()
+    quiet = {"reward": np.zeros(150), "propensity": log.propensity}
+    policy.partial_fit(log.X, log.action, **quiet)
+    assert_allclose(policy.predict_proba(log.X), 1 / 3, atol=1e-12)
+    policy.partial_fit(log.X, log.action, **metadata(log))
+    assert np.abs(policy.coef_).max() > 0
+
+
+def test_frames_with_rewards(log):
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame(log.X, columns=list("abcd"))
+    policy = TOPRPolicy(random_state=0).fit(frame, log.action, **metadata(log))
+    expected = TOPRPolicy(random_state=0).fit(log.X, log.action, **metadata(log))
+    report = policy.evaluate(frame, log.action, **metadata(log))
+    assert report.dr == expected.evaluate(log.X, log.action, **metadata(log)).dr
+    assert policy.score(frame, pandas.Series(log.action), **metadata(log)) == report.snips.value
+    actions, _ = policy.sample(frame, random_state=0)
+    assert actions.shape == (150, 1)
+    policy.improve(frame, lambda X, actions: np.where(actions == log.y, 1.0, -1.0), n_rounds=2)
+    assert_array_equal(policy.feature_names_in_, list("abcd"))
+
+
 def test_warm_start(log):
     policy = TOPRPolicy(warm_start=True, tol=1e-6).fit(log.X, log.action, **metadata(log))
     n_iter = policy.n_iter_
