@@ -733,8 +733,9 @@ def dynamics(options, report):
     report.say(
         "digits; the log is sampled from a fifth of the scores of a logistic regression that saw "
         "100 labels (bad: from their negatives), and Adam starts there. No penalty; "
-        f"{len(seeds)} logs; the value of the stochastic policy on the test half. 'Mean log pi of the bad' is that of the logged wrong "
-        "actions at the end. A run has one log for all steps: nothing is sampled anew."
+        f"{len(seeds)} logs; the value of the stochastic policy on the test half. 'Mean log pi of "
+        "the bad' is that of the logged wrong actions at the end. A run has one log for all steps: "
+        "nothing is sampled anew."
     )
     report.table("dynamics", table)
     _plot_curves(curves, options.path("dynamics.png"))

@@ -96,6 +96,8 @@ def check_feedback(y, reward=None, propensity=None):
         If a reward is not finite, a propensity is not in (0, 1], their number is not that of the
         actions, or they are given beside a structured array, which has them.
     """
+    if y is None:
+        raise ValueError("It requires y to be passed, but the target y is None: give the actions.")
     names = getattr(getattr(y, "dtype", None), "names", None)
     if names is not None:
         if not set(FEEDBACK_FIELDS) <= set(names):

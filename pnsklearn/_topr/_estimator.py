@@ -18,7 +18,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.extmath import safe_sparse_dot
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_consistent_length, check_is_fitted, validate_data
 
 from pnsklearn._device import check_device, check_torch, get_kernels
 from pnsklearn._topr._feedback import (
@@ -179,7 +179,7 @@ class TOPRPolicy(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     Warns
     -----
     ConvergenceWarning
-        If `max_iter` is reached.
+        If L-BFGS does not reach `tol`.
     UserWarning
         If no reward is below the baseline, or if an off-policy value rests on few rows.
 
@@ -799,8 +799,9 @@ class TOPRPolicy(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             )
         if not solution.converged:
             warnings.warn(
-                f"L-BFGS stopped at max_iter={self.max_iter} before reaching tol={self.tol}. "
-                "Increase max_iter, lower C, or scale the features, with StandardScaler say.",
+                f"L-BFGS stopped after {solution.n_iter} iterations (max_iter={self.max_iter}) at "
+                f"a gradient of {solution.gradient:.1e}, above tol={self.tol}. Increase max_iter, "
+                "lower C, or scale the features, with StandardScaler say, and the rewards.",
                 ConvergenceWarning,
                 stacklevel=6,
             )
@@ -875,7 +876,9 @@ class TOPRPolicy(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         """Return what the off-policy estimates take; warn if they rest on few rows."""
         if propensity is None:
             raise ValueError(NO_PROPENSITY)
-        policy, code = logged_policy(self, X, column_or_1d(action))
+        action = column_or_1d(action)
+        check_consistent_length(X, action)
+        policy, code = logged_policy(self, X, action)
         X = self._check_X(X, reset=False)
         weight = check_weights(sample_weight, X)
         if isinstance(propensity, str):

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import minimize
 
+NEAR = 100  # times tol
 ADAM_BETA1, ADAM_BETA2, ADAM_EPSILON = 0.9, 0.999, 1e-8
 
 
@@ -91,6 +92,7 @@ class Solution:
 
     theta: np.ndarray
     n_iter: int
+    gradient: float  # its largest entry, if the solver looks at it
     converged: bool
 
 
@@ -100,8 +102,11 @@ def solve_lbfgs(linear, log, theta, *, tol, max_iter, on_iteration):
     `on_iteration(theta)` returns True to stop.
     """
 
+    stopped = []
+
     def callback(intermediate_result):
         if on_iteration(intermediate_result.x):
+            stopped.append(True)
             raise StopIteration
 
     # As in scikit-learn's LogisticRegression.
@@ -110,7 +115,10 @@ def solve_lbfgs(linear, log, theta, *, tol, max_iter, on_iteration):
         linear.value_and_gradient, theta, (log, log.total), "L-BFGS-B", jac=True,
         callback=callback, options=limits,
     )  # fmt: skip
-    return Solution(result.x, result.nit, result.nit < max_iter)
+    gradient = float(np.abs(result.jac).max())
+    # A line search that ends near the optimum has met rounding error: nothing more to gain.
+    near = result.nit < max_iter and gradient <= NEAR * tol
+    return Solution(result.x, result.nit, gradient, bool(stopped) or result.success or near)
 
 
 class Adam:
@@ -160,4 +168,4 @@ def solve_adam(linear, log, theta, *, batch_size, learning_rate, n_epochs, rng, 
         theta = adam_pass(linear, log, theta, adam, rates, log.total, batch_size, rng)
         if on_iteration(theta):
             break
-    return Solution(theta, epoch, True)
+    return Solution(theta, epoch, np.nan, True)

@@ -590,8 +590,26 @@ def test_partial_fit_refuses_what_needs_the_whole_log(log):
 
 
 def test_not_converged(log):
-    with pytest.warns(ConvergenceWarning, match="max_iter=1 before reaching tol"):
+    with pytest.warns(
+        ConvergenceWarning, match="after 1 iterations \\(max_iter=1\\) at a gradient"
+    ):
         TOPRPolicy(max_iter=1).fit(log.X, log.action, **metadata(log))
+
+
+def test_an_overflow_is_not_convergence(log):
+    policy = TOPRPolicy(positive_bounds=(0, np.inf), negative_bounds=(0, np.inf))
+    tiny = np.full(150, 1e-300)
+    with pytest.warns(ConvergenceWarning, match="after 0 iterations"):
+        policy.fit(log.X, log.action, reward=log.reward, propensity=tiny)
+    assert_allclose(policy.predict_proba(log.X), 1 / 3)
+
+
+def test_lengths_differ(log):
+    policy = TOPRPolicy().fit(log.X, log.action, **metadata(log))
+    with pytest.raises(ValueError, match="inconsistent numbers of samples"):
+        policy.score(log.X[:10], log.action, **metadata(log))
+    with pytest.raises(ValueError, match="target y is None"):
+        TOPRPolicy().fit(log.X, None, **metadata(log))
 
 
 def test_inputs_are_not_changed(log):
