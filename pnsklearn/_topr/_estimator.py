@@ -30,7 +30,15 @@ from pnsklearn._topr._feedback import (
     estimate_propensity,
     evaluate,
 )
-from pnsklearn._topr._solver import Adam, Linear, Log, adam_pass, solve_adam, solve_lbfgs
+from pnsklearn._topr._solver import (
+    Adam,
+    Linear,
+    Log,
+    adam_pass,
+    solve_adam,
+    solve_from_two,
+    solve_lbfgs,
+)
 from pnsklearn._validation import (
     check_feedback,
     check_weights,
@@ -52,6 +60,15 @@ def _is_linear(estimator):
     if estimator.module is None:
         return True
     raise AttributeError("partial_fit needs a linear policy, without a module.")
+
+
+def own_stream(random_state):
+    """Return a generator for actions that shares no draws with the log's.
+
+    Logs are often simulated with the same seed; the same uniform numbers for both would tie the
+    policy's actions to the logged ones, and bias their value.
+    """
+    return np.random.RandomState(check_random_state(random_state).randint(2**31 - 1))
 
 
 class TOPRPolicy(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
@@ -97,6 +114,8 @@ class TOPRPolicy(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         The ratio :math:`\pi / \mu` is clipped to these for R >= 0 and R < 0 [1, equation 7]; high
         may be infinite. (1, 1) and (1, 1) is off-policy REINFORCE, (1, 1) and (0, 0) learns from
         good decisions only, (0, inf) twice is importance sampling, (0, 1) twice its truncated form.
+        With `positive_bounds` that differ there are many local optima, and L-BFGS keeps the better
+        of two, from the uniform policy and from that of the good decisions only.
 
     fit_intercept : bool, default=True
         Whether the linear scores have an intercept, which is not penalised.
@@ -165,7 +184,8 @@ class TOPRPolicy(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         the policy has left the log); and the mean ``entropy`` of the policy in nats.
 
     rounds_ : list of Bunch
-        Of `improve` only: for each round the ``value`` of the policy that was sampled.
+        Of `improve` only: for each round the ``value`` of the policy that was sampled; the last
+        policy is not among them.
 
     n_iter_ : int
         Iterations, or epochs.
@@ -397,7 +417,8 @@ class TOPRPolicy(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         """Refresh the policy: sample actions from it, ask for their rewards, and fit to these.
 
         Each round is a fit to the samples of that round alone, started from the present weights, so
-        X should be as many contexts as a log would have.
+        X should be as many contexts as a log would have. Calls with the same integer
+        `random_state` draw alike.
 
         Parameters
         ----------
@@ -434,7 +455,7 @@ class TOPRPolicy(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         self._check_settings()
         if not isinstance(n_rounds, Integral) or n_rounds < 1:
             raise ValueError(f"n_rounds must be an integer of at least 1, got {n_rounds!r}.")
-        rng = check_random_state(self.random_state)
+        rng = own_stream(self.random_state)
         X = self._check_X(X, reset=False)
         rounds = []
         with self._tasks(X, None) as on_iteration:
@@ -559,7 +580,7 @@ class TOPRPolicy(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         """
         check_is_fitted(self)
         return self._sample(
-            self._check_X(X, reset=False), n_samples, temperature, check_random_state(random_state)
+            self._check_X(X, reset=False), n_samples, temperature, own_stream(random_state)
         )
 
     def score(self, X, y, sample_weight=None, *, reward=None, propensity=None):
@@ -794,7 +815,9 @@ class TOPRPolicy(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
                 on_iteration=callback,
             )
         else:
-            solution = solve_lbfgs(
+            low, high = self.positive_bounds
+            solve = solve_lbfgs if go_on or low == high else solve_from_two
+            solution = solve(
                 linear, log, theta, tol=self.tol, max_iter=self.max_iter, on_iteration=callback
             )
         if not solution.converged:

@@ -8,12 +8,13 @@ divided by C times the total weight of the rows, which is the form whose gradien
 gains of one and the bounds [1, 1] this is multinomial logistic regression.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.optimize import minimize
 
 NEAR = 100  # times tol
+GOOD_ONLY = np.array([1.0, 1.0, 0.0, 0.0])  # bounds of good and of bad decisions
 ADAM_BETA1, ADAM_BETA2, ADAM_EPSILON = 0.9, 0.999, 1e-8
 
 
@@ -28,19 +29,22 @@ class Log:
     gain: object
     bounds: object
     total: float  # weight of the rows
+    device: str
 
     @classmethod
     def make(cls, kernels, X, action, log_behavior, gain, bounds, total, device):
         """Move arrays to the device."""
         arrays = (X, action, log_behavior, gain, np.array(bounds, dtype=np.float64))
         arrays = (kernels.as_array(array, device) for array in arrays)
-        return cls(kernels, *arrays, float(total))
+        return cls(kernels, *arrays, float(total), device)
 
     def rows(self, rows):
         """Return some rows, each standing for as many as there are."""
-        arrays = (array[rows] for array in (self.X, self.action, self.log_behavior, self.gain))
+        names = ("X", "action", "log_behavior", "gain")
         share = len(rows) / self.X.shape[0]
-        return Log(self.kernels, *arrays, self.bounds, self.total * share)
+        return replace(
+            self, total=self.total * share, **{name: getattr(self, name)[rows] for name in names}
+        )
 
 
 @dataclass(frozen=True)
@@ -119,6 +123,21 @@ def solve_lbfgs(linear, log, theta, *, tol, max_iter, on_iteration):
     # A line search that ends near the optimum has met rounding error: nothing more to gain.
     near = result.nit < max_iter and gradient <= NEAR * tol
     return Solution(result.x, result.nit, gradient, bool(stopped) or result.success or near)
+
+
+def solve_from_two(linear, log, theta, **how):
+    """Return the better of two solutions of `solve_lbfgs`: from `theta`, and from a convex problem.
+
+    Where the ratio of good decisions counts, a policy that hardly takes them is near a stationary
+    point, and there are many. Good decisions alone, with a ratio of one, are a convex problem whose
+    solution takes them all.
+    """
+    convex = replace(log, bounds=log.kernels.as_array(GOOD_ONLY, log.device))
+    imitation = solve_lbfgs(linear, convex, theta, **how)
+    solutions = [solve_lbfgs(linear, log, start, **how) for start in (theta, imitation.theta)]
+    return min(
+        solutions, key=lambda found: linear.value_and_gradient(found.theta, log, log.total)[0]
+    )
 
 
 class Adam:

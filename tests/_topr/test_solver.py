@@ -7,7 +7,7 @@ from scipy.optimize import minimize
 from sklearn.linear_model import LogisticRegression
 
 from pnsklearn._topr import _kernels
-from pnsklearn._topr._solver import Linear, Log, solve_adam, solve_lbfgs
+from pnsklearn._topr._solver import Linear, Log, solve_adam, solve_from_two, solve_lbfgs
 
 TOPR = (1, 1, 0, 1)
 
@@ -182,6 +182,23 @@ def test_truncated_sampling_dies_where_topr_lives():
         rates[name] = np.abs(_kernels.value_and_gradient(*parts)[2]).max()
     assert rates["topr"] > 1
     assert rates["truncated"] < 1e-6
+
+
+def test_two_starts_find_what_one_misses():
+    """Importance sampling: the better of both stationary points, with the same end conditions."""
+    lower = []
+    for seed in range(5):
+        log = make_log(*random_log(seed, n_actions=8), (0, np.inf, 0, np.inf))
+        linear = Linear(8, 3, True, 1.0)
+        how = {"tol": 1e-6, "max_iter": 1000, "on_iteration": never}
+        found = [
+            linear.value_and_gradient(solve(linear, log, linear.zeros, **how).theta, log, log.total)
+            for solve in (solve_lbfgs, solve_from_two)
+        ]
+        assert np.abs(found[1][1]).max() < 1e-4
+        lower.append(found[0][0] - found[1][0])
+    assert min(lower) >= 0
+    assert max(lower) > 1e-3
 
 
 def test_adam_comes_near_lbfgs(global_random_seed):
