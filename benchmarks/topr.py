@@ -397,7 +397,7 @@ def _bars_text():
     return (
         "Cells in which a method is at least as good as its best peer less one standard error of "
         "their difference over the seeds, and cells in which it is below positives only by more "
-        "than two."
+        "than two. The best of many peers is found on the same test values, which favours it."
     )
 
 
