@@ -4,6 +4,7 @@ from pnsklearn._auprc import AUPRCClassifier
 from pnsklearn._pu_trend import PUTrendClassifier
 from pnsklearn._show_versions import show_versions
 from pnsklearn._small import SMaLLClassifier
+from pnsklearn._topr import TOPRPolicy
 
 __version__ = "0.1.0"
 
@@ -11,6 +12,7 @@ __all__ = [
     "AUPRCClassifier",
     "PUTrendClassifier",
     "SMaLLClassifier",
+    "TOPRPolicy",
     "__version__",
     "show_versions",
 ]

@@ -79,3 +79,62 @@ def check_weighted_classes(positive, weight, negative="negative"):
             raise ValueError(
                 f"No {name} sample has a positive sample_weight; both classes need at least one."
             )
+
+
+FEEDBACK_FIELDS = ("action", "reward", "propensity")
+
+
+def check_feedback(y, reward=None, propensity=None):
+    """Return (action, reward, propensity) of logged decisions.
+
+    `y` holds the actions, or all three as a structured array; see `make_feedback`. A reward of None
+    stays None, as does a propensity of None or "estimate".
+
+    Raises
+    ------
+    ValueError
+        If a reward is not finite, a propensity is not in (0, 1], their number is not that of the
+        actions, or they are given beside a structured array, which has them.
+    """
+    if y is None:
+        raise ValueError("It requires y to be passed, but the target y is None: give the actions.")
+    names = getattr(getattr(y, "dtype", None), "names", None)
+    if names is not None:
+        if not set(FEEDBACK_FIELDS) <= set(names):
+            raise ValueError(
+                "A structured y needs the fields action, reward and propensity, as "
+                f"pnsklearn.datasets.make_feedback makes them; got {', '.join(names)}."
+            )
+        if reward is not None or propensity is not None:
+            raise ValueError(
+                "y has rewards and propensities of its own; leave out reward and propensity, or "
+                "give y['action'] as y."
+            )
+        y, reward, propensity = (y[name].ravel() for name in FEEDBACK_FIELDS)
+    if reward is not None:
+        reward = _check_column(reward, "reward", y)
+        if not np.isfinite(reward).all():
+            raise ValueError("reward must be finite; it has NaN or infinite values. Drop the rows.")
+    if propensity is not None and not isinstance(propensity, str):
+        propensity = _check_column(propensity, "propensity", y)
+        if not np.all((propensity > 0) & (propensity <= 1)):
+            raise ValueError(
+                "propensity must be in (0, 1]: the probability with which the logging policy took "
+                f"the action of the row; it has values from {propensity.min():g} to "
+                f"{propensity.max():g}."
+            )
+    elif propensity not in (None, "estimate"):
+        raise ValueError(f"propensity must be an array or 'estimate', got {propensity!r}.")
+    return y, reward, propensity
+
+
+def _check_column(values, name, y):
+    """Return a float64 array of shape (n_samples,)."""
+    values = np.asarray(values, dtype=np.float64)
+    if values.ndim == 2 and values.shape[1] == 1:
+        values = values[:, 0]
+    if values.shape != (len(y),):
+        raise ValueError(
+            f"{name} must have one value for each action, of shape ({len(y)},); got {values.shape}."
+        )
+    return values

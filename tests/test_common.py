@@ -19,7 +19,7 @@ from sklearn.metrics import average_precision_score
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import pnsklearn
-from pnsklearn import AUPRCClassifier, PUTrendClassifier, SMaLLClassifier
+from pnsklearn import AUPRCClassifier, PUTrendClassifier, SMaLLClassifier, TOPRPolicy
 
 # One set of parameters per code path.
 ESTIMATORS = [
@@ -35,6 +35,8 @@ ESTIMATORS = [
     SMaLLClassifier(solver="swap", binarize="quantile", n_init=2, certify=True),
     SMaLLClassifier(2, 1, solver="fista", positive_class="auto"),
     SMaLLClassifier(2, 2, solver="saddle", tol=0.1),
+    TOPRPolicy(),
+    TOPRPolicy(solver="sgd", fit_intercept=False),
 ]
 FAST = [
     AUPRCClassifier(alpha=0.1),
@@ -46,11 +48,13 @@ FAST = [
     SMaLLClassifier(2, 2, solver="swap", n_init=3, random_state=0),
     SMaLLClassifier(2, 2, solver="fista", tol=0.01, random_state=0),
     SMaLLClassifier(2, 2, solver="auto", n_init=1, binarize="quantile", random_state=0),
+    TOPRPolicy(),
+    TOPRPolicy(solver="sgd", random_state=0),
 ]
 # What a callback is called for.
 STEPS = ("iteration", "snapshot")
 # Those whose iterations are the steps of one path, which `n_iter_` counts.
-STEPWISE = [estimator for estimator in FAST if isinstance(estimator, AUPRCClassifier)]
+STEPWISE = [e for e in FAST if isinstance(e, AUPRCClassifier | TOPRPolicy)]
 
 
 # Some checks use a handful of rows.

@@ -1,7 +1,8 @@
 """Plots of the package's own objects, shaped like scikit-learn's displays."""
 
+from pnsklearn.displays._policy_value import PolicyValueDisplay
 from pnsklearn.displays._prototypes import PrototypeDisplay
 from pnsklearn.displays._threshold import ThresholdDisplay
 from pnsklearn.displays._trend import TrendDisplay
 
-__all__ = ["PrototypeDisplay", "ThresholdDisplay", "TrendDisplay"]
+__all__ = ["PolicyValueDisplay", "PrototypeDisplay", "ThresholdDisplay", "TrendDisplay"]

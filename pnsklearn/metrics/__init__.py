@@ -2,6 +2,14 @@
 
 from pnsklearn.metrics._average_precision import average_precision_surrogate
 from pnsklearn.metrics._class_prior import class_prior
+from pnsklearn.metrics._off_policy import (
+    ValueEstimate,
+    dr_value,
+    effective_sample_size,
+    ips_value,
+    ope_scorer,
+    snips_value,
+)
 from pnsklearn.metrics._pu import (
     labeled_auc_score,
     lee_liu_score,
@@ -16,16 +24,22 @@ from pnsklearn.metrics._pu import (
 )
 
 __all__ = [
+    "ValueEstimate",
     "average_precision_surrogate",
     "class_prior",
+    "dr_value",
+    "effective_sample_size",
+    "ips_value",
     "labeled_auc_score",
     "lee_liu_score",
     "make_pu_scorer",
     "nnpu_risk",
+    "ope_scorer",
     "pu_accuracy_score",
     "pu_average_precision_score",
     "pu_f1_score",
     "pu_precision_score",
     "pu_recall_score",
     "pu_roc_auc_score",
+    "snips_value",
 ]

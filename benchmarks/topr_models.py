@@ -1,0 +1,525 @@
+"""What the benchmarks of TOPRPolicy share: the sets, the logs, the peers, and ours.
+
+A method is a function that takes a `Case` and returns a policy, probabilities of shape
+(n_test, n_actions). Unless its name says otherwise, a policy is a softmax of linear scores with
+intercepts, and its fit minimises ||W||^2 / 2 - C J with C = 1, where J is a sum over the rows.
+"""
+
+import subprocess
+import tempfile
+import warnings
+from dataclasses import dataclass, replace
+from functools import cache, partial
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+from scipy.optimize import minimize
+from scipy.special import log_softmax
+from sklearn.datasets import fetch_openml, load_digits, load_wine
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.model_selection import train_test_split
+from sklearn.preprocessing import StandardScaler
+
+from pnsklearn import TOPRPolicy
+from pnsklearn.datasets import make_logged_bandit
+
+SETS = (
+    "digits", "letter", "pendigits", "satimage", "segment", "vehicle", "yeast",
+    "fashion_mnist_20k",
+)  # fmt: skip
+BUNDLED = {"digits": load_digits, "wine": load_wine}
+LOGGING = ("good", "uniform", "skewed", "bad")
+MAX_ROWS = 4_000  # of the training half, and of the test half
+
+# Peers that have no exact optimum worth the name: steps and rate of full-batch Adam.
+STEPS, RATE = 500, 0.05
+MAX_ITER, TOL = 500, 1e-4  # of L-BFGS
+CLIP = 0.2  # of PPO
+PENALTIES = (0.1, 0.5, 2.0)  # POEM's, on the standard error
+TRANSLATIONS = (0.1, 0.3, 0.5, 0.7, 0.9)  # BanditNet's, of rewards in {0, 1}
+PASSES = 10  # of Vowpal Wabbit
+
+
+@dataclass(frozen=True)
+class Case:
+    """A log, and contexts to act on. Actions are 0 to n_actions - 1."""
+
+    X: np.ndarray
+    action: np.ndarray
+    reward: np.ndarray
+    propensity: np.ndarray
+    X_test: np.ndarray
+    n_actions: int
+    seed: int
+    ask: object = None  # function of X and actions that returns new rewards
+
+    @property
+    def unit(self):
+        """The rewards, scaled to 0 and 1."""
+        return (self.reward - self.reward.min()) / max(np.ptp(self.reward), 1e-300)
+
+    def rows(self, rows):
+        """Return the case with a part of its log."""
+        columns = ("X", "action", "reward", "propensity")
+        return replace(self, **{name: getattr(self, name)[rows] for name in columns})
+
+
+@cache
+def load_set(name, data_home=None):
+    """Return X (float64) and y (codes from 0) of a set with several classes.
+
+    It is the file ``NAME.npz`` in `data_home`, with `X` and `y`, or one of scikit-learn's, or
+    OpenML's of that name. Images of 28 x 28 pixels are pooled to 7 x 7.
+    """
+    path = data_home and Path(data_home) / f"{name}.npz"
+    if path and path.exists():
+        with np.load(path, allow_pickle=False) as parts:
+            X, y = parts["X"], parts["y"]
+    elif name in BUNDLED:
+        X, y = BUNDLED[name](return_X_y=True)
+    else:
+        data = fetch_openml(name.removesuffix("_20k"), version=1, as_frame=False)
+        X, y = data.data, data.target
+    X = X.astype(np.float64)
+    if X.shape[1] == 28 * 28:
+        X = X.reshape(-1, 7, 4, 7, 4).mean(axis=(2, 4)).reshape(-1, 49)
+    return X, np.unique(y, return_inverse=True)[1]
+
+
+def make_case(name, logging, seed, *, noise=0.0, max_rows=MAX_ROWS, data_home=None):
+    """Split a set into halves and log decisions on one.
+
+    Features are standardised by the training half. Rewards are 1 for the right class, else -1, and
+    flipped with probability `noise`.
+
+    Returns
+    -------
+    tuple
+        The `Case`, the labels of the test half, and the value of the logging policy.
+    """
+    X, y = load_set(name, data_home)
+    half = min(len(y) // 2, max_rows)
+    X_train, X_test, y_train, y_test = train_test_split(
+        X, y, train_size=half, test_size=half, stratify=y, random_state=seed
+    )
+    scaler = StandardScaler().fit(X_train)
+    X_train, X_test = scaler.transform(X_train), scaler.transform(X_test)
+    log = make_logged_bandit(X_train, y_train, logging=logging, noise=noise, random_state=seed)
+    rng = np.random.default_rng(seed)
+
+    def ask(X, action):
+        right = np.where(action == np.tile(y_train, len(action) // len(y_train)), 1.0, -1.0)
+        return np.where(rng.random(len(action)) < noise, -right, right)
+
+    columns = log.action, log.reward, log.propensity
+    case = Case(X_train, *columns, X_test, int(y.max()) + 1, seed, ask)
+    return case, y_test, log.proba[np.arange(half), y_train].mean()
+
+
+# Linear softmax policies of any objective.
+
+
+def unpack(theta, n_features):
+    """Return W of shape (K, d) and b of shape (K,)."""
+    rows = theta.reshape(-1, n_features + 1)
+    return rows[:, :-1], rows[:, -1]
+
+
+def log_policy(theta, X):
+    """Return log-probabilities of shape (n, K)."""
+    W, b = unpack(theta, X.shape[1])
+    return log_softmax(X @ W.T + b, axis=1)
+
+
+def pull(objective, theta, X):
+    """Return J and its gradient by theta.
+
+    `objective` takes log-probabilities and returns J and its gradient by the logits, (n, K).
+    """
+    value, by_logits = objective(log_policy(theta, X))
+    return value, np.column_stack([by_logits.T @ X, by_logits.sum(axis=0)]).ravel()
+
+
+def minimised(objective, X, theta, *, C=1.0):
+    """Return theta after L-BFGS on ||W||^2 / 2 - C J, and the value; both for C times n rows."""
+    d, scale = X.shape[1], 1 / (C * len(X))
+
+    def loss(theta):
+        value, gradient = pull(objective, theta, X)
+        penalty = theta.reshape(-1, d + 1).copy()
+        penalty[:, -1] = 0
+        penalty = penalty.ravel()
+        return (
+            scale * (penalty @ penalty / 2 - C * value),
+            scale * (penalty - C * gradient),
+        )
+
+    options = {"maxiter": MAX_ITER, "gtol": TOL, "ftol": 64 * np.finfo(float).eps, "maxls": 50}
+    result = minimize(loss, theta, method="L-BFGS-B", jac=True, options=options)
+    return result.x, result.fun
+
+
+def adam(objective, X, theta, *, n_steps=STEPS, rate=RATE, C=1.0, on_step=None):
+    """Return theta after steps of full-batch Adam on the same loss."""
+    d, mean, square = X.shape[1], 0.0, 0.0
+    for step in range(1, n_steps + 1):
+        gradient = -pull(objective, theta, X)[1]
+        if np.isfinite(C):
+            penalty = theta.reshape(-1, d + 1) / C
+            gradient += np.column_stack([penalty[:, :-1], np.zeros(len(penalty))]).ravel()
+        gradient /= len(X)
+        mean = 0.9 * mean + 0.1 * gradient
+        square = 0.999 * square + 0.001 * gradient**2
+        move = mean / (1 - 0.9**step) / (np.sqrt(square / (1 - 0.999**step)) + 1e-8)
+        theta = theta - rate * move
+        if on_step:
+            on_step(step, theta)
+    return theta
+
+
+def logged(action, of_log_p):
+    """Return the objective of a function of the logged actions' log-probabilities.
+
+    `of_log_p` returns its value and its slopes, (n,).
+    """
+    rows = np.arange(len(action))
+
+    def objective(log_P):
+        value, slope = of_log_p(log_P[rows, action])
+        by_logits = -slope[:, None] * np.exp(log_P)
+        by_logits[rows, action] += slope
+        return value, by_logits
+
+    return objective
+
+
+def expected(Q):
+    """Return the objective sum_i sum_a pi(a | x_i) Q[i, a]."""
+
+    def objective(log_P):
+        PQ = np.exp(log_P) * Q
+        of_row = PQ.sum(axis=1)
+        return of_row.sum(), PQ - np.exp(log_P) * of_row[:, None]
+
+    return objective
+
+
+def weighted_rewards(case, gain):
+    """Return Q with gain / propensity at the logged actions, for importance sampling."""
+    Q = np.zeros((len(gain), case.n_actions))
+    Q[np.arange(len(gain)), case.action] = gain / case.propensity
+    return Q
+
+
+def zeros(case):
+    """Return the parameters of the uniform policy."""
+    return np.zeros(case.n_actions * (case.X.shape[1] + 1))
+
+
+def imitated(case, C=1.0):
+    """Return the parameters of positives only, by scikit-learn."""
+    good = case.reward > case.reward.mean() if case.reward.min() >= 0 else case.reward > 0
+    X, action = case.X[good], case.action[good]
+    W, b = np.zeros((case.n_actions, X.shape[1])), np.full(case.n_actions, -30.0)
+    classes = np.unique(action)
+    if len(classes) == 1:
+        b[classes] = 30.0
+    elif len(classes) > 1:
+        model = LogisticRegression(C=C, tol=1e-5, max_iter=1000).fit(X, action)
+        two = len(classes) == 2
+        W[classes] = np.vstack([-model.coef_ / 2, model.coef_ / 2]) if two else model.coef_
+        half = model.intercept_ / 2
+        b[classes] = np.concatenate([-half, half]) if two else model.intercept_
+    else:
+        b[:] = 0.0
+    return np.column_stack([W, b]).ravel()
+
+
+def best_start(objective, case, C=1.0):
+    """Return theta of the lower loss from two starts: the uniform policy, and positives only."""
+    starts = zeros(case), imitated(case, C)
+    runs = [minimised(objective, case.X, start, C=C) for start in starts]
+    return min(runs, key=lambda run: run[1])[0]
+
+
+def on_test(case, theta):
+    """Return the policy on the test contexts."""
+    return np.exp(log_policy(theta, case.X_test))
+
+
+def deterministic(scores):
+    """Return the policy that takes the action of the highest score."""
+    return np.eye(scores.shape[1])[scores.argmax(axis=1)]
+
+
+# The peers.
+
+
+def positives_only(case, C=1.0):
+    """Logistic regression of the actions with positive rewards."""
+    return on_test(case, imitated(case, C))
+
+
+def clipped(case, positive, negative):
+    """Return the objective of weights clipped to bounds by the sign of the reward; it has no value.
+
+    The gradient is all that Adam needs.
+    """
+    log_mu = np.log(case.propensity)
+
+    def of_log_p(log_p):
+        weight = np.exp(np.minimum(log_p - log_mu, 500))
+        good = case.reward >= 0
+        weight = np.where(good, np.clip(weight, *positive), np.clip(weight, *negative))
+        return np.nan, case.reward * weight
+
+    return logged(case.action, of_log_p)
+
+
+def naive(case):
+    """Off-policy REINFORCE without weights; it has no optimum, so that Adam's steps end it."""
+    return on_test(case, adam(clipped(case, (1, 1), (1, 1)), case.X, zeros(case)))
+
+
+def importance_sampling(case, unit=False, one_start=False, C=1.0):
+    """Maximise the IPS value, of rewards in {-1, 1} or {0, 1}."""
+    objective = expected(weighted_rewards(case, case.unit if unit else case.reward))
+    if one_start:
+        return on_test(case, minimised(objective, case.X, zeros(case), C=C)[0])
+    return on_test(case, best_start(objective, case, C))
+
+
+def truncated(case, C=1.0):
+    """Importance weights cut at 1: R (1 + u) beyond, with u the log-ratio; the exact primitive."""
+    log_mu = np.log(case.propensity)
+
+    def of_log_p(log_p):
+        u = log_p - log_mu
+        slope = case.reward * np.exp(np.minimum(u, 0))
+        return (case.reward * np.maximum(u, 0)).sum() + slope.sum(), slope
+
+    return on_test(case, best_start(logged(case.action, of_log_p), case, C))
+
+
+def ppo(case):
+    """PPO's clipped ratio, with the reward as the advantage; its kinks stop L-BFGS: Adam."""
+    log_mu = np.log(case.propensity)
+
+    def of_log_p(log_p):
+        gain = case.reward * np.exp(np.clip(log_p - log_mu, None, 50))
+        clipped = case.reward * np.clip(np.exp(log_p - log_mu), 1 - CLIP, 1 + CLIP)
+        return np.minimum(gain, clipped).sum(), np.where(gain <= clipped, gain, 0.0)
+
+    return on_test(case, adam(logged(case.action, of_log_p), case.X, zeros(case)))
+
+
+def poem(case):
+    """IPS value less a multiple of its standard error, chosen by SNIPS on a held-out quarter."""
+    n = len(case.action)
+    part, held_out = train_test_split(np.arange(n), test_size=0.25, random_state=case.seed)
+    part, held_out = case.rows(part), case.rows(held_out)
+    start = imitated(part)
+    fits = [minimised(_poem(part, penalty), part.X, start)[0] for penalty in PENALTIES]
+    values = [snips(theta, held_out) for theta in fits]
+    return on_test(case, best_start(_poem(case, PENALTIES[int(np.argmax(values))]), case))
+
+
+def _poem(case, penalty):
+    unit, n = case.unit, len(case.action)
+
+    def of_log_p(log_p):
+        z = unit * np.exp(log_p) / case.propensity
+        centred = z - z.mean()
+        error = np.sqrt(centred @ centred / (n - 1) / n)
+        slope = 1 - penalty * centred / ((n - 1) * max(error, 1e-12))
+        return n * (z.mean() - penalty * error), slope * z
+
+    return logged(case.action, of_log_p)
+
+
+def snips(theta, case):
+    """Return the self-normalised estimate of a policy's value, of rewards in {0, 1}."""
+    P = np.exp(log_policy(theta, case.X))
+    weight = P[np.arange(len(P)), case.action] / case.propensity
+    return (weight @ case.unit) / weight.sum()
+
+
+def banditnet(case):
+    """IPS value of translated rewards; the translation has the best SNIPS on the training log."""
+    fits, start = [], imitated(case)
+    for translation in TRANSLATIONS:
+        Q = weighted_rewards(case, case.unit - translation)
+        fits.append(minimised(expected(Q), case.X, start)[0])
+    return on_test(case, max(fits, key=lambda theta: snips(theta, case)))
+
+
+def direct(case):
+    """The action of the highest reward by a ridge regression for each action."""
+    return deterministic(_rewards(case, case.X_test))
+
+
+def direct_logistic(case):
+    """The action of the likeliest reward by a logistic regression for each action."""
+    scores = np.full((len(case.X_test), case.n_actions), -np.inf)
+    for action in np.unique(case.action):
+        rows = case.action == action
+        good = case.unit[rows] > 0.5
+        if good.all() or not good.any():
+            scores[:, action] = 30.0 if good[0] else -30.0
+        else:
+            model = LogisticRegression(max_iter=1000).fit(case.X[rows], good)
+            scores[:, action] = model.decision_function(case.X_test)
+    return deterministic(scores)
+
+
+def _rewards(case, X):
+    """Return predicted rewards; an action that was never taken is out of the question."""
+    scores = np.full((len(X), case.n_actions), -np.inf)
+    for action in np.unique(case.action):
+        rows = case.action == action
+        scores[:, action] = Ridge(alpha=1.0).fit(case.X[rows], case.reward[rows]).predict(X)
+    return scores
+
+
+def doubly_robust(case):
+    """Maximise the doubly robust value, with the ridge regressions as its rewards."""
+    Q = _rewards(case, case.X)
+    Q = np.clip(np.where(np.isfinite(Q), Q, case.reward.min()), *np.quantile(case.reward, (0, 1)))
+    rows = np.arange(len(Q))
+    Q[rows, case.action] += (case.reward - Q[rows, case.action]) / case.propensity
+    return on_test(case, best_start(expected(Q), case))
+
+
+def vowpal_wabbit(case, kind):
+    """Vowpal Wabbit's ``--cb`` in ten passes, deterministic."""
+    import vowpalwabbit
+
+    label = vowpalwabbit.LabelType.CONTEXTUAL_BANDIT
+    settings = f"--cb {case.n_actions} --cb_type {kind} --random_seed {case.seed + 1} --quiet"
+    learner = vowpalwabbit.Workspace(settings)
+    costs = zip(case.action + 1, -case.unit, case.propensity, case.X, strict=True)
+    rows = [learner.parse(f"{a}:{c:.9g}:{p:.9g} | {_text(x)}", label) for a, c, p, x in costs]
+    rng = np.random.default_rng(case.seed)
+    for _ in range(PASSES):
+        for row in rng.permutation(len(rows)):
+            learner.learn(rows[row])
+    for row in rows:
+        learner.finish_example(row)
+    actions = np.array([learner.predict(f"| {_text(x)}") for x in case.X_test]) - 1
+    learner.finish()
+    return np.eye(case.n_actions)[actions]
+
+
+def _text(x):
+    # Names that are numbers are not hashed, and the actions' features then collide.
+    return " ".join(f"x{j}:{value:.6g}" for j, value in enumerate(x))
+
+
+class OpenBanditPipeline:
+    """The learners of obp, in a process of another interpreter; see `topr_obp.py`."""
+
+    def __init__(self, python):
+        self.folder = tempfile.TemporaryDirectory()
+        script = Path(__file__).with_name("topr_obp.py")
+        self.process = subprocess.Popen(
+            [python, script], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL, text=True,
+        )  # fmt: skip
+
+    def learn(self, case, learner, **settings):
+        """Return the policy of a learner, and its seconds of the processor."""
+        log, answer = (Path(self.folder.name) / name for name in ("log.npz", "policy.npz"))
+        columns = ("X", "action", "propensity", "X_test", "n_actions", "seed")
+        arrays = {name: getattr(case, name) for name in columns}
+        np.savez(log, reward=case.unit, learner=learner, **arrays, **settings)
+        self.process.stdin.write(f"{log} {answer}\n")
+        self.process.stdin.flush()
+        if self.process.stdout.readline().strip() != "done":
+            raise ValueError("obp failed")
+        with np.load(answer) as found:
+            return found["policy"], float(found["seconds"])
+
+    def close(self):
+        """End the process."""
+        self.process.stdin.close()
+        self.process.wait()
+        self.process.stdout.close()
+        self.folder.cleanup()
+
+    def methods(self):
+        """Return the methods of obp."""
+        return {
+            label: partial(self._policy, learner=learner)
+            for label, learner in {
+                "obp IPWLearner": "ipw",
+                "obp IPWLearner, softmax": "ipw_softmax",
+                "obp NN": "nn",
+                "obp NN, faster rate": "nn_faster",
+                "obp NN, linear": "nn_linear",
+            }.items()
+        }
+
+    def _policy(self, case, learner):
+        return self.learn(case, learner)[0]
+
+
+# Ours.
+
+
+def topr(case, **settings):
+    """Return TOPRPolicy's policy; an action that the log lacks has probability 0."""
+    policy = TOPRPolicy(random_state=case.seed, **settings)
+    policy.fit(case.X, case.action, reward=case.reward, propensity=case.propensity)
+    return expand(policy, case)
+
+
+def refreshed(case, n_rounds=3):
+    """Return the policy after rounds in which the rewards of its own actions are asked for."""
+    policy = TOPRPolicy(random_state=case.seed)
+    policy.fit(case.X, case.action, reward=case.reward, propensity=case.propensity)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "There are no negative rewards")
+        return expand(policy.improve(case.X, case.ask, n_rounds), case)
+
+
+def expand(policy, case):
+    """Return a fitted classifier's probabilities on the test contexts, for all actions."""
+    P = np.zeros((len(case.X_test), case.n_actions))
+    P[:, policy.classes_] = policy.predict_proba(case.X_test)
+    return P
+
+
+def imitation(case):
+    """Return the logging policy as logistic regression sees it."""
+    return expand(LogisticRegression(max_iter=1000).fit(case.X, case.action), case)
+
+
+OURS = {"TOPR": topr, "TOPR, effective_positive=0.5": partial(topr, effective_positive=0.5)}
+REFRESH = {"TOPR, 3 refresh rounds": refreshed}
+PEERS = {
+    "positives only": positives_only,
+    "naive REINFORCE": naive,
+    "full IS": importance_sampling,
+    "full IS, from zero only": partial(importance_sampling, one_start=True),
+    "full IS, rewards 0/1": partial(importance_sampling, unit=True),
+    "truncated IS": truncated,
+    "PPO clip": ppo,
+    "POEM": poem,
+    "BanditNet": banditnet,
+    "DR gradient": doubly_robust,
+    "direct, ridge": direct,
+    "direct, logistic": direct_logistic,
+}
+PENALIZED_PEERS = ("positives only", "full IS", "truncated IS")
+PENALIZED = {
+    f"{label}, C={C:g}": partial({**OURS, **PEERS}[label], C=C)
+    for label in (*OURS, *PENALIZED_PEERS)
+    for C in (0.1, 10.0, 100.0)
+}
+WABBITS = (
+    {f"Vowpal Wabbit {kind}": partial(vowpal_wabbit, kind=kind) for kind in ("ips", "dr", "mtr")}
+    if find_spec("vowpalwabbit")
+    else {}
+)
+ONE_ACTION = ("direct, ridge", "direct, logistic", *WABBITS, "obp IPWLearner")  # take one action

@@ -1,0 +1,924 @@
+"""TOPRPolicy: the scikit-learn face of off-policy learning from logged decisions."""
+
+import contextlib
+import copy
+import itertools
+import warnings
+from functools import partial
+from numbers import Integral, Real
+
+import numpy as np
+from scipy.special import log_softmax
+from sklearn.base import BaseEstimator, ClassifierMixin, _fit_context
+from sklearn.callback import CallbackSupportMixin
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.metrics import accuracy_score
+from sklearn.utils import Bunch, check_random_state, column_or_1d
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.extmath import safe_sparse_dot
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_consistent_length, check_is_fitted, validate_data
+
+from pnsklearn._device import check_device, check_torch, get_kernels
+from pnsklearn._topr._feedback import (
+    LEVEL,
+    Feedback,
+    baseline_for,
+    check_contrast,
+    diagnose,
+    estimate_propensity,
+    evaluate,
+)
+from pnsklearn._topr._solver import (
+    Adam,
+    Linear,
+    Log,
+    adam_pass,
+    solve_adam,
+    solve_from_two,
+    solve_lbfgs,
+)
+from pnsklearn._validation import (
+    check_feedback,
+    check_weights,
+    refuse_unreadable,
+    unchanged_on_error,
+)
+from pnsklearn.metrics import effective_sample_size, ips_value
+from pnsklearn.metrics._off_policy import logged_policy, policy_value
+
+FEW_EFFECTIVE = 0.05  # share of the rows below which an off-policy value is warned of
+NO_PROPENSITY = (
+    "Rewards need propensities: the probability of each logged action under the policy that took "
+    "it. If it is not known, set propensity='estimate'."
+)
+REQUESTS = {"reward": True, "propensity": True}
+
+
+def _is_linear(estimator):
+    if estimator.module is None:
+        return True
+    raise AttributeError("partial_fit needs a linear policy, without a module.")
+
+
+def own_stream(random_state):
+    """Return a generator for actions that shares no draws with the log's.
+
+    Logs are often simulated with the same seed; the same uniform numbers for both would tie the
+    policy's actions to the logged ones, and bias their value.
+    """
+    return np.random.RandomState(check_random_state(random_state).randint(2**31 - 1))
+
+
+class TOPRPolicy(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
+    r"""Policy learned off-line from logged decisions and their rewards.
+
+    A log holds contexts x, the action a that was taken, the probability with which it was taken
+    (its propensity :math:`\mu(a \mid x)`) and the reward r. The policy :math:`\pi(a \mid x)` is a
+    softmax of linear scores (or of a torch module's). Good decisions are imitated whatever their
+    ratio :math:`\pi / \mu`, bad ones are unlearned only in so far as the policy still makes them
+    [1]_:
+
+    .. math::
+
+        \nabla J = \sum_{R \ge 0} R \, \nabla \log \pi
+                   + \sum_{R < 0} \min(\pi / \mu, 1) \, R \, \nabla \log \pi,
+        \qquad R = r - \text{baseline}.
+
+    This is the gradient of a bounded scalar objective (with :math:`u = \log \pi / \mu`, R (1 + u)
+    for R >= 0 and R e^u for R < 0 while u <= 0), which is maximised to the end, without a learning
+    rate. While no bad decision has :math:`\pi > \mu`, it is a lower bound of the inverse
+    propensity estimate of the policy's value.
+
+    The actions are the labels y, so the policy is a classifier to scikit-learn. Rewards and
+    propensities are metadata, requested by default: with
+    ``sklearn.set_config(enable_metadata_routing=True)`` searches and cross-validation take them as
+    ``params=`` or keywords. Without routing, give a structured y; see
+    :func:`pnsklearn.datasets.make_feedback`. Read more in the :ref:`User Guide <topr>`.
+
+    Parameters
+    ----------
+    C : float, default=1.0
+        Inverse strength of the L2 penalty, as in logistic regression: it multiplies the *sum* over
+        the rows.
+
+    baseline : float, default=0.0
+        What is subtracted from the rewards. A decision is good if its reward is larger.
+
+    effective_positive : float or None, default=None
+        Chooses the baseline so that the good decisions have this share, in (0, 1), of all
+        :math:`|R|`; ``baseline=mean`` has one half.
+
+    positive_bounds, negative_bounds : tuple (low, high), default=(1, 1) and (0, 1)
+        The ratio :math:`\pi / \mu` is clipped to these for R >= 0 and R < 0 [1, equation 7]; high
+        may be infinite. (1, 1) and (1, 1) is off-policy REINFORCE, (1, 1) and (0, 0) learns from
+        good decisions only, (0, inf) twice is importance sampling, (0, 1) twice its truncated form.
+        With `positive_bounds` that differ there are many local optima, and L-BFGS keeps the better
+        of two, from the uniform policy and from that of the good decisions only.
+
+    fit_intercept : bool, default=True
+        Whether the linear scores have an intercept, which is not penalised.
+
+    solver : {"auto", "lbfgs", "sgd"}, default="auto"
+        L-BFGS on all rows, or Adam on batches. "auto" is "lbfgs" for a linear policy, and "sgd" for
+        a module, which has no other.
+
+    max_iter : int, default=1000
+        Most iterations of L-BFGS.
+
+    tol : float, default=1e-4
+        Largest entry of the gradient, for the sum over the rows divided by C times their weight, at
+        which L-BFGS stops.
+
+    batch_size : int, default=64
+        Rows in a step of "sgd".
+
+    learning_rate : float, default=0.02
+        First step size of "sgd"; it falls to zero along a cosine, but not in `partial_fit`.
+
+    n_epochs : int, default=20
+        Passes of "sgd" over the rows.
+
+    value_estimator : {"snips", "ips", "dr"}, default="snips"
+        What `score` returns: the self-normalised or the plain inverse propensity estimate of the
+        policy's value, or the doubly robust one.
+
+    module : torch.nn.Module or None, default=None
+        Network that maps a batch of contexts to one logit for each action, in sorted order. It is
+        copied, never changed.
+
+    device : str, default="cpu"
+        "cpu", "cuda" or "cuda:N". Fitted attributes are on the CPU in any case.
+
+    warm_start : bool, default=False
+        Whether to start from the last fit's weights.
+
+    random_state : int, RandomState instance or None, default=None
+        Seed of "sgd", and of the samples of `improve`.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_actions,)
+        The actions that occur in the log.
+
+    coef_ : ndarray of shape (n_actions, n_features), or (1, n_features) for two actions
+        Weights of the scores; absent with a `module`.
+
+    intercept_ : ndarray of shape (n_actions,), or (1,) for two actions
+        Intercepts of the scores; absent with a `module`.
+
+    module_ : torch.nn.Module
+        The trained network, on the CPU; only with a `module`.
+
+    baseline_ : float
+        The baseline that was used; absent if there were no rewards.
+
+    diagnostics_ : Bunch
+        Of the last fit to rewards. ``n_positive`` and ``n_negative``: weight of the rows with R > 0
+        and R < 0; ``effective_positive``: share of the former in the sum of :math:`|R|`;
+        ``effective_sample_size`` and ``largest_ratio`` of :math:`\pi / \mu`; of the bad decisions
+        the shares with a ratio above 1 (``negative_above``; the bound need not hold there) and
+        below 0.01 (``negative_spent``; nothing is left to unlearn); the mean log-ratio of good and
+        bad decisions (``positive_log_ratio``, ``negative_log_ratio``; if both are far below zero,
+        the policy has left the log); and the mean ``entropy`` of the policy in nats.
+
+    rounds_ : list of Bunch
+        Of `improve` only: for each round the ``value`` of the policy that was sampled; the last
+        policy is not among them.
+
+    n_iter_ : int
+        Iterations, or epochs.
+
+    n_features_in_ : int
+        Number of features seen during `fit`.
+
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
+        Names of the features, where X has string names.
+
+    Warns
+    -----
+    ConvergenceWarning
+        If L-BFGS does not reach `tol`.
+    UserWarning
+        If no reward is below the baseline, or if an off-policy value rests on few rows.
+
+    See Also
+    --------
+    pnsklearn.metrics.ope_scorer : Off-policy values as `scoring`, for any classifier.
+    pnsklearn.datasets.make_logged_bandit : Logs with known truth.
+    pnsklearn.losses.TOPRLoss : The objective for your own torch training loop.
+
+    References
+    ----------
+    .. [1] N. Le Roux, M. G. Bellemare, J. Lebensold, A. Bergeron, J. Greaves, A. Frechette,
+       C. Pelletier, E. Thibodeau-Laufer, S. Toth, S. Work, "Tapered Off-Policy REINFORCE: Stable
+       and efficient reinforcement learning for LLMs", NeurIPS 2025.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from pnsklearn import TOPRPolicy
+    >>> from pnsklearn.datasets import make_logged_bandit
+    >>> X, y = load_digits(return_X_y=True)
+    >>> log = make_logged_bandit(X / 16, y, random_state=0)  # random guesses, and which were right
+    >>> policy = TOPRPolicy()
+    >>> _ = policy.fit(log.X, log.action, reward=log.reward, propensity=log.propensity)
+    >>> bool((policy.predict(log.X) == y).mean() > 0.9)
+    True
+    """
+
+    _parameter_constraints: dict = {  # noqa: RUF012, scikit-learn's form
+        "C": [Interval(Real, 0, None, closed="neither")],
+        "baseline": [Interval(Real, None, None, closed="neither")],
+        "effective_positive": [None, Interval(Real, 0, 1, closed="neither")],
+        "positive_bounds": [tuple, list],
+        "negative_bounds": [tuple, list],
+        "fit_intercept": ["boolean"],
+        "solver": [StrOptions({"auto", "lbfgs", "sgd"})],
+        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "tol": [Interval(Real, 0, None, closed="left")],
+        "batch_size": [Interval(Integral, 1, None, closed="left")],
+        "learning_rate": [Interval(Real, 0, None, closed="neither")],
+        "n_epochs": [Interval(Integral, 1, None, closed="left")],
+        "value_estimator": [StrOptions({"snips", "ips", "dr"})],
+        "module": "no_validation",
+        "device": [str],
+        "warm_start": ["boolean"],
+        "random_state": ["random_state"],
+    }
+
+    __metadata_request__fit = REQUESTS
+    __metadata_request__partial_fit = REQUESTS
+    __metadata_request__score = REQUESTS
+
+    _doc_link_module = "pnsklearn"
+    _doc_link_template = "generated/pnsklearn.{estimator_name}.html"
+
+    def __init__(
+        self,
+        *,
+        C=1.0,
+        baseline=0.0,
+        effective_positive=None,
+        positive_bounds=(1, 1),
+        negative_bounds=(0, 1),
+        fit_intercept=True,
+        solver="auto",
+        max_iter=1000,
+        tol=1e-4,
+        batch_size=64,
+        learning_rate=0.02,
+        n_epochs=20,
+        value_estimator="snips",
+        module=None,
+        device="cpu",
+        warm_start=False,
+        random_state=None,
+    ):
+        self.C = C
+        self.baseline = baseline
+        self.effective_positive = effective_positive
+        self.positive_bounds = positive_bounds
+        self.negative_bounds = negative_bounds
+        self.fit_intercept = fit_intercept
+        self.solver = solver
+        self.max_iter = max_iter
+        self.tol = tol
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.n_epochs = n_epochs
+        self.value_estimator = value_estimator
+        self.module = module
+        self.device = device
+        self.warm_start = warm_start
+        self.random_state = random_state
+
+    @unchanged_on_error
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y, sample_weight=None, *, reward=None, propensity=None):
+        """Learn the policy from a log.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Contexts; with a `module`, any dense array whose first axis is the rows.
+
+        y : array-like of shape (n_samples,)
+            The actions that were taken, any labels; or a structured array of
+            :func:`pnsklearn.datasets.make_feedback` with rewards and propensities.
+
+        sample_weight : array-like of shape (n_samples,), default=None
+            Non-negative weights; a weight of two is the same as a row given twice.
+
+        reward : array-like of shape (n_samples,), default=None
+            What came of the actions. None means that all are 1: the policy imitates the log, and is
+            multinomial logistic regression with an L2 penalty.
+
+        propensity : array-like of shape (n_samples,) or "estimate", default=None
+            Probability, in (0, 1], with which the action was taken. "estimate" takes it from
+            cross-fitted logistic regressions of the actions on X. Needed with rewards.
+
+        Returns
+        -------
+        self : TOPRPolicy
+            The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            If a parameter, X, a reward, propensity or weight is out of its range, there are rewards
+            without propensities, only one action, or all rewards equal the baseline.
+        ImportError
+            If a module or a GPU is asked for and torch is not installed.
+        """
+        self._check_settings()
+        feedback = self._check_log(X, y, sample_weight, reward, propensity)
+        baseline = self._baseline(feedback)
+        check_contrast(feedback.reward, baseline)
+        rng = check_random_state(self.random_state)
+        with self._tasks(feedback.X, feedback.classes[feedback.action]) as on_iteration:
+            self._train(feedback, baseline, rng, self.warm_start, on_iteration)
+        vars(self).pop("rounds_", None)
+        return self
+
+    @available_if(_is_linear)
+    @unchanged_on_error
+    @_fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(self, X, y, classes=None, sample_weight=None, *, reward=None, propensity=None):
+        """Take one pass of Adam steps over a piece of a log, at the constant `learning_rate`.
+
+        The first call, and the first after `fit`, starts from the uniform policy.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Contexts.
+
+        y : array-like of shape (n_samples,)
+            The actions that were taken, or a structured array as in `fit`.
+
+        classes : array-like of shape (n_actions,), default=None
+            All actions; needed in the first call unless this piece has every one.
+
+        sample_weight : array-like of shape (n_samples,), default=None
+            Non-negative weights.
+
+        reward, propensity : array-like of shape (n_samples,), default=None
+            As in `fit`; propensities cannot be estimated here.
+
+        Returns
+        -------
+        self : TOPRPolicy
+            The estimator.
+
+        Raises
+        ------
+        AttributeError
+            If a module is set.
+        ValueError
+            If a parameter, X, a reward, propensity or weight is out of its range, an action is not
+            among `classes`, or `effective_positive` is set, which needs the whole log.
+        """
+        self._check_settings()
+        if self.effective_positive is not None:
+            raise ValueError("effective_positive needs the whole log; set baseline instead.")
+        if isinstance(propensity, str):
+            raise ValueError("partial_fit needs the propensities, which it cannot estimate.")
+        first = not hasattr(self, "_stream")
+        if classes is not None:
+            classes = np.unique(classes)
+        elif not first:
+            classes = self.classes_
+        feedback = self._check_log(
+            X, y, sample_weight, reward, propensity, classes=classes, reset=first
+        )
+        linear = self._linear(feedback)
+        if first:
+            theta, adam, total = linear.zeros, Adam(linear.zeros.shape[0]), 0.0
+        else:
+            if not np.array_equal(feedback.classes, self.classes_):
+                raise ValueError(f"classes is {feedback.classes}, but was {self.classes_} before.")
+            theta, adam, total = copy.deepcopy(self._stream)
+        total += feedback.weight.sum()
+        baseline = self._baseline(feedback)
+        log = self._log(feedback, baseline)
+        rates = itertools.repeat(self.learning_rate)
+        rng = check_random_state(self.random_state)
+        theta = adam_pass(linear, log, theta, adam, rates, total, self.batch_size, rng)
+        self._set(feedback, baseline, linear.attributes(theta, feedback.X.dtype))
+        self._stream = theta, adam, total
+        self.n_iter_ = 1 if first else self.n_iter_ + 1
+        return self
+
+    @unchanged_on_error
+    @_fit_context(prefer_skip_nested_validation=True)
+    def improve(self, X, reward_fn, n_rounds=5, n_samples=1, *, temperature=1.0):
+        """Refresh the policy: sample actions from it, ask for their rewards, and fit to these.
+
+        Each round is a fit to the samples of that round alone, started from the present weights, so
+        X should be as many contexts as a log would have. Calls with the same integer
+        `random_state` draw alike.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Contexts.
+
+        reward_fn : callable
+            ``reward_fn(X, actions)`` returns one reward for each row; the rows of X are repeated
+            `n_samples` times, one after the other.
+
+        n_rounds : int, default=5
+            Number of rounds.
+
+        n_samples : int, default=1
+            Actions to sample for each row.
+
+        temperature : float, default=1.0
+            Of the samples; see `sample`.
+
+        Returns
+        -------
+        self : TOPRPolicy
+            The estimator, with `rounds_`.
+
+        Raises
+        ------
+        NotFittedError
+            If the policy was not fitted.
+        ValueError
+            If an argument is out of its range, or `reward_fn` returns anything but one finite
+            reward for each row.
+        """
+        check_is_fitted(self)
+        self._check_settings()
+        if not isinstance(n_rounds, Integral) or n_rounds < 1:
+            raise ValueError(f"n_rounds must be an integer of at least 1, got {n_rounds!r}.")
+        rng = own_stream(self.random_state)
+        X = self._check_X(X, reset=False)
+        rounds = []
+        with self._tasks(X, None) as on_iteration:
+            for _ in range(n_rounds):
+                feedback = self._act(X, reward_fn, n_samples, temperature, rng)
+                log_policy = self._log_policy(feedback.X)
+                chosen = np.exp(log_policy[np.arange(len(log_policy)), feedback.action])
+                value = ips_value(
+                    chosen, feedback.propensity, feedback.reward, confidence_level=LEVEL
+                )
+                rounds.append(Bunch(value=value))
+                baseline = self._baseline(feedback)
+                if (feedback.reward == baseline).all():
+                    break  # nothing is left to learn
+                self._train(feedback, baseline, rng, True, on_iteration)
+        self.rounds_ = rounds
+        return self
+
+    def _act(self, X, reward_fn, n_samples, temperature, rng):
+        """Sample actions and ask for their rewards."""
+        actions, propensity = self._sample(X, n_samples, temperature, rng)
+        X = X[np.repeat(np.arange(X.shape[0]), n_samples)]
+        action, reward, propensity = check_feedback(
+            actions.ravel(), reward_fn(X, actions.ravel()), propensity.ravel()
+        )
+        if reward is None:
+            raise ValueError("reward_fn must return one reward for each row, got None.")
+        code = np.searchsorted(self.classes_, action)
+        return Feedback(X, code, reward, propensity, np.ones_like(reward), self.classes_)
+
+    def decision_function(self, X):
+        """Return the logits of the policy.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Contexts.
+
+        Returns
+        -------
+        logits : ndarray of shape (n_samples, n_actions), or (n_samples,) for two actions
+            For two, the log-odds of ``classes_[1]``.
+        """
+        check_is_fitted(self)
+        return self._logits(self._check_X(X, reset=False))
+
+    def predict_log_proba(self, X):
+        """Return the logarithms of the policy's probabilities.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Contexts.
+
+        Returns
+        -------
+        log_probability : ndarray of shape (n_samples, n_actions)
+            Columns in the order of `classes_`.
+        """
+        check_is_fitted(self)
+        return self._log_policy(self._check_X(X, reset=False))
+
+    def predict_proba(self, X):
+        """Return the policy: the probability of each action.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Contexts.
+
+        Returns
+        -------
+        probability : ndarray of shape (n_samples, n_actions)
+            Columns in the order of `classes_`.
+        """
+        return np.exp(self.predict_log_proba(X))
+
+    def predict(self, X):
+        """Return the likeliest action of each row.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Contexts.
+
+        Returns
+        -------
+        actions : ndarray of shape (n_samples,)
+            Entries of `classes_`.
+        """
+        Z = self.decision_function(X)
+        return self.classes_[(Z > 0).astype(int) if Z.ndim == 1 else Z.argmax(axis=1)]
+
+    def sample(self, X, n_samples=1, *, temperature=1.0, random_state=None):
+        """Draw actions from the policy, to act on, with the propensities to log.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Contexts.
+
+        n_samples : int, default=1
+            Actions for each row.
+
+        temperature : float, default=1.0
+            Divides the logits: below 1 the likelier actions become likelier still.
+
+        random_state : int, RandomState instance or None, default=None
+            Seed.
+
+        Returns
+        -------
+        actions : ndarray of shape (n_samples, n_draws)
+            Entries of `classes_`.
+        propensity : ndarray of shape (n_samples, n_draws)
+            The probability with which each was drawn.
+
+        Raises
+        ------
+        ValueError
+            If `n_samples` is less than 1, or `temperature` is not a positive number.
+        """
+        check_is_fitted(self)
+        return self._sample(
+            self._check_X(X, reset=False), n_samples, temperature, own_stream(random_state)
+        )
+
+    def score(self, X, y, sample_weight=None, *, reward=None, propensity=None):
+        """Return the off-policy estimate of the policy's value: its mean reward.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Contexts of a log that the policy was not fitted to.
+
+        y : array-like of shape (n_samples,)
+            The actions that were taken, or a structured array as in `fit`. An action that the
+            policy does not know has probability 0.
+
+        sample_weight : array-like of shape (n_samples,), default=None
+            Non-negative weights.
+
+        reward, propensity : array-like of shape (n_samples,), default=None
+            As in `fit`. Without rewards, in `fit` as well, the score is the share of actions that
+            the policy would have chosen: the accuracy.
+
+        Returns
+        -------
+        value : float
+            By `value_estimator`.
+
+        Raises
+        ------
+        ValueError
+            If the policy was fitted to rewards and there are none here, or no propensities.
+        """
+        check_is_fitted(self)
+        action, reward, propensity = check_feedback(y, reward, propensity)
+        if reward is None:
+            if hasattr(self, "baseline_"):
+                raise ValueError(
+                    "This policy was fitted to rewards, so its score needs reward and propensity. "
+                    "With sklearn.set_config(enable_metadata_routing=True) searches and "
+                    "cross-validation pass them on; otherwise use a structured y, see "
+                    "pnsklearn.datasets.make_feedback."
+                )
+            return accuracy_score(action, self.predict(X), sample_weight=sample_weight)
+        log = self._held_out(X, action, sample_weight, reward, propensity)
+        return policy_value(self.value_estimator, *log)
+
+    def evaluate(self, X, y, sample_weight=None, *, reward=None, propensity=None):
+        """Return off-policy estimates of the policy's value, with intervals and diagnostics.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Contexts of a log that the policy was not fitted to.
+
+        y : array-like of shape (n_samples,)
+            The actions that were taken, or a structured array as in `fit`.
+
+        sample_weight : array-like of shape (n_samples,), default=None
+            Non-negative weights.
+
+        reward, propensity : array-like of shape (n_samples,), default=None
+            As in `fit`, and needed here.
+
+        Returns
+        -------
+        evaluation : Bunch
+            ``ips``, ``snips``, ``clipped_ips`` (weights cut at the square root of the number of
+            rows) and ``dr``, and ``logged``, the mean reward of the log: each a
+            :class:`pnsklearn.metrics.ValueEstimate` with a 95 % interval. And
+            ``effective_sample_size`` and ``largest_weight`` of the ratios :math:`\\pi / \\mu`.
+
+        Raises
+        ------
+        ValueError
+            If there are no rewards or no propensities, or they are out of their range.
+        """
+        check_is_fitted(self)
+        action, reward, propensity = check_feedback(y, reward, propensity)
+        if reward is None:
+            raise ValueError("evaluate needs reward and propensity, or a structured y.")
+        return evaluate(*self._held_out(X, action, sample_weight, reward, propensity))
+
+    def _check_settings(self):
+        """Refuse what needs more than one parameter, or the machine, to be judged."""
+        check_device(self.device)
+        for name in ("positive_bounds", "negative_bounds"):
+            bounds = getattr(self, name)
+            valid = len(bounds) == 2 and all(isinstance(bound, Real) for bound in bounds)
+            if not valid or not 0 <= bounds[0] <= bounds[1]:
+                raise ValueError(
+                    f"{name} must be two numbers (low, high) with 0 <= low <= high, got {bounds!r}."
+                )
+        if self.effective_positive is not None and self.baseline != 0:
+            raise ValueError("Set baseline or effective_positive, not both.")
+        if self.module is not None:
+            check_torch("module=")
+            import torch
+
+            if not isinstance(self.module, torch.nn.Module):
+                raise TypeError(
+                    f"module must be a torch.nn.Module instance, got {type(self.module).__name__}."
+                )
+            if not any(p.requires_grad for p in self.module.parameters()):
+                raise ValueError("module has no parameter to train (requires_grad=True).")
+            if self.solver == "lbfgs":
+                raise ValueError("solver='lbfgs' needs a linear policy; use 'sgd' with a module.")
+        elif self.solver == "sgd" and self.device != "cpu":
+            raise ValueError("solver='sgd' of a linear policy runs on the CPU; use device='cpu'.")
+
+    def _check_X(self, X, reset, y="no_validation"):
+        refuse_unreadable(X)
+        deep = self.module is not None
+        return validate_data(
+            self,
+            X,
+            y,
+            reset=reset,
+            accept_sparse=False if deep else "csr",
+            allow_nd=deep,
+            dtype=[np.float64, np.float32],
+            order="C",
+        )
+
+    def _check_log(self, X, y, sample_weight, reward, propensity, *, classes=None, reset=True):
+        """Return the checked feedback, without rows of weight zero."""
+        y, reward, propensity = check_feedback(y, reward, propensity)
+        if reward is not None and propensity is None:
+            raise ValueError(NO_PROPENSITY)
+        X, action = self._check_X(X, reset, y)
+        check_classification_targets(action)
+        weight = check_weights(sample_weight, X)
+        kept = weight > 0
+        if not kept.all():
+            X, action, weight = X[kept], action[kept], weight[kept]
+            reward = reward if reward is None else reward[kept]
+            propensity = propensity[kept] if isinstance(propensity, np.ndarray) else propensity
+        if classes is None:
+            classes = np.unique(action)
+        code = np.searchsorted(classes, action)
+        known = classes[np.minimum(code, len(classes) - 1)] == action
+        if not known.all():
+            raise ValueError(f"The action {action[~known][0]} is not among classes.")
+        if len(classes) == 1:
+            raise ValueError(
+                f"y has only one class, the action {classes[0]}; a policy needs two to choose from."
+            )
+        if propensity is None:
+            propensity = np.ones_like(weight)
+        elif isinstance(propensity, str):
+            propensity = estimate_propensity(X, code, weight)
+        return Feedback(X, code, reward, propensity, weight, classes)
+
+    def _baseline(self, feedback):
+        """Return the baseline, None without rewards."""
+        if feedback.reward is None:
+            return None
+        if self.effective_positive is None:
+            return float(self.baseline)
+        return baseline_for(feedback.reward, self.effective_positive, feedback.weight)
+
+    def _linear(self, feedback):
+        return Linear(feedback.n_logits, feedback.X.shape[1], self.fit_intercept, self.C)
+
+    def _log(self, feedback, baseline):
+        """Return the log as the solvers take it."""
+        device = self.device if self.solver != "sgd" else "cpu"
+        return Log.make(
+            get_kernels("topr", device),
+            feedback.X,
+            feedback.action,
+            np.log(feedback.propensity),
+            feedback.gain(baseline),
+            self._bounds,
+            feedback.weight.sum(),
+            device,
+        )
+
+    @property
+    def _bounds(self):
+        return (*map(float, self.positive_bounds), *map(float, self.negative_bounds))
+
+    @contextlib.contextmanager
+    def _tasks(self, X, y):
+        """Provide ``on_iteration(classes, attributes)``, which callbacks answer: True to stop."""
+        context = self._init_callback_context(max_subtasks=None)
+        context.call_on_fit_task_begin(estimator=self, X=X, y=y)
+
+        def on_iteration(classes, attributes):
+            task = context.subcontext(task_name="iteration")
+            task.call_on_fit_task_begin(estimator=self, X=X, y=y)
+            return task.call_on_fit_task_end(
+                estimator=self,
+                X=X,
+                y=y,
+                # A function, as most callbacks do not ask for it.
+                reconstruction_attributes=lambda: {"classes_": classes, **attributes()},
+            )
+
+        yield on_iteration
+        context.call_on_fit_task_end(estimator=self, X=X, y=y, reconstruction_attributes={})
+
+    def _train(self, feedback, baseline, rng, go_on, on_iteration):
+        """Fit to checked feedback and set the fitted attributes; `go_on` from the present ones."""
+        train = self._train_linear if self.module is None else self._train_module
+        attributes, n_iter = train(
+            feedback, baseline, rng, go_on, partial(on_iteration, feedback.classes)
+        )
+        self._set(feedback, baseline, attributes)
+        self.n_iter_ = n_iter
+
+    def _train_linear(self, feedback, baseline, rng, go_on, on_iteration):
+        linear = self._linear(feedback)
+        theta = linear.zeros
+        if go_on and hasattr(self, "coef_") and self.coef_.shape == linear.unpack(theta)[0].shape:
+            theta = linear.pack(self.coef_, self.intercept_)
+
+        def attributes(theta):
+            return linear.attributes(theta, feedback.X.dtype)
+
+        def callback(theta):
+            return on_iteration(partial(attributes, theta))
+
+        log = self._log(feedback, baseline)
+        if self.solver == "sgd":
+            solution = solve_adam(
+                linear,
+                log,
+                theta,
+                batch_size=self.batch_size,
+                learning_rate=self.learning_rate,
+                n_epochs=self.n_epochs,
+                rng=rng,
+                on_iteration=callback,
+            )
+        else:
+            low, high = self.positive_bounds
+            solve = solve_lbfgs if go_on or low == high else solve_from_two
+            solution = solve(
+                linear, log, theta, tol=self.tol, max_iter=self.max_iter, on_iteration=callback
+            )
+        if not solution.converged:
+            warnings.warn(
+                f"L-BFGS stopped after {solution.n_iter} iterations (max_iter={self.max_iter}) at "
+                f"a gradient of {solution.gradient:.1e}, above tol={self.tol}. Increase max_iter, "
+                "lower C, or scale the features, with StandardScaler say, and the rewards.",
+                ConvergenceWarning,
+                stacklevel=6,
+            )
+        return attributes(solution.theta), solution.n_iter
+
+    def _train_module(self, feedback, baseline, rng, go_on, on_iteration):
+        from pnsklearn._topr._module import train_epochs
+
+        module = getattr(self, "module_", self.module) if go_on else self.module
+
+        def attributes(module):
+            return {"module_": copy.deepcopy(module).cpu().eval()}
+
+        trained = train_epochs(
+            module,
+            feedback,
+            baseline,
+            self._bounds,
+            C=self.C,
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate,
+            n_epochs=self.n_epochs,
+            rng=rng,
+            device=self.device,
+        )
+        for epoch, module in enumerate(trained, start=1):  # noqa: B007
+            if on_iteration(partial(attributes, module)):
+                break
+        return attributes(module), epoch
+
+    def _set(self, feedback, baseline, attributes):
+        """Set the fitted attributes, and the diagnostics of the fit to rewards."""
+        for name in ("coef_", "intercept_", "module_", "baseline_", "diagnostics_", "_stream"):
+            vars(self).pop(name, None)  # a refit may turn from rewards to none
+        for name, value in attributes.items():
+            setattr(self, name, value)
+        self.classes_ = feedback.classes
+        if baseline is not None:
+            self.baseline_ = baseline
+            log_policy = self._log_policy(feedback.X)
+            self.diagnostics_ = diagnose(log_policy, feedback, feedback.gain(baseline))
+
+    def _logits(self, X):
+        """Return `decision_function` of checked X."""
+        if hasattr(self, "module_"):
+            from pnsklearn._topr._module import logits
+
+            Z = logits(self.module_, X, self.device, len(self.classes_))
+            return Z[:, 1] - Z[:, 0] if Z.shape[1] == 2 else Z
+        Z = safe_sparse_dot(X, self.coef_.T, dense_output=True) + self.intercept_
+        return Z[:, 0] if Z.shape[1] == 1 else Z
+
+    def _log_policy(self, X, temperature=1.0):
+        """Return the logarithms of the probabilities of all actions, for checked X."""
+        Z = self._logits(X) / temperature
+        if Z.ndim == 1:
+            Z = np.stack([-0.5 * Z, 0.5 * Z], axis=1)
+        return log_softmax(Z, axis=1)
+
+    def _sample(self, X, n_samples, temperature, rng):
+        if not isinstance(n_samples, Integral) or n_samples < 1:
+            raise ValueError(f"n_samples must be an integer of at least 1, got {n_samples!r}.")
+        if not 0 < temperature < np.inf:
+            raise ValueError(f"temperature must be a positive number, got {temperature!r}.")
+        policy = np.exp(self._log_policy(X, temperature)).astype(np.float64)
+        above = np.cumsum(policy, axis=1)
+        draws = rng.random_sample((policy.shape[0], n_samples)) * above[:, -1:]
+        code = (draws[:, :, None] >= above[:, None, :-1]).sum(axis=2)
+        return self.classes_[code], np.take_along_axis(policy, code, axis=1)
+
+    def _held_out(self, X, action, sample_weight, reward, propensity):
+        """Return what the off-policy estimates take; warn if they rest on few rows."""
+        if propensity is None:
+            raise ValueError(NO_PROPENSITY)
+        action = column_or_1d(action)
+        check_consistent_length(X, action)
+        policy, code = logged_policy(self, X, action)
+        X = self._check_X(X, reset=False)
+        weight = check_weights(sample_weight, X)
+        if isinstance(propensity, str):
+            propensity = estimate_propensity(X, code, weight)
+        chosen = policy[np.arange(code.shape[0]), code]
+        size = effective_sample_size(chosen, propensity, sample_weight=weight)
+        if size < FEW_EFFECTIVE * weight.sum():
+            warnings.warn(
+                f"The value rests on an effective sample of {size:.1f} of {weight.sum():g} rows: "
+                "the policy takes other actions than the log. Do not trust it; collect data with a "
+                "policy nearer to this one.",
+                UserWarning,
+                stacklevel=3,
+            )
+        return X, policy, code, propensity, reward, weight
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = self.module is None
+        return tags

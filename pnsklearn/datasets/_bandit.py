@@ -1,0 +1,186 @@
+"""Logs of decisions: put together, and made of a labelled set."""
+
+from numbers import Real
+
+import numpy as np
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils import Bunch, check_array, check_random_state, indexable
+from sklearn.utils._param_validation import Interval, StrOptions, validate_params
+from sklearn.utils.validation import column_or_1d
+
+from pnsklearn._validation import check_feedback
+
+TAUGHT = 0.05  # share of the rows that a logging policy has learned from, and its least number
+FEWEST = 30
+EXPLORE = 0.3  # share of its decisions that it makes at random
+SKEW = 0.75  # ratio of one action's probability to that of the next
+
+
+@validate_params(
+    {"action": ["array-like"], "reward": ["array-like"], "propensity": ["array-like"]},
+    prefer_skip_nested_validation=True,
+)
+def make_feedback(action, reward, propensity):
+    """Put actions, rewards and propensities into one array that can stand for y.
+
+    For tools that pass y on and nothing else. The shape has two more axes than a column of labels
+    so that scikit-learn does not take it for one: it then splits without stratifying, and what
+    needs labels (``cross_val_predict(method="predict_proba")``, calibration, stacking) fails
+    instead of taking each distinct row for a class.
+
+    Parameters
+    ----------
+    action : array-like of shape (n_samples,)
+        The actions that were taken, any labels.
+    reward : array-like of shape (n_samples,)
+        What came of them.
+    propensity : array-like of shape (n_samples,)
+        Probability, in (0, 1], with which they were taken.
+
+    Returns
+    -------
+    y : structured ndarray of shape (n_samples, 1, 1)
+        With the fields action, reward and propensity.
+
+    Raises
+    ------
+    ValueError
+        If the lengths differ, a reward is not finite, or a propensity is not in (0, 1].
+
+    Examples
+    --------
+    >>> from pnsklearn.datasets import make_feedback
+    >>> y = make_feedback(["left", "right"], [1.0, 0.0], [0.5, 0.25])
+    >>> y["reward"].ravel()
+    array([1., 0.])
+    """
+    action = column_or_1d(action)
+    _, reward, propensity = check_feedback(action, reward, propensity)
+    fields = [("action", action.dtype), ("reward", np.float64), ("propensity", np.float64)]
+    y = np.empty((action.shape[0], 1, 1), dtype=fields)
+    for name, values in (("action", action), ("reward", reward), ("propensity", propensity)):
+        y[name] = values[:, None, None]
+    return y
+
+
+@validate_params(
+    {
+        "X": ["array-like", "sparse matrix"],
+        "y": ["array-like"],
+        "logging": [StrOptions({"uniform", "good", "skewed", "bad"}), "array-like"],
+        "noise": [Interval(Real, 0, 1, closed="both")],
+        "rewards": [tuple, list],
+        "random_state": ["random_state"],
+    },
+    prefer_skip_nested_validation=True,
+)
+def make_logged_bandit(
+    X, y, *, logging="uniform", noise=0.0, rewards=(-1.0, 1.0), random_state=None
+):
+    r"""Make a log of decisions of a labelled set: a policy guesses the class and is told if right.
+
+    The actions are the classes. What the right one would have been is not in the log, as in life,
+    but it is returned beside it, so that any policy's true value can be computed.
+
+    Parameters
+    ----------
+    X : {array-like, sparse matrix} of shape (n_samples, n_features)
+        The contexts.
+    y : array-like of shape (n_samples,)
+        Their classes.
+    logging : {"uniform", "good", "skewed", "bad"} or array-like of shape (n_samples, n_classes), \
+            default="uniform"
+        The policy that decides. "uniform": all actions are equally likely. "skewed": each action is
+        three quarters as likely as the one before, whatever x. "good": a logistic regression that
+        was taught on a random twentieth of the rows (30 at least). "bad": with the same scores,
+        negated. The last two decide at random in three of ten rows. Or the probabilities
+        themselves.
+    noise : float, default=0.0
+        Probability with which a reward is the wrong one of the two.
+    rewards : tuple of two floats, default=(-1.0, 1.0)
+        Of a wrong and of a right decision.
+    random_state : int, RandomState instance or None, default=None
+        Seed.
+
+    Returns
+    -------
+    log : Bunch
+        ``X``, and of shape (n_samples,) the ``action``, ``reward`` and ``propensity`` of the log.
+        Not for learning: ``y``, and ``proba`` of shape (n_samples, n_classes), the logging
+        policy's probabilities of ``classes``.
+
+    Raises
+    ------
+    ValueError
+        If there is one class only, or a parameter is out of its range.
+
+    References
+    ----------
+    A. Beygelzimer, J. Langford, "The Offset Tree for Learning with Partial Labels", KDD 2009.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from pnsklearn.datasets import make_logged_bandit
+    >>> log = make_logged_bandit(*load_iris(return_X_y=True), random_state=0)
+    >>> bool(abs((log.reward > 0).mean() - 1 / 3) < 0.1)  # a guess in three is right
+    True
+    """
+    X, y = indexable(X, y)
+    classes, code = np.unique(column_or_1d(y), return_inverse=True)
+    n_rows, n_classes = code.shape[0], classes.shape[0]
+    if n_classes < 2:
+        raise ValueError(f"y has only one class, {classes[0]}; a decision needs two.")
+    if len(rewards) != 2 or not all(isinstance(reward, Real) for reward in rewards):
+        raise ValueError(f"rewards must be two numbers (of wrong, of right), got {rewards!r}.")
+    rng = check_random_state(random_state)
+    if not isinstance(logging, str):
+        proba = _check_proba(logging, n_rows, n_classes)
+    elif logging == "uniform":
+        proba = np.full((n_rows, n_classes), 1 / n_classes)
+    elif logging == "skewed":
+        weight = SKEW ** np.arange(n_classes)
+        proba = np.tile(weight / weight.sum(), (n_rows, 1))
+    else:
+        proba = _taught(X, code, n_classes, 1 if logging == "good" else -1, rng)
+    above = np.cumsum(proba, axis=1)[:, :-1]
+    chosen = (rng.random_sample((n_rows, 1)) >= above).sum(axis=1)
+    right = (chosen == code) ^ (rng.random_sample(n_rows) < noise)
+    return Bunch(
+        X=X,
+        action=classes[chosen],
+        reward=np.where(right, *map(float, rewards[::-1])),
+        propensity=proba[np.arange(n_rows), chosen],
+        y=classes[code],
+        proba=proba,
+        classes=classes,
+    )
+
+
+def _check_proba(proba, n_rows, n_classes):
+    proba = check_array(proba, dtype=np.float64, input_name="logging")
+    if proba.shape != (n_rows, n_classes):
+        raise ValueError(
+            f"logging must be of shape ({n_rows}, {n_classes}), one probability for each class; "
+            f"got {proba.shape}."
+        )
+    if proba.min() < 0 or not np.allclose(proba.sum(axis=1), 1):
+        raise ValueError("logging must hold probabilities that add up to 1 in each row.")
+    return proba
+
+
+def _taught(X, code, n_classes, sign, rng):
+    """Return the probabilities of a logistic regression on a few rows, or of its opposite."""
+    n_rows = code.shape[0]
+    rows = rng.permutation(n_rows)[: max(FEWEST, round(TAUGHT * n_rows))]
+    first = np.unique(code, return_index=True)[1]  # of every class, so that it knows them all
+    rows = np.union1d(rows, first)
+    model = make_pipeline(StandardScaler(with_mean=False), LogisticRegression(max_iter=1000))
+    scores = sign * model.fit(X[rows], code[rows]).decision_function(X)
+    if scores.ndim == 1:
+        scores = np.stack([-scores / 2, scores / 2], axis=1)
+    proba = np.exp(scores - scores.max(axis=1, keepdims=True))
+    proba /= proba.sum(axis=1, keepdims=True)
+    return (1 - EXPLORE) * proba + EXPLORE / n_classes

@@ -1,0 +1,401 @@
+"""Tapered off-policy REINFORCE as a torch loss, and the log-probabilities that it takes."""
+
+import math
+from numbers import Real
+
+import numpy as np
+import torch
+from torch import nn
+
+# Log-ratios at which the bounds 0 and inf act. e^-1000 is exactly zero in floating point; e^60
+# times anything a batch may hold is finite, in float32 too.
+LOWEST, HIGHEST = -1000.0, 60.0
+# A log-probability this far above zero is rounding.
+NOISE = 1e-4
+# Logits in float32 at any one time in `sequence_logprob`: 16 MiB. More is slower on a CPU, less
+# would leave a GPU idle.
+CHUNK = 2**22
+
+
+def _log_bounds(name, bounds):
+    """Return the logarithms of the bounds, kept where e^u and u are finite."""
+    numbers = np.shape(bounds) == (2,) and all(isinstance(bound, Real) for bound in bounds)
+    if not (numbers and 0 <= bounds[0] <= bounds[1] and bounds[0] < math.inf):
+        raise ValueError(
+            f"{name} must be two numbers (a, b) with 0 <= a <= b and a finite, got {bounds!r}."
+        )
+    return [min(math.log(bound), HIGHEST) if bound else LOWEST for bound in bounds]
+
+
+def _check_settings(baseline, positive_bounds, negative_bounds):
+    """Return the logarithms of both pairs of bounds."""
+    if not (isinstance(baseline, Real) and math.isfinite(baseline)):
+        raise ValueError(f"baseline must be a finite number, got {baseline!r}.")
+    positive = _log_bounds("positive_bounds", positive_bounds)
+    return positive, _log_bounds("negative_bounds", negative_bounds)
+
+
+def _like(logp, name, values):
+    """Return values, of the shape, dtype and device of logp."""
+    values = torch.as_tensor(values, dtype=logp.dtype, device=logp.device)
+    if values.shape != logp.shape:
+        raise ValueError(
+            f"{name} must have one value per sequence, of shape {tuple(logp.shape)} like logp; "
+            f"got {tuple(values.shape)}."
+        )
+    return values
+
+
+def _finite(values):
+    return torch.isfinite(values).all()
+
+
+def _check_values(checks):
+    """Raise the message of the first check that failed."""
+    # One transfer for all of them: each transfer makes the CPU wait for the GPU.
+    for message, passed in zip(checks, torch.stack(list(checks.values())).tolist(), strict=True):
+        if not passed:
+            raise ValueError(message)
+
+
+def topr_loss(
+    logp,
+    logp_behavior,
+    reward,
+    *,
+    baseline=0.0,
+    positive_bounds=(1, 1),
+    negative_bounds=(0, 1),
+    lengths=None,
+    sample_weight=None,
+    denominator=None,
+):
+    r"""Return the tapered off-policy REINFORCE loss of sequences or actions from a log.
+
+    With the policy's log-ratio :math:`u = \log \pi(y \mid x) - \log \mu(y \mid x)` to the policy
+    μ that drew the log, R the reward less the baseline and [a, b] the bounds of its sign,
+
+    .. math::
+
+        L = -\frac{1}{N} \sum_i \frac{w_i}{l_i} R_i F(u_i), \qquad
+        F(u) = e^v (1 + u - v), \quad v = \min(\max(u, \log a), \log b),
+
+    whose gradient is the update of the paper (equation 7), as :math:`F'(u)` is the ratio
+    :math:`e^u` clipped to [a, b]. F is :math:`e^u` between the bounds and its tangents beyond. By
+    default R ≥ 0 counts R (1 + u), whatever the ratio, and R < 0 counts R (1 + ELU(u)), less and
+    less as the policy leaves a bad sequence. Nothing in L is a constant to autograd except what
+    you pass: the loss may be minimised by any method, with line search too.
+
+    Other bounds give other methods:
+
+    =================== =================== ================================================
+    positive_bounds     negative_bounds     method
+    =================== =================== ================================================
+    (1, 1)              (0, 1)              TOPR
+    (1, 1)              (1, 1)              REINFORCE that ignores the ratio; diverges
+    (1, 1)              (0, 0)              positives only: supervised fine-tuning, STaR
+    (0, inf)            (0, inf)            importance sampling
+    (0, 1)              (0, 1)              truncated importance sampling
+    =================== =================== ================================================
+
+    Parameters
+    ----------
+    logp : tensor of shape (n,)
+        Log-probability of each sequence under the policy that is trained, the sum over its tokens;
+        see :func:`sequence_logprob`. Half precision is converted to float32.
+    logp_behavior : tensor of shape (n,)
+        The same under the policy that drew the log: a constant. Score it with the same model,
+        dtype and sampling temperature as `logp`; rounding of each token adds up in the ratio.
+    reward : tensor of shape (n,)
+        Reward of each sequence, of either sign. R = 0 contributes nothing: rewards of 0 and 1
+        train on the positives only, unless there is a baseline.
+    baseline : float, default=0.0
+        Subtracted from the rewards.
+    positive_bounds : (float, float), default=(1, 1)
+        Bounds of the ratio where R ≥ 0; the second may be infinite. A ratio above e^60 counts as
+        e^60 even then, so that the loss is finite.
+    negative_bounds : (float, float), default=(0, 1)
+        Bounds of the ratio where R < 0.
+    lengths : tensor of shape (n,), default=None
+        Numbers of tokens; each term is divided by its own, as the paper does. The ratio stays that
+        of the whole sequence.
+    sample_weight : tensor of shape (n,), default=None
+        Non-negative weights.
+    denominator : float or tensor of shape (), default=None
+        N, by default the sum of the weights, or the number of sequences. When gradients are
+        accumulated over micro-batches give the whole batch's: the sum of the micro-batches' losses
+        is then the loss of the batch.
+
+    Returns
+    -------
+    loss : tensor of shape ()
+        To be minimised; float64 if `logp` is, else float32.
+
+    Raises
+    ------
+    ValueError
+        If shapes differ, a value is not finite, a log-probability exceeds 0 by more than rounding,
+        a length is not positive, a weight is negative or all are zero, `logp_behavior` requires a
+        gradient, or a setting is out of its range. The values are read in one transfer from the
+        GPU.
+
+    References
+    ----------
+    N. Le Roux et al., "Tapered Off-Policy REINFORCE: Stable and efficient reinforcement learning
+    for LLMs", NeurIPS 2025, equations 7 and 8.
+
+    Examples
+    --------
+    The positive counts in full although its ratio is e; the negative, which the policy has all but
+    left, counts e^-3:
+
+    >>> import torch
+    >>> from pnsklearn.losses import topr_loss
+    >>> logp = torch.tensor([-1.0, -5.0], requires_grad=True)
+    >>> loss = topr_loss(logp, torch.tensor([-2.0, -2.0]), torch.tensor([1.0, -1.0]))
+    >>> loss.backward()
+    >>> logp.grad
+    tensor([-0.5000,  0.0249])
+    """
+    log_bounds = _check_settings(baseline, positive_bounds, negative_bounds)
+    if logp.ndim != 1:
+        raise ValueError(
+            f"logp must have one value per sequence, of shape (n,), got {tuple(logp.shape)}; sum "
+            "over the tokens first."
+        )
+    logp = logp.to(torch.promote_types(logp.dtype, torch.float32))
+    logp_behavior = _like(logp, "logp_behavior", logp_behavior)
+    if logp_behavior.requires_grad:
+        raise ValueError(
+            "logp_behavior must not require a gradient, which would cancel that of logp; pass "
+            "logp_behavior.detach()."
+        )
+    reward = _like(logp, "reward", reward)
+    highest = torch.maximum(logp, logp_behavior)
+    checks = {
+        "logp and logp_behavior must be finite; they have NaN or infinite values, as of a token "
+        "with probability 0.": _finite(logp) & _finite(logp_behavior),
+        "logp and logp_behavior must not exceed 0: a log-probability is at most 0.": (
+            highest <= NOISE
+        ).all(),
+        "reward must be finite; it has NaN or infinite values.": _finite(reward),
+    }
+    scale = torch.ones_like(logp)
+    if sample_weight is not None:
+        scale = _like(logp, "sample_weight", sample_weight)
+        checks["sample_weight must be finite and not negative."] = (
+            _finite(scale) & (scale >= 0).all()
+        )
+    if denominator is None:
+        denominator = scale.sum()
+        checks["The batch needs a sequence of positive weight, or a denominator."] = denominator > 0
+    else:
+        denominator = torch.as_tensor(denominator, dtype=logp.dtype, device=logp.device)
+        if denominator.ndim:
+            raise ValueError(
+                f"denominator must be one number, got the shape {tuple(denominator.shape)}."
+            )
+        checks["denominator must be positive and finite."] = _finite(denominator) & (
+            denominator > 0
+        )
+    if lengths is not None:
+        lengths = _like(logp, "lengths", lengths)
+        checks["lengths must be positive and finite; drop the sequences without a token."] = (
+            _finite(lengths) & (lengths > 0).all()
+        )
+        scale = scale / lengths
+    _check_values(checks)
+
+    R = reward - baseline
+    u = logp - logp_behavior
+    low, high = (
+        torch.where(R >= 0, u.new_tensor(positive), u.new_tensor(negative))
+        for positive, negative in zip(*log_bounds, strict=True)
+    )
+    # v moves with u inside the bounds and not outside. F' is e^v in both cases, and so on a bound
+    # too, as u = 0 is for most on-policy batches, whichever of the two autograd takes.
+    v = torch.clamp(u, low, high)
+    return -(scale * R * torch.exp(v) * (1 + u - v)).sum() / denominator
+
+
+class TOPRLoss(nn.Module):
+    """The loss of :func:`topr_loss` as a module that holds its settings.
+
+    Parameters
+    ----------
+    baseline : float, default=0.0
+        Subtracted from the rewards.
+    positive_bounds : (float, float), default=(1, 1)
+        Bounds of the ratio where the reward is not below the baseline.
+    negative_bounds : (float, float), default=(0, 1)
+        Bounds of the ratio where it is.
+
+    Raises
+    ------
+    ValueError
+        If a setting is out of its range; in a call, see :func:`topr_loss`.
+
+    References
+    ----------
+    N. Le Roux et al., "Tapered Off-Policy REINFORCE: Stable and efficient reinforcement learning
+    for LLMs", NeurIPS 2025, equations 7 and 8.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from pnsklearn.losses import TOPRLoss
+    >>> criterion = TOPRLoss(baseline=-0.5)
+    >>> logp = torch.tensor([-1.0, -5.0], requires_grad=True)
+    >>> criterion(logp, torch.tensor([-2.0, -2.0]), torch.tensor([1.0, 0.0])).backward()
+    >>> logp.grad
+    tensor([-0.7500, -0.2500])
+    """
+
+    def __init__(self, baseline=0.0, positive_bounds=(1, 1), negative_bounds=(0, 1)):
+        super().__init__()
+        _check_settings(baseline, positive_bounds, negative_bounds)
+        self.baseline = baseline
+        self.positive_bounds = positive_bounds
+        self.negative_bounds = negative_bounds
+
+    def forward(
+        self, logp, logp_behavior, reward, lengths=None, sample_weight=None, denominator=None
+    ):
+        """Return the loss.
+
+        Parameters
+        ----------
+        logp : tensor of shape (n,)
+            Log-probability of each sequence under the policy that is trained.
+        logp_behavior : tensor of shape (n,)
+            The same under the policy that drew the log.
+        reward : tensor of shape (n,)
+            Reward of each sequence.
+        lengths : tensor of shape (n,), default=None
+            Numbers of tokens, by which the terms are divided.
+        sample_weight : tensor of shape (n,), default=None
+            Non-negative weights.
+        denominator : float or tensor of shape (), default=None
+            By default the sum of the weights.
+
+        Returns
+        -------
+        loss : tensor of shape ()
+            To be minimised.
+        """
+        return topr_loss(
+            logp,
+            logp_behavior,
+            reward,
+            baseline=self.baseline,
+            positive_bounds=self.positive_bounds,
+            negative_bounds=self.negative_bounds,
+            lengths=lengths,
+            sample_weight=sample_weight,
+            denominator=denominator,
+        )
+
+
+class _TokenLogProb(torch.autograd.Function):
+    """Log-probability of one token at each of the positions logits[rows, columns]."""
+
+    # By hand, because autograd would keep a float32 copy of the logits for the backward pass, or,
+    # with checkpoints, make a gradient of the size of all logits for each chunk.
+
+    @staticmethod
+    def _chunks(logits, tokens, rows, columns):
+        """Yield slices of the positions with their logits, in float32 or better."""
+        dtype = torch.promote_types(logits.dtype, torch.float32)
+        step = max(1, CHUNK // logits.shape[2])
+        for start in range(0, len(tokens), step):
+            part = slice(start, start + step)
+            # A copy of these positions alone, whatever the strides of the logits.
+            yield part, logits[rows[part], columns[part]].to(dtype)
+
+    @staticmethod
+    def forward(ctx, logits, tokens, rows, columns):
+        dtype = torch.promote_types(logits.dtype, torch.float32)
+        chosen, total = torch.empty(2, len(tokens), dtype=dtype, device=logits.device)
+        for part, z in _TokenLogProb._chunks(logits, tokens, rows, columns):
+            chosen[part] = z.gather(1, tokens[part, None])[:, 0]
+            total[part] = torch.logsumexp(z, dim=1)
+        ctx.save_for_backward(logits, tokens, rows, columns, total)
+        return chosen - total
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, upstream):
+        logits, tokens, rows, columns, total = ctx.saved_tensors
+        gradient = torch.zeros_like(logits)
+        for part, z in _TokenLogProb._chunks(logits, tokens, rows, columns):
+            slope = upstream[part, None]
+            z = z.sub_(total[part, None]).exp_().mul_(-slope)
+            z.scatter_add_(1, tokens[part, None], slope)
+            gradient[rows[part], columns[part]] = z.to(gradient.dtype)
+        return gradient, None, None, None
+
+
+def sequence_logprob(logits, tokens, mask):
+    """Return the log-probability of each sequence: the sum over its tokens that the mask marks.
+
+    ``logits[:, t]`` must predict ``tokens[:, t]``. A causal language model predicts at each
+    position the *next* token, so the caller shifts; with a model of Hugging Face, and a mask that
+    is 1 on the tokens of the completion and 0 on the prompt and the padding::
+
+        logits = model(input_ids, attention_mask=attention_mask).logits
+        logp = sequence_logprob(logits[:, :-1], input_ids[:, 1:], completion_mask[:, 1:])
+
+    Softmax and sums are in float32 (float64 for float64 logits), for a part of the positions at a
+    time. Beyond the logits and, in the backward pass, their gradient, both in the dtype of the
+    logits, no array of their size is made.
+
+    Parameters
+    ----------
+    logits : tensor of shape (n, n_positions, n_tokens)
+        Unnormalised log-probabilities of the tokens, of any floating dtype.
+    tokens : integer tensor of shape (n, n_positions)
+        The tokens that were drawn.
+    mask : tensor of shape (n, n_positions)
+        True, or not zero, at the positions that count. Logits and tokens at the others are never
+        looked at: they may be anything, such as -100 or NaN, and get a gradient of zero.
+
+    Returns
+    -------
+    logp : tensor of shape (n,)
+        float64 if the logits are, else float32; 0 for a sequence without a token. Differentiable
+        once.
+
+    Raises
+    ------
+    ValueError
+        If shapes do not match, `tokens` is not an integer tensor, or a token that counts is not in
+        [0, n_tokens).
+
+    Examples
+    --------
+    >>> import torch
+    >>> from pnsklearn.losses import sequence_logprob
+    >>> logits = torch.zeros(2, 3, 4)  # four tokens, each of probability 1/4
+    >>> tokens = torch.tensor([[2, 0, 1], [3, -100, -100]])
+    >>> sequence_logprob(logits, tokens, mask=tokens >= 0).exp()
+    tensor([0.0156, 0.2500])
+    """
+    if logits.ndim != 3 or not logits.shape[:2] == tokens.shape == mask.shape:
+        raise ValueError(
+            "logits must be of shape (n, n_positions, n_tokens), tokens and mask of shape "
+            f"(n, n_positions); got {tuple(logits.shape)}, {tuple(tokens.shape)} and "
+            f"{tuple(mask.shape)}."
+        )
+    if tokens.is_floating_point() or tokens.dtype == torch.bool:
+        raise ValueError(f"tokens must be an integer tensor, got {tokens.dtype}.")
+    rows, columns = mask.nonzero(as_tuple=True)
+    counted = tokens[rows, columns].long()
+    # On a GPU a bad index would otherwise end the process's use of it.
+    _check_values(
+        {
+            f"tokens where mask is True must be in [0, {logits.shape[2]}), the last axis of "
+            "logits.": ((counted >= 0) & (counted < logits.shape[2])).all()
+        }
+    )
+    logp = _TokenLogProb.apply(logits, counted, rows, columns)
+    return logp.new_zeros(mask.shape).index_put((rows, columns), logp).sum(1)

@@ -1,0 +1,574 @@
+"""The value of a policy from decisions that another policy logged."""
+
+from numbers import Real
+from typing import NamedTuple
+
+import numpy as np
+from scipy import sparse
+from scipy.special import ndtri
+from sklearn.linear_model import Ridge
+from sklearn.metrics._scorer import _BaseScorer
+from sklearn.utils import check_array
+from sklearn.utils._param_validation import Interval, StrOptions, validate_params
+from sklearn.utils.validation import _check_response_method, column_or_1d
+
+from pnsklearn._validation import check_feedback, check_weights
+
+# How far above 1 a probability, and how far from 1 a sum of them, may be: float32 rounding.
+ROUNDING = 1e-5
+
+LEVEL = [Interval(Real, 0, 1, closed="neither"), None]
+CLIP = [Interval(Real, 0, None, closed="neither"), None]
+
+
+class ValueEstimate(NamedTuple):
+    """The estimated value of a policy, with its standard error and the bounds of an interval."""
+
+    value: float
+    standard_error: float
+    low: float
+    high: float
+
+
+@validate_params(
+    {
+        "policy_proba": ["array-like"],
+        "propensity": ["array-like"],
+        "reward": ["array-like"],
+        "clip": CLIP,
+        "sample_weight": ["array-like", None],
+        "confidence_level": LEVEL,
+    },
+    prefer_skip_nested_validation=True,
+)
+def ips_value(
+    policy_proba, propensity, reward, *, clip=None, sample_weight=None, confidence_level=None
+):
+    r"""Estimate the value of a policy by inverse propensity scoring.
+
+    .. math::
+
+        \hat V = \frac{1}{n} \sum_i w_i r_i, \qquad
+        w_i = \frac{\pi(a_i \mid x_i)}{\mu(a_i \mid x_i)}
+
+    It is unbiased if the propensities are right and positive wherever π is. Its spread is large
+    where π takes actions that the logging policy μ rarely took; clipping cuts the largest weights,
+    for a smaller spread and a bias.
+
+    Parameters
+    ----------
+    policy_proba : array-like of shape (n_samples,)
+        Probability π with which the evaluated policy takes the logged action of each row.
+    propensity : array-like of shape (n_samples,)
+        Probability μ in (0, 1] with which the logged action was taken.
+    reward : array-like of shape (n_samples,)
+        Finite rewards.
+    clip : float or None, default=None
+        The largest weight; larger ones are set to it.
+    sample_weight : array-like of shape (n_samples,), default=None
+        Non-negative weights; a whole number counts as so many rows, n is their sum.
+    confidence_level : float in (0, 1) or None, default=None
+        Coverage of an interval by the normal approximation, with the standard error of the mean of
+        the terms. It says nothing about the bias of clipping, and is too optimistic while the
+        effective sample size is small.
+
+    Returns
+    -------
+    value : float or ValueEstimate
+        With a `confidence_level` a named tuple (value, standard_error, low, high); the last three
+        are infinite where the weights do not sum to more than 1.
+
+    Raises
+    ------
+    ValueError
+        If shapes differ, probabilities, propensities or rewards are out of their range, or weights
+        are negative or all zero.
+
+    References
+    ----------
+    D. G. Horvitz, D. J. Thompson, "A Generalization of Sampling Without Replacement From a Finite
+    Universe", Journal of the American Statistical Association, 1952.
+
+    Examples
+    --------
+    >>> from pnsklearn.metrics import ips_value
+    >>> policy_proba, propensity, reward = [0.9, 0.1, 0.5], [0.5, 0.5, 0.25], [1.0, -1.0, 1.0]
+    >>> round(ips_value(policy_proba, propensity, reward), 4)
+    1.2
+    >>> round(ips_value(policy_proba, propensity, reward, clip=1.0), 4)
+    0.6
+    """
+    ratio, reward, weight = _check_log(policy_proba, propensity, reward, sample_weight)
+    terms = (ratio if clip is None else np.minimum(ratio, clip)) * reward
+    return _estimate(np.average(terms, weights=weight), terms, weight, confidence_level)
+
+
+@validate_params(
+    {
+        "policy_proba": ["array-like"],
+        "propensity": ["array-like"],
+        "reward": ["array-like"],
+        "sample_weight": ["array-like", None],
+        "confidence_level": LEVEL,
+    },
+    prefer_skip_nested_validation=True,
+)
+def snips_value(policy_proba, propensity, reward, *, sample_weight=None, confidence_level=None):
+    r"""Estimate the value of a policy by self-normalised inverse propensity scoring.
+
+    .. math::
+
+        \hat V = \frac{\sum_i w_i r_i}{\sum_i w_i}, \qquad
+        w_i = \frac{\pi(a_i \mid x_i)}{\mu(a_i \mid x_i)}
+
+    A weighted mean of rewards: it cannot leave their range, moves with them when a constant is
+    added, and mostly has a smaller spread than :func:`ips_value`. It is consistent, with a bias
+    of the order 1/n.
+
+    Parameters
+    ----------
+    policy_proba : array-like of shape (n_samples,)
+        Probability π with which the evaluated policy takes the logged action of each row.
+    propensity : array-like of shape (n_samples,)
+        Probability μ in (0, 1] with which the logged action was taken.
+    reward : array-like of shape (n_samples,)
+        Finite rewards.
+    sample_weight : array-like of shape (n_samples,), default=None
+        Non-negative weights; a whole number counts as so many rows.
+    confidence_level : float in (0, 1) or None, default=None
+        Coverage of an interval by the normal approximation, with the standard error of the delta
+        method: that of the mean of :math:`w_i (r_i - \hat V)`, divided by the mean weight.
+
+    Returns
+    -------
+    value : float or ValueEstimate
+        As :func:`ips_value` returns it.
+
+    Raises
+    ------
+    ValueError
+        As :func:`ips_value` does, and if the policy takes no logged action at all.
+
+    References
+    ----------
+    A. Swaminathan, T. Joachims, "The Self-Normalized Estimator for Counterfactual Learning",
+    NeurIPS 2015.
+
+    Examples
+    --------
+    >>> from pnsklearn.metrics import snips_value
+    >>> policy_proba, propensity, reward = [0.9, 0.1, 0.5], [0.5, 0.5, 0.25], [1.0, -1.0, 1.0]
+    >>> round(snips_value(policy_proba, propensity, reward), 4)
+    0.9
+    >>> estimate = snips_value(policy_proba, propensity, reward, confidence_level=0.95)
+    >>> round(estimate.standard_error, 4)
+    0.1426
+    """
+    ratio, reward, weight = _check_log(policy_proba, propensity, reward, sample_weight)
+    mean_ratio = np.average(ratio, weights=weight)
+    if mean_ratio == 0:
+        raise ValueError(
+            "The policy takes none of the logged actions: all of policy_proba is 0, and the "
+            "self-normalised value is not defined."
+        )
+    value = np.average(ratio * reward, weights=weight) / mean_ratio
+    terms = value + ratio * (reward - value) / mean_ratio
+    return _estimate(value, terms, weight, confidence_level)
+
+
+@validate_params(
+    {
+        "policy_proba": ["array-like"],
+        "action": ["array-like"],
+        "propensity": ["array-like"],
+        "reward": ["array-like"],
+        "reward_prediction": ["array-like"],
+        "sample_weight": ["array-like", None],
+        "confidence_level": LEVEL,
+    },
+    prefer_skip_nested_validation=True,
+)
+def dr_value(
+    policy_proba,
+    action,
+    propensity,
+    reward,
+    reward_prediction,
+    *,
+    sample_weight=None,
+    confidence_level=None,
+):
+    r"""Estimate the value of a policy by the doubly robust method.
+
+    .. math::
+
+        \hat V = \frac{1}{n} \sum_i \Big[ \sum_a \pi(a \mid x_i)\, \hat q(x_i, a)
+                 + w_i \big(r_i - \hat q(x_i, a_i)\big) \Big], \qquad
+        w_i = \frac{\pi(a_i \mid x_i)}{\mu(a_i \mid x_i)}
+
+    The predicted rewards :math:`\hat q` fill in the actions that were not taken, and the weights
+    correct them. It is unbiased if either the propensities or the predictions are right, the
+    latter made without the row's own reward. Good predictions make its spread smaller than that
+    of :func:`ips_value`, even if they are not exact.
+
+    Parameters
+    ----------
+    policy_proba : array-like of shape (n_samples, n_actions)
+        Probability of each action under the evaluated policy; rows sum to 1.
+    action : array-like of int of shape (n_samples,)
+        Column of the logged action.
+    propensity : array-like of shape (n_samples,)
+        Probability μ in (0, 1] with which the logged action was taken.
+    reward : array-like of shape (n_samples,)
+        Finite rewards.
+    reward_prediction : array-like of shape (n_samples, n_actions)
+        Predicted reward of each action, by models that did not see the row.
+    sample_weight : array-like of shape (n_samples,), default=None
+        Non-negative weights; a whole number counts as so many rows, n is their sum.
+    confidence_level : float in (0, 1) or None, default=None
+        Coverage of an interval by the normal approximation, with the standard error of the mean of
+        the terms in brackets.
+
+    Returns
+    -------
+    value : float or ValueEstimate
+        As :func:`ips_value` returns it.
+
+    Raises
+    ------
+    ValueError
+        As :func:`ips_value` does, and if an action is not a column or predictions are not finite.
+
+    References
+    ----------
+    M. Dudík, J. Langford, L. Li, "Doubly Robust Policy Evaluation and Learning", ICML 2011.
+
+    Examples
+    --------
+    >>> from pnsklearn.metrics import dr_value
+    >>> policy_proba = [[0.9, 0.1], [0.9, 0.1], [0.5, 0.5]]
+    >>> reward_prediction = [[1.0, -1.0], [1.0, -1.0], [0.0, 0.5]]
+    >>> action, propensity, reward = [0, 1, 1], [0.5, 0.5, 0.25], [1.0, -1.0, 1.0]
+    >>> round(dr_value(policy_proba, action, propensity, reward, reward_prediction), 4)
+    0.95
+    """
+    policy_proba = _check_proba(policy_proba, ndim=2)
+    shape = policy_proba.shape
+    if np.abs(policy_proba.sum(axis=1) - 1).max() > ROUNDING * shape[1]:
+        raise ValueError("The rows of policy_proba must sum to 1.")
+    prediction = check_array(reward_prediction, dtype=np.float64, input_name="reward_prediction")
+    if prediction.shape != shape:
+        raise ValueError(
+            f"reward_prediction must have the shape of policy_proba, {shape}; "
+            f"got {prediction.shape}."
+        )
+    action = check_array(action, ensure_2d=False, dtype=None, input_name="action")
+    if action.shape != shape[:1] or action.dtype.kind not in "iu":
+        raise ValueError(
+            f"action must hold one integer for each row, of shape ({shape[0]},); got "
+            f"{action.dtype} of shape {action.shape}."
+        )
+    if action.min() < 0 or action.max() >= shape[1]:
+        raise ValueError(f"action must hold columns of policy_proba, 0 to {shape[1] - 1}.")
+    rows = np.arange(shape[0])
+    ratio, reward, weight = _check_log(
+        policy_proba[rows, action], propensity, reward, sample_weight
+    )
+    terms = (policy_proba * prediction).sum(axis=1) + ratio * (reward - prediction[rows, action])
+    return _estimate(np.average(terms, weights=weight), terms, weight, confidence_level)
+
+
+@validate_params(
+    {
+        "policy_proba": ["array-like"],
+        "propensity": ["array-like"],
+        "sample_weight": ["array-like", None],
+    },
+    prefer_skip_nested_validation=True,
+)
+def effective_sample_size(policy_proba, propensity, *, sample_weight=None):
+    r"""Compute how many rows of the evaluated policy's own log the weighted rows are worth.
+
+    .. math::
+
+        n_{\text{eff}} = \frac{\left(\sum_i w_i\right)^2}{\sum_i w_i^2}, \qquad
+        w_i = \frac{\pi(a_i \mid x_i)}{\mu(a_i \mid x_i)}
+
+    It is n if both policies agree and near 1 where a single row has most of the weight. Below a
+    few dozen, no estimate of the value can be trusted.
+
+    Parameters
+    ----------
+    policy_proba : array-like of shape (n_samples,)
+        Probability π with which the evaluated policy takes the logged action of each row. As a
+        common factor does not matter, values above 1 are allowed: densities, or ratios with a
+        propensity of 1.
+    propensity : array-like of shape (n_samples,)
+        Probability μ in (0, 1] with which the logged action was taken.
+    sample_weight : array-like of shape (n_samples,), default=None
+        Non-negative weights; a whole number counts as so many rows.
+
+    Returns
+    -------
+    n_effective : float
+        At most the sum of the sample weights; 0 if all of `policy_proba` is.
+
+    Raises
+    ------
+    ValueError
+        If shapes differ, probabilities are negative or not finite, propensities are out of their
+        range, or weights are negative or all zero.
+
+    References
+    ----------
+    A. Kong, "A Note on Importance Sampling Using Standardized Weights", University of Chicago,
+    1992.
+
+    Examples
+    --------
+    >>> from pnsklearn.metrics import effective_sample_size
+    >>> effective_sample_size([0.5, 0.5, 0.5, 0.5], [0.5, 0.5, 0.5, 0.5])
+    4.0
+    >>> round(effective_sample_size([0.9, 0.1, 0.1, 0.1], [0.1, 0.5, 0.5, 0.5]), 2)
+    1.14
+    """
+    policy_proba = _check_proba(policy_proba, ndim=1, most=np.inf)
+    ratio, _, weight = _ratio(policy_proba, propensity, None, sample_weight)
+    largest = ratio.max()
+    if largest == 0:
+        return 0.0
+    ratio = ratio / largest  # squares must not overflow
+    return float((weight @ ratio) ** 2 / (weight @ ratio**2))
+
+
+def _check_proba(policy_proba, ndim, most=1.0):
+    """Return float64 probabilities with so many dimensions."""
+    policy_proba = check_array(
+        policy_proba, ensure_2d=False, dtype=np.float64, input_name="policy_proba"
+    )
+    if policy_proba.ndim != ndim:
+        shape = "(n_samples,)" if ndim == 1 else "(n_samples, n_actions)"
+        raise ValueError(f"policy_proba must be of shape {shape}, got {policy_proba.shape}.")
+    if policy_proba.min() < 0 or policy_proba.max() > most + ROUNDING:
+        raise ValueError(
+            f"policy_proba must be in [0, {most:g}], but has values from "
+            f"{policy_proba.min():g} to {policy_proba.max():g}."
+        )
+    return policy_proba
+
+
+def _check_log(policy_proba, propensity, reward, sample_weight):
+    """Return the importance weights, the rewards and the sample weights."""
+    return _ratio(_check_proba(policy_proba, ndim=1), propensity, reward, sample_weight)
+
+
+def _ratio(policy_proba, propensity, reward, sample_weight):
+    _, reward, propensity = check_feedback(policy_proba, reward, propensity)
+    return policy_proba / propensity, reward, check_weights(sample_weight, policy_proba)
+
+
+def _estimate(value, terms, weight, confidence_level):
+    """Return the value, with an interval if wanted: that of the mean of `terms`."""
+    value = float(value)
+    if confidence_level is None:
+        return value
+    n = weight.sum()
+    variance = weight @ (terms - value) ** 2 / (n * (n - 1)) if n > 1 else np.inf
+    error = float(np.sqrt(variance))
+    reach = float(ndtri((1 + confidence_level) / 2)) * error
+    return ValueEstimate(value, error, value - reach, value + reach)
+
+
+def direct_rewards(X, action, reward, n_actions, sample_weight=None):
+    """Predict the reward of every action in every row, by models that did not see the row.
+
+    The rows are dealt at random into two halves, and each half is predicted by the models of the
+    other: for each action a ridge regression with alpha=1 of the reward, less its mean over all
+    actions, on the features and a constant, which is shrunk too. An action without rows is thus
+    predicted that mean.
+
+    Parameters
+    ----------
+    X : {array-like, sparse matrix} of shape (n_samples, ...)
+        Numeric features; more dimensions are flattened.
+    action : ndarray of int of shape (n_samples,)
+        Columns of the logged actions.
+    reward : ndarray of shape (n_samples,)
+        Finite rewards.
+    n_actions : int
+        Number of actions.
+    sample_weight : ndarray of shape (n_samples,), default=None
+        Non-negative weights.
+
+    Returns
+    -------
+    prediction : ndarray of shape (n_samples, n_actions)
+        The predicted rewards.
+    """
+    X = check_array(X, accept_sparse="csr", dtype=[np.float64, np.float32], allow_nd=True)
+    X = X.reshape(X.shape[0], -1) if X.ndim > 2 else X
+    weight = check_weights(sample_weight, X)
+    prediction = np.zeros((X.shape[0], n_actions))
+    # The halves must not depend on the log, or predictions would depend on the row's own action.
+    half = np.random.default_rng(0).permutation(X.shape[0]) % 2
+    for seen in range(2):
+        rows = np.flatnonzero((half == seen) & (weight > 0))
+        if rows.shape[0] == 0:
+            continue
+        mean = np.average(reward[rows], weights=weight[rows])
+        coef = np.zeros((n_actions, 1 + X.shape[1]))
+        for column in np.unique(action[rows]):
+            own = rows[action[rows] == column]
+            coef[column] = _ridge(X[own], reward[own] - mean, weight[own])
+        unseen = np.flatnonzero(half != seen)
+        prediction[unseen] = mean + coef[:, 0] + X[unseen] @ coef[:, 1:].T
+    return prediction
+
+
+def _ridge(X, gain, weight):
+    """Return the coefficients of a constant and of the features, all of them shrunk."""
+    constant = np.ones((X.shape[0], 1))
+    if sparse.issparse(X):
+        X = sparse.hstack([constant, X], format="csr")
+    else:
+        X = np.hstack([constant, X])
+    return Ridge(alpha=1.0, fit_intercept=False, tol=1e-8).fit(X, gain, weight).coef_
+
+
+def logged_policy(estimator, X, action):
+    """Return a policy's probabilities of all actions, its own and the log's, and the log's columns.
+
+    An action that the estimator does not know has probability 0.
+
+    Parameters
+    ----------
+    estimator : fitted classifier
+        Its `predict_proba` is the policy.
+    X : {array-like, sparse matrix} of shape (n_samples, n_features)
+        Contexts.
+    action : ndarray of shape (n_samples,)
+        The logged actions.
+
+    Returns
+    -------
+    policy : ndarray of shape (n_samples, n_actions)
+        The probabilities.
+    column : ndarray of int of shape (n_samples,)
+        Where in `policy` the logged actions are.
+    """
+    known = np.unique(np.concatenate([estimator.classes_, action]))
+    policy = np.zeros((action.shape[0], known.shape[0]))
+    own = np.searchsorted(known, estimator.classes_)
+    policy[:, own] = _check_response_method(estimator, "predict_proba")(X)
+    return policy, np.searchsorted(known, action)
+
+
+def policy_value(
+    kind, X, policy, column, propensity, reward, sample_weight, *, clip=None, confidence_level=None
+):
+    """Return the estimate called `kind` of a policy's value; see `logged_policy`."""
+    how = {"sample_weight": sample_weight, "confidence_level": confidence_level}
+    if kind == "dr":
+        prediction = direct_rewards(X, column, reward, policy.shape[1], sample_weight)
+        return dr_value(policy, column, propensity, reward, prediction, **how)
+    logged = policy[np.arange(column.shape[0]), column]
+    if kind == "ips":
+        return ips_value(logged, propensity, reward, clip=clip, **how)
+    return snips_value(logged, propensity, reward, **how)
+
+
+def _score_log(
+    y_true, estimator, X, *, reward=None, propensity=None, sample_weight=None, kind, clip
+):
+    """Return the value of an estimator's policy on a log."""
+    action, reward, propensity = check_feedback(y_true, reward, propensity)
+    if reward is None or propensity is None:
+        missing = "reward" if reward is None else "propensity"
+        raise ValueError(
+            f"ope_scorer got no {missing}: pass params={{'reward': ..., 'propensity': ...}} with "
+            "sklearn.set_config(enable_metadata_routing=True), or a y of "
+            "pnsklearn.datasets.make_feedback."
+        )
+    policy, column = logged_policy(estimator, X, column_or_1d(action))
+    return policy_value(kind, X, policy, column, propensity, reward, sample_weight, clip=clip)
+
+
+class _PolicyValueScorer(_BaseScorer):
+    """A scorer that asks for rewards and propensities, and reads the policy's `classes_`."""
+
+    __metadata_request__score = {"reward": True, "propensity": True, "sample_weight": True}  # noqa: RUF012
+
+    def __init__(self, kind, clip):
+        super().__init__(_score_log, 1, {"kind": kind, "clip": clip}, "predict_proba")
+
+    def __repr__(self):
+        return "ope_scorer({kind!r}, clip={clip})".format(**self._kwargs)
+
+    def __call__(self, estimator, X, y, **metadata):
+        # The base class refuses metadata unless routing is enabled.
+        return self._score(None, estimator, X, y, **metadata)
+
+    def _score(self, method_caller, estimator, X, y, **metadata):
+        # The caller of the base class reduces the probabilities of two classes to one column.
+        return _score_log(y, estimator, X, **self._kwargs, **metadata)
+
+
+@validate_params(
+    {"kind": [StrOptions({"snips", "ips", "dr"})], "clip": CLIP},
+    prefer_skip_nested_validation=True,
+)
+def ope_scorer(kind="snips", clip=None):
+    """Make a scorer of policies for scikit-learn's searches, by off-policy evaluation.
+
+    The policy is what `predict_proba` of any classifier returns, and the score is its value: the
+    mean reward if it took the decisions. y holds the logged actions. With
+    ``sklearn.set_config(enable_metadata_routing=True)`` the scorer asks for `reward`, `propensity`
+    and `sample_weight` itself: pass them as ``params`` of
+    :func:`~sklearn.model_selection.cross_validate` or of `fit` of a search, without a
+    `set_score_request`. Tools that cannot route take a y of
+    :func:`pnsklearn.datasets.make_feedback`.
+
+    An action that the classifier does not know has probability 0.
+
+    Parameters
+    ----------
+    kind : {"snips", "ips", "dr"}, default="snips"
+        The estimate: :func:`snips_value`, :func:`ips_value` or :func:`dr_value`. The latter's
+        rewards are predicted by cross-fitted ridge regressions on the scored rows, X must be
+        numeric.
+    clip : float or None, default=None
+        The largest importance weight, for "ips".
+
+    Returns
+    -------
+    scorer : callable
+        ``scorer(estimator, X, y, *, reward=None, propensity=None, sample_weight=None)``; greater is
+        better.
+
+    Raises
+    ------
+    ValueError
+        If a parameter is out of its range, or `clip` is given for another kind. The scorer raises
+        it if there are no rewards or no propensities, or if they are out of their range.
+
+    Examples
+    --------
+    Which regularisation makes the best policy of a classifier that imitates the rewarded actions?
+
+    >>> import sklearn
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from sklearn.model_selection import GridSearchCV
+    >>> from pnsklearn.datasets import make_logged_bandit
+    >>> from pnsklearn.metrics import ope_scorer
+    >>> model = LogisticRegression(max_iter=1000)
+    >>> log = make_logged_bandit(*load_iris(return_X_y=True), logging="good", random_state=0)
+    >>> search = GridSearchCV(model, {"C": [1e-3, 1.0]}, scoring=ope_scorer())
+    >>> with sklearn.config_context(enable_metadata_routing=True):
+    ...     search = search.fit(log.X, log.action, reward=log.reward, propensity=log.propensity)
+    >>> search.best_params_
+    {'C': 1.0}
+    """
+    if clip is not None and kind != "ips":
+        raise ValueError(f"clip is for kind='ips', got kind={kind!r}.")
+    return _PolicyValueScorer(kind, clip)

@@ -1,0 +1,184 @@
+"""The kernels of the off-policy objective against brute force, autograd and each other."""
+
+import inspect
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+from scipy.integrate import quad
+from scipy.optimize import approx_fprime
+from scipy.sparse import csr_matrix
+
+from pnsklearn._topr import _kernels
+
+INF = np.inf
+BOUNDS = {
+    "TOPR": (1, 1, 0, 1),
+    "naive": (1, 1, 1, 1),
+    "positives only": (1, 1, 0, 0),
+    "importance sampling": (0, INF, 0, INF),
+    "truncated": (0, 1, 0, 1),
+    "general": (0.3, 2, 0.1, 3),
+    "one-sided": (0.5, INF, 0, 0.7),
+}
+every_bounds = pytest.mark.parametrize("bounds", BOUNDS.values(), ids=BOUNDS.keys())
+every_size = pytest.mark.parametrize("n_actions", [2, 3, 7])
+
+
+def problem(n_actions, seed, n=60, d=4, dtype=np.float64):
+    """Return the arguments of `value_and_gradient` but the bounds, for random data."""
+    rng = np.random.default_rng(seed)
+    n_logits = 1 if n_actions == 2 else n_actions
+    X = rng.normal(size=(n, d)).astype(dtype)
+    action = rng.integers(n_actions, size=n)
+    log_behavior = np.log(rng.uniform(0.02, 1, size=n))
+    gain = rng.normal(size=n) * rng.integers(0, 2, size=n)  # some are zero
+    return X, action, log_behavior, gain, rng.normal(size=(n_logits, d)), rng.normal(size=n_logits)
+
+
+def evaluate(data, bounds, kernels=_kernels):
+    *log, W, b = data
+    return kernels.value_and_gradient(*log, np.array(bounds, dtype=float), W, b)
+
+
+def log_policy(X, W, b):
+    """Return log pi row by row, in plain Python."""
+    rows = []
+    for x in X:
+        z = [float(w @ x + c) for w, c in zip(W, b, strict=True)]
+        z = [0.0, *z] if len(z) == 1 else z
+        norm = np.log(sum(np.exp(value) for value in z))
+        rows.append([value - norm for value in z])
+    return np.array(rows)
+
+
+@every_bounds
+@every_size
+def test_value_is_the_integral_of_the_clipped_ratio(n_actions, bounds, global_random_seed):
+    """F' = clip(e^u, a, b): differences of -J against numerical integration of the definition."""
+    X, action, log_behavior, gain, W, b = problem(n_actions, global_random_seed, n=12)
+    at = [
+        evaluate((X, action, log_behavior, gain, scale * W, scale * b), bounds)[0]
+        for scale in (0.0, 1.0)
+    ]
+    expected = 0.0
+    for i, (a, mu, R) in enumerate(zip(action, log_behavior, gain, strict=True)):
+        low, high = bounds[:2] if R >= 0 else bounds[2:]
+        start, end = (log_policy(X, s * W, s * b)[i, a] - mu for s in (0.0, 1.0))
+        kinks = [np.log(edge) for edge in (low, high) if 0 < edge < INF]
+        integral = quad(lambda u, low=low, high=high: min(max(np.exp(u), low), high), start, end,
+                        points=kinks or None)[0]  # fmt: skip
+        expected -= R * integral
+    assert_allclose(at[1] - at[0], expected, rtol=1e-7, atol=1e-9)
+
+
+@every_bounds
+@every_size
+def test_gradient_is_the_update_of_the_paper(n_actions, bounds, global_random_seed):
+    """Equation 7, with the ratio as a constant, and finite differences of the value."""
+    X, action, log_behavior, gain, W, b = data = problem(n_actions, global_random_seed)
+    _, grad_W, grad_b = evaluate(data, bounds)
+    size = W.size
+
+    def value(theta):
+        return evaluate((*data[:4], theta[:size].reshape(W.shape), theta[size:]), bounds)[0]
+
+    theta = np.append(W, b)
+    numerical = approx_fprime(theta, value, 1e-6)
+    assert_allclose(np.append(grad_W, grad_b), numerical, atol=2e-4)
+
+    log_pi = log_policy(X, W, b)
+    slope = np.zeros_like(log_pi)
+    for i, (a, mu, R) in enumerate(zip(action, log_behavior, gain, strict=True)):
+        low, high = bounds[:2] if R >= 0 else bounds[2:]
+        ratio = np.clip(np.exp(log_pi[i, a] - mu), low, high)
+        slope[i] = -R * ratio * ((np.arange(log_pi.shape[1]) == a) - np.exp(log_pi[i]))
+    slope = slope[:, 1:] if len(W) == 1 else slope
+    assert_allclose(grad_W, slope.T @ X, rtol=1e-10, atol=1e-10)
+    assert_allclose(grad_b, slope.sum(axis=0), rtol=1e-10, atol=1e-10)
+
+
+@every_size
+def test_topr_is_linear_above_and_elu_below(n_actions, global_random_seed):
+    X, action, log_behavior, gain, W, b = data = problem(n_actions, global_random_seed)
+    u = log_policy(X, W, b)[np.arange(len(X)), action] - log_behavior
+    elu = np.where(u > 0, u, np.expm1(np.minimum(u, 0)))
+    J = np.sum(gain * np.where(gain >= 0, u, elu)) + gain.sum()
+    assert_allclose(evaluate(data, BOUNDS["TOPR"])[0], -J, rtol=1e-12)
+
+
+@every_bounds
+@every_size
+def test_sparse_is_dense(n_actions, bounds, global_random_seed):
+    X, *rest = problem(n_actions, global_random_seed)
+    X = np.where(np.abs(X) > 0.5, X, 0)
+    dense, sparse = evaluate((X, *rest), bounds), evaluate((csr_matrix(X), *rest), bounds)
+    for one, other in zip(dense, sparse, strict=True):
+        assert_allclose(one, other, rtol=1e-10, atol=1e-12)
+
+
+@every_size
+def test_blocks_add_up(n_actions, monkeypatch, global_random_seed):
+    data = problem(n_actions, global_random_seed, n=500)
+    whole = evaluate(data, BOUNDS["general"])
+    monkeypatch.setattr(_kernels, "BLOCK_BYTES", 1)
+    for one, other in zip(whole, evaluate(data, BOUNDS["general"]), strict=True):
+        assert_allclose(one, other, rtol=1e-10, atol=1e-10)
+
+
+@every_size
+def test_float32(n_actions, global_random_seed):
+    exact = evaluate(problem(n_actions, global_random_seed), BOUNDS["TOPR"])
+    single = evaluate(problem(n_actions, global_random_seed, dtype=np.float32), BOUNDS["TOPR"])
+    for one, other in zip(exact, single, strict=True):
+        assert np.asarray(other).dtype == np.float64
+        assert_allclose(one, other, rtol=1e-4, atol=1e-4)
+
+
+@every_bounds
+@every_size
+def test_extreme_logits(n_actions, bounds):
+    """Logits of ten thousand: what overflows does so to a bound, never to NaN."""
+    X, action, log_behavior, gain, W, b = problem(n_actions, 0)
+    for scale in (1e4, -1e4):
+        parts = evaluate((X, action, log_behavior, gain, scale * W, b), bounds)
+        assert all(np.isfinite(part).all() for part in parts)
+
+
+def test_read_only_arrays():
+    data = problem(3, 0)
+    expected = evaluate(data, BOUNDS["TOPR"])
+    for array in data:
+        array.setflags(write=False)
+    for one, other in zip(expected, evaluate(data, BOUNDS["TOPR"]), strict=True):
+        assert_allclose(one, other, rtol=0)
+
+
+def to_tensors(data, torch_kernels):
+    *log, W, b = data
+    return *(torch_kernels.as_array(array, "cpu") for array in log), W, b
+
+
+@every_bounds
+@every_size
+@pytest.mark.parametrize("sparse", [False, True])
+def test_torch_is_numba(n_actions, bounds, sparse, global_random_seed):
+    pytest.importorskip("torch")
+    from pnsklearn._topr import _torch
+
+    X, *rest = problem(n_actions, global_random_seed)
+    X = csr_matrix(X) if sparse else X
+    expected = evaluate((X, *rest), bounds)
+    *log, W, b = to_tensors((X, *rest), _torch)
+    bounds = _torch.as_array(np.array(bounds, dtype=float), "cpu")
+    for one, other in zip(expected, _torch.value_and_gradient(*log, bounds, W, b), strict=True):
+        assert_allclose(one, other, rtol=1e-10, atol=1e-12)
+
+
+def test_both_backends_have_the_same_functions():
+    pytest.importorskip("torch")
+    from pnsklearn._topr import _torch
+
+    for name in ("as_array", "value_and_gradient"):
+        ours, theirs = (inspect.signature(getattr(m, name)) for m in (_kernels, _torch))
+        assert ours == theirs

@@ -1,0 +1,173 @@
+"""TOPRPolicy with a torch module."""
+
+import copy
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.datasets import load_iris
+from sklearn.preprocessing import StandardScaler
+
+from pnsklearn import TOPRPolicy
+from pnsklearn.datasets import make_logged_bandit
+
+torch = pytest.importorskip("torch")
+
+
+@pytest.fixture(scope="module")
+def log():
+    X, y = load_iris(return_X_y=True)
+    return make_logged_bandit(StandardScaler().fit_transform(X), y, random_state=0)
+
+
+def metadata(log):
+    return {"reward": log.reward, "propensity": log.propensity}
+
+
+def network(n_out=3, dropout=0.0):
+    torch.manual_seed(0)
+    return torch.nn.Sequential(
+        torch.nn.Linear(4, 16), torch.nn.ReLU(), torch.nn.Dropout(dropout),
+        torch.nn.Linear(16, n_out),
+    )  # fmt: skip
+
+
+def linear():
+    module = torch.nn.Linear(4, 3, bias=False)
+    torch.nn.init.zeros_(module.weight)
+    return module
+
+
+def test_learns(log):
+    policy = TOPRPolicy(module=network(), n_epochs=50, random_state=0)
+    policy.fit(log.X, log.action, **metadata(log))
+    assert np.mean(policy.predict(log.X) == log.y) > 0.9
+    assert_allclose(policy.predict_proba(log.X).sum(axis=1), 1)
+    assert policy.n_iter_ == 50
+    assert not hasattr(policy, "coef_")
+
+
+def test_a_linear_module_comes_to_the_linear_policy(log):
+    """The same objective from two implementations, penalty and all."""
+    exact = TOPRPolicy(fit_intercept=False, tol=1e-8).fit(log.X, log.action, **metadata(log))
+    policy = TOPRPolicy(module=linear(), n_epochs=600, batch_size=150, learning_rate=0.1)
+    policy.fit(log.X, log.action, **metadata(log))
+    assert_allclose(policy.module_.weight.detach(), exact.coef_, atol=0.01)
+
+
+def test_weights_count_rows(log):
+    """With one batch, weights of two are the rows given twice."""
+    settings = {"module": linear(), "n_epochs": 30, "batch_size": 1000, "random_state": 0}
+    twice = np.arange(150) % 2 == 0
+    rows = np.repeat(np.arange(150), 1 + twice)
+    weighted = TOPRPolicy(**settings).fit(log.X, log.action, 1.0 + twice, **metadata(log))
+    repeated = TOPRPolicy(**settings).fit(
+        log.X[rows],
+        log.action[rows],
+        reward=log.reward[rows],
+        propensity=log.propensity[rows],
+    )
+    assert_allclose(weighted.predict_proba(log.X), repeated.predict_proba(log.X), atol=1e-4)
+
+
+def test_reproducible_and_harmless(log):
+    module = network(dropout=0.2)
+    before = copy.deepcopy(module.state_dict())
+    state = torch.random.get_rng_state()
+    policies = [
+        TOPRPolicy(module=module, n_epochs=3, random_state=seed).fit(
+            log.X, log.action, **metadata(log)
+        )
+        for seed in (0, 0, 1)
+    ]
+    proba = [policy.predict_proba(log.X) for policy in policies]
+    assert_array_equal(proba[0], proba[1])
+    assert np.abs(proba[0] - proba[2]).max() > 1e-6
+    assert torch.equal(torch.random.get_rng_state(), state)
+    for name, value in module.state_dict().items():
+        assert torch.equal(value, before[name])
+
+
+def test_two_actions_and_images(log):
+    rows = log.action < 2
+    images = log.X[rows].reshape(-1, 1, 2, 2)
+    module = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 2))
+    policy = TOPRPolicy(module=module, n_epochs=2, random_state=0).fit(images, log.action[rows])
+    assert policy.decision_function(images).shape == (len(images),)
+    assert policy.predict_proba(images).shape == (len(images), 2)
+    assert policy.evaluate(
+        images, log.action[rows], reward=log.reward[rows], propensity=log.propensity[rows]
+    ).dr.value == pytest.approx(0, abs=1)
+
+
+def test_improve_goes_on_from_the_trained_module(log):
+    policy = TOPRPolicy(module=network(), n_epochs=5, random_state=0)
+    policy.fit(log.X, log.action, **metadata(log))
+    policy.improve(log.X, lambda X, actions: np.where(actions == log.y, 1.0, -1.0), n_rounds=5)
+    values = [entry.value.value for entry in policy.rounds_]
+    assert values[-1] > values[0]
+
+
+def test_callbacks_see_a_policy_each_epoch(log):
+    shapes = []
+
+    class Watch:
+        def setup(self, estimator, context):
+            pass
+
+        def teardown(self, estimator, context):
+            pass
+
+        def on_fit_task_begin(self, estimator, context, **kwargs):
+            pass
+
+        def on_fit_task_end(self, estimator, context, *, fitted_estimator, X, y):
+            if context.task_name == "iteration":
+                shapes.append(fitted_estimator.predict_proba(X).shape)
+            return len(shapes) == 3
+
+    policy = TOPRPolicy(module=network(), n_epochs=20, random_state=0).set_callbacks(Watch())
+    policy.fit(log.X, log.action, **metadata(log))
+    assert shapes == [(150, 3)] * 3
+    assert policy.n_iter_ == 3
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "message"),
+    [
+        ({"module": "net"}, TypeError, "must be a torch.nn.Module"),
+        ({"module": torch.nn.ReLU()}, ValueError, "no parameter to train"),
+        ({"module": network(), "solver": "lbfgs"}, ValueError, "needs a linear policy"),
+        ({"module": network(5)}, ValueError, "one logit for each of the 3 actions"),
+    ],
+)
+def test_bad_modules(log, settings, error, message):
+    with pytest.raises(error, match=message):
+        TOPRPolicy(**settings).fit(log.X, log.action, **metadata(log))
+
+
+def test_partial_fit_is_for_linear_policies(log):
+    assert not hasattr(TOPRPolicy(module=network()), "partial_fit")
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("module", [None, network()])
+def test_cuda(log, module):
+    settings = {"module": module, "n_epochs": 3, "random_state": 0}
+    expected = TOPRPolicy(**settings).fit(log.X, log.action, **metadata(log))
+    policy = TOPRPolicy(**settings, device="cuda").fit(log.X, log.action, **metadata(log))
+    assert_allclose(policy.predict_proba(log.X), expected.predict_proba(log.X), atol=1e-3)
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+def test_linear_fit_on_tensors(log, sparse, monkeypatch):
+    """The path of a CUDA device, with tensors on the CPU."""
+    from scipy.sparse import csr_matrix
+
+    from pnsklearn._topr import _estimator, _torch
+
+    X = csr_matrix(log.X) if sparse else log.X
+    expected = TOPRPolicy(tol=1e-8).fit(X, log.action, **metadata(log))
+    monkeypatch.setattr(_estimator, "get_kernels", lambda method, device: _torch)
+    policy = TOPRPolicy(tol=1e-8).fit(X, log.action, **metadata(log))
+    assert_allclose(policy.coef_, expected.coef_, atol=1e-6)
