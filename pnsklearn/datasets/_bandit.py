@@ -90,9 +90,8 @@ def make_logged_bandit(
         The contexts.
     y : array-like of shape (n_samples,)
         Their classes.
-    logging : {"uniform", "good", "skewed", "bad"} or array-like of shape (n_samples, n_classes), \
-            default="uniform"
-        The policy that decides. "uniform": all actions are equally likely. "skewed": each action is
+    logging : str or array-like of shape (n_samples, n_classes), default="uniform"
+        The policy that decides: "uniform", "good", "skewed" or "bad". "uniform": all actions are equally likely. "skewed": each action is
         three quarters as likely as the one before, whatever x. "good": a logistic regression that
         was taught on a random twentieth of the rows (30 at least). "bad": with the same scores,
         negated. The last two decide at random in three of ten rows. Or the probabilities
