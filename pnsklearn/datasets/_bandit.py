@@ -91,11 +91,11 @@ def make_logged_bandit(
     y : array-like of shape (n_samples,)
         Their classes.
     logging : str or array-like of shape (n_samples, n_classes), default="uniform"
-        The policy that decides: "uniform", "good", "skewed" or "bad". "uniform": all actions are equally likely. "skewed": each action is
-        three quarters as likely as the one before, whatever x. "good": a logistic regression that
-        was taught on a random twentieth of the rows (30 at least). "bad": with the same scores,
-        negated. The last two decide at random in three of ten rows. Or the probabilities
-        themselves.
+        The policy that decides, or the probabilities themselves. "uniform": all actions are equally
+        likely. "skewed": each action is three quarters as likely as the one before, whatever x.
+        "good": a logistic regression that was taught on a random twentieth of the rows (30 at
+        least). "bad": with the same scores, negated. These two decide at random in three of ten
+        rows.
     noise : float, default=0.0
         Probability with which a reward is the wrong one of the two.
     rewards : tuple of two floats, default=(-1.0, 1.0)
