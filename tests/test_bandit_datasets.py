@@ -10,7 +10,7 @@ from scipy.sparse import csr_array
 from scipy.stats import chisquare
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.calibration import CalibratedClassifierCV
-from sklearn.datasets import load_digits, make_classification
+from sklearn.datasets import load_digits, load_iris, make_classification
 from sklearn.ensemble import BaggingClassifier, StackingClassifier, VotingClassifier
 from sklearn.model_selection import (
     GridSearchCV,
@@ -198,8 +198,8 @@ def test_two_classes_containers_and_seeds(logging):
     [
         ([0, 0, 0], {}, "only one class, 0"),
         ([0, 1], {}, "inconsistent"),
-        ([0, 1, 1], {"rewards": (1.0,)}, "rewards must be two numbers"),
-        ([0, 1, 1], {"rewards": ("bad", "good")}, "rewards must be two numbers"),
+        ([0, 1, 1], {"rewards": (1.0,)}, "rewards must be two finite numbers"),
+        ([0, 1, 1], {"rewards": ("bad", "good")}, "rewards must be two finite numbers"),
         ([0, 1, 1], {"noise": 1.5}, "'noise' parameter"),
         ([0, 1, 1], {"logging": "best"}, "'logging' parameter"),
         ([0, 1, 1], {"logging": np.full((3, 3), 1 / 3)}, r"logging must be of shape \(3, 2\)"),
@@ -210,3 +210,13 @@ def test_two_classes_containers_and_seeds(logging):
 def test_bad_bandits(y, params, message):
     with pytest.raises(ValueError, match=message):
         make_logged_bandit(np.zeros((3, 1)), y, **params)
+
+
+def test_frames_lists_and_bad_rewards():
+    X, y = load_iris(return_X_y=True)
+    expected = make_logged_bandit(X, y, logging="good", random_state=0)
+    for form in (pd.DataFrame(X), X.tolist()):
+        log = make_logged_bandit(form, y, logging="good", random_state=0)
+        assert_array_equal(log.action, expected.action)
+    with pytest.raises(ValueError, match="two finite numbers"):
+        make_logged_bandit(X, y, rewards=(np.nan, 1.0))

@@ -289,6 +289,11 @@ def log(request):
 
 def by_hand(kind, model, X, action, reward, propensity, weight=None):
     """Return the value of a classifier's policy, with probabilities looked up one by one."""
+    if weight is not None:
+        kept = weight > 0
+        X, action, reward, propensity, weight = (
+            part[kept] for part in (X, action, reward, propensity, weight)
+        )
     proba = model.predict_proba(X)
     names = sorted({*model.classes_, *action})
     full = np.zeros((len(X), len(names)))

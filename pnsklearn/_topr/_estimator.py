@@ -86,10 +86,10 @@ class TOPRPolicy(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
                    + \sum_{R < 0} \min(\pi / \mu, 1) \, R \, \nabla \log \pi,
         \qquad R = r - \text{baseline}.
 
-    This is the gradient of a bounded scalar objective (with :math:`u = \log \pi / \mu`, R (1 + u)
-    for R >= 0 and R e^u for R < 0 while u <= 0), which is maximised to the end, without a learning
-    rate. While no bad decision has :math:`\pi > \mu`, it is a lower bound of the inverse
-    propensity estimate of the policy's value.
+    This is the gradient of a scalar objective that is bounded above (with :math:`u = \log \pi /
+    \mu`, R (1 + u) for R >= 0 and R e^u for R < 0 while u <= 0), and is maximised to the end,
+    without a learning rate. While no bad decision has :math:`\pi > \mu`, it is a lower bound of the
+    inverse propensity estimate of the policy's mean R.
 
     The actions are the labels y, so the policy is a classifier to scikit-learn. Rewards and
     propensities are metadata, requested by default: with
@@ -128,8 +128,8 @@ class TOPRPolicy(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         Most iterations of L-BFGS.
 
     tol : float, default=1e-4
-        Largest entry of the gradient, for the sum over the rows divided by C times their weight, at
-        which L-BFGS stops.
+        Largest entry of the gradient, for the sum over the rows divided by C times the sum of
+        :math:`|R|`, at which L-BFGS stops.
 
     batch_size : int, default=64
         Rows in a step of "sgd".
@@ -199,7 +199,7 @@ class TOPRPolicy(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     Warns
     -----
     ConvergenceWarning
-        If L-BFGS does not reach `tol`.
+        If L-BFGS ends with a gradient far above `tol`.
     UserWarning
         If no reward is below the baseline, or if an off-policy value rests on few rows.
 
@@ -339,7 +339,6 @@ class TOPRPolicy(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         rng = check_random_state(self.random_state)
         with self._tasks(feedback.X, feedback.classes[feedback.action]) as on_iteration:
             self._train(feedback, baseline, rng, self.warm_start, on_iteration)
-        vars(self).pop("rounds_", None)
         return self
 
     @available_if(_is_linear)
@@ -400,12 +399,15 @@ class TOPRPolicy(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             if not np.array_equal(feedback.classes, self.classes_):
                 raise ValueError(f"classes is {feedback.classes}, but was {self.classes_} before.")
             theta, adam, total = copy.deepcopy(self._stream)
-        total += feedback.weight.sum()
+            if (feedback.reward is not None) != hasattr(self, "baseline_"):
+                raise ValueError("Either all pieces of a log have rewards, or none has.")
         baseline = self._baseline(feedback)
-        log = self._log(feedback, baseline)
-        rates = itertools.repeat(self.learning_rate)
-        rng = check_random_state(self.random_state)
-        theta = adam_pass(linear, log, theta, adam, rates, total, self.batch_size, rng)
+        log = self._log(feedback, baseline, "cpu")
+        total += log.total
+        if log.total > 0:
+            rates = itertools.repeat(self.learning_rate)
+            rng = check_random_state(self.random_state)
+            theta = adam_pass(linear, log, theta, adam, rates, total, self.batch_size, rng)
         self._set(feedback, baseline, linear.attributes(theta, feedback.X.dtype))
         self._stream = theta, adam, total
         self.n_iter_ = 1 if first else self.n_iter_ + 1
@@ -426,8 +428,8 @@ class TOPRPolicy(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             Contexts.
 
         reward_fn : callable
-            ``reward_fn(X, actions)`` returns one reward for each row; the rows of X are repeated
-            `n_samples` times, one after the other.
+            ``reward_fn(X, actions)`` returns one reward for each row. It gets X as an array (a data
+            frame without its names) whose rows are repeated `n_samples` times, one after the other.
 
         n_rounds : int, default=5
             Number of rounds.
@@ -463,14 +465,14 @@ class TOPRPolicy(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
                 feedback = self._act(X, reward_fn, n_samples, temperature, rng)
                 log_policy = self._log_policy(feedback.X)
                 chosen = np.exp(log_policy[np.arange(len(log_policy)), feedback.action])
-                value = ips_value(
-                    chosen, feedback.propensity, feedback.reward, confidence_level=LEVEL
-                )
+                # The samples of a context are no independent rows: their mean is one.
+                terms = (chosen / feedback.propensity * feedback.reward).reshape(-1, n_samples)
+                ones = np.ones(len(terms))
+                value = ips_value(ones, ones, terms.mean(axis=1), confidence_level=LEVEL)
                 rounds.append(Bunch(value=value))
                 baseline = self._baseline(feedback)
-                if (feedback.reward == baseline).all():
-                    break  # nothing is left to learn
-                self._train(feedback, baseline, rng, True, on_iteration)
+                if (feedback.reward != baseline).any():  # else there is nothing to learn
+                    self._train(feedback, baseline, rng, True, on_iteration)
         self.rounds_ = rounds
         return self
 
@@ -478,9 +480,10 @@ class TOPRPolicy(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         """Sample actions and ask for their rewards."""
         actions, propensity = self._sample(X, n_samples, temperature, rng)
         X = X[np.repeat(np.arange(X.shape[0]), n_samples)]
-        action, reward, propensity = check_feedback(
-            actions.ravel(), reward_fn(X, actions.ravel()), propensity.ravel()
-        )
+        action = actions.ravel()
+        # Copies: the function may do with its arguments what it likes.
+        reward = reward_fn(X.copy(), action.copy())
+        action, reward, propensity = check_feedback(action, reward, propensity.ravel())
         if reward is None:
             raise ValueError("reward_fn must return one reward for each row, got None.")
         code = np.searchsorted(self.classes_, action)
@@ -668,9 +671,10 @@ class TOPRPolicy(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         for name in ("positive_bounds", "negative_bounds"):
             bounds = getattr(self, name)
             valid = len(bounds) == 2 and all(isinstance(bound, Real) for bound in bounds)
-            if not valid or not 0 <= bounds[0] <= bounds[1]:
+            if not valid or not 0 <= bounds[0] <= bounds[1] or bounds[0] == np.inf:
                 raise ValueError(
-                    f"{name} must be two numbers (low, high) with 0 <= low <= high, got {bounds!r}."
+                    f"{name} must be two numbers (low, high) with 0 <= low <= high and a finite "
+                    f"low, got {bounds!r}."
                 )
         if self.effective_positive is not None and self.baseline != 0:
             raise ValueError("Set baseline or effective_positive, not both.")
@@ -743,23 +747,27 @@ class TOPRPolicy(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     def _linear(self, feedback):
         return Linear(feedback.n_logits, feedback.X.shape[1], self.fit_intercept, self.C)
 
-    def _log(self, feedback, baseline):
+    def _log(self, feedback, baseline, device):
         """Return the log as the solvers take it."""
-        device = self.device if self.solver != "sgd" else "cpu"
         return Log.make(
             get_kernels("topr", device),
             feedback.X,
             feedback.action,
             np.log(feedback.propensity),
             feedback.gain(baseline),
-            self._bounds,
-            feedback.weight.sum(),
+            self._bounds(feedback),
             device,
         )
 
-    @property
-    def _bounds(self):
+    def _bounds(self, feedback):
+        """Return the bounds of R >= 0 and of R < 0. Without rewards there are no ratios."""
+        if feedback.reward is None:
+            return 1.0, 1.0, 0.0, 1.0
         return (*map(float, self.positive_bounds), *map(float, self.negative_bounds))
+
+    def _knows(self, feedback):
+        """Return whether the fitted attributes are those of the same actions."""
+        return np.array_equal(getattr(self, "classes_", ()), feedback.classes)
 
     @contextlib.contextmanager
     def _tasks(self, X, y):
@@ -793,7 +801,9 @@ class TOPRPolicy(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     def _train_linear(self, feedback, baseline, rng, go_on, on_iteration):
         linear = self._linear(feedback)
         theta = linear.zeros
-        if go_on and hasattr(self, "coef_") and self.coef_.shape == linear.unpack(theta)[0].shape:
+        go_on = go_on and hasattr(self, "coef_") and self._knows(feedback)
+        go_on = go_on and self.coef_.shape == linear.unpack(theta)[0].shape
+        if go_on:
             theta = linear.pack(self.coef_, self.intercept_)
 
         def attributes(theta):
@@ -802,7 +812,7 @@ class TOPRPolicy(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         def callback(theta):
             return on_iteration(partial(attributes, theta))
 
-        log = self._log(feedback, baseline)
+        log = self._log(feedback, baseline, self.device)
         if self.solver == "sgd":
             solution = solve_adam(
                 linear,
@@ -815,7 +825,7 @@ class TOPRPolicy(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
                 on_iteration=callback,
             )
         else:
-            low, high = self.positive_bounds
+            low, high, *_ = self._bounds(feedback)
             solve = solve_lbfgs if go_on or low == high else solve_from_two
             solution = solve(
                 linear, log, theta, tol=self.tol, max_iter=self.max_iter, on_iteration=callback
@@ -831,9 +841,11 @@ class TOPRPolicy(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         return attributes(solution.theta), solution.n_iter
 
     def _train_module(self, feedback, baseline, rng, go_on, on_iteration):
-        from pnsklearn._topr._module import train_epochs
+        from pnsklearn._topr._module import is_alike, train_epochs
 
-        module = getattr(self, "module_", self.module) if go_on else self.module
+        module = self.module
+        if go_on and hasattr(self, "module_") and self._knows(feedback):
+            module = self.module_ if is_alike(self.module_, module) else module
 
         def attributes(module):
             return {"module_": copy.deepcopy(module).cpu().eval()}
@@ -842,7 +854,7 @@ class TOPRPolicy(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             module,
             feedback,
             baseline,
-            self._bounds,
+            self._bounds(feedback),
             C=self.C,
             batch_size=self.batch_size,
             learning_rate=self.learning_rate,
@@ -857,7 +869,9 @@ class TOPRPolicy(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
 
     def _set(self, feedback, baseline, attributes):
         """Set the fitted attributes, and the diagnostics of the fit to rewards."""
-        for name in ("coef_", "intercept_", "module_", "baseline_", "diagnostics_", "_stream"):
+        for name in (
+            "coef_", "intercept_", "module_", "baseline_", "diagnostics_", "rounds_", "_stream",
+        ):  # fmt: skip
             vars(self).pop(name, None)  # a refit may turn from rewards to none
         for name, value in attributes.items():
             setattr(self, name, value)
@@ -904,6 +918,12 @@ class TOPRPolicy(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         policy, code = logged_policy(self, X, action)
         X = self._check_X(X, reset=False)
         weight = check_weights(sample_weight, X)
+        kept = weight > 0
+        if not kept.all():
+            X, policy, code, reward, weight = (
+                part[kept] for part in (X, policy, code, reward, weight)
+            )
+            propensity = propensity[kept] if isinstance(propensity, np.ndarray) else propensity
         if isinstance(propensity, str):
             propensity = estimate_propensity(X, code, weight)
         chosen = policy[np.arange(code.shape[0]), code]

@@ -23,6 +23,14 @@ def logits(module, X, device, n_actions):
     return torch.cat(chunks).double().cpu().numpy()
 
 
+def is_alike(module, other):
+    """Return whether two modules are of one class, with parameters of the same shapes."""
+    shapes = [
+        {name: value.shape for name, value in m.state_dict().items()} for m in (module, other)
+    ]
+    return type(module) is type(other) and shapes[0] == shapes[1]
+
+
 def train_epochs(
     module, feedback, baseline, bounds, *, C, batch_size, learning_rate, n_epochs, rng, device
 ):
@@ -35,8 +43,9 @@ def train_epochs(
     X, weight, n_actions = feedback.X, feedback.weight, len(feedback.classes)
     log_behavior = np.log(feedback.propensity)
     reward = np.ones_like(weight) if baseline is None else feedback.reward - baseline
+    size = float(weight @ np.abs(reward))
     optimizer = torch.optim.Adam(
-        [p for p in module.parameters() if p.requires_grad], weight_decay=1 / (C * weight.sum())
+        [p for p in module.parameters() if p.requires_grad], weight_decay=1 / (C * size)
     )
     n_rows = X.shape[0]
     rates = cosine(learning_rate, n_epochs * -(-n_rows // batch_size))
@@ -53,7 +62,7 @@ def train_epochs(
                     positive_bounds=bounds[:2],
                     negative_bounds=bounds[2:],
                     sample_weight=_tensor(weight[rows], device),
-                    denominator=len(rows) * float(weight.mean()),
+                    denominator=len(rows) / n_rows * size,
                 )
                 optimizer.param_groups[0]["lr"] = next(rates)
                 optimizer.zero_grad()

@@ -4,8 +4,8 @@ Over the weights W and biases b of the logits, with the objective J of `_kernels
 
     minimise  ||W||^2 / 2 - C J(W, b),
 
-divided by C times the total weight of the rows, which is the form whose gradient `tol` bounds. With
-gains of one and the bounds [1, 1] this is multinomial logistic regression.
+divided by C times the sum of all |R|, which is the form whose gradient `tol` bounds. With gains of
+one and the bounds [1, 1] this is multinomial logistic regression.
 """
 
 from dataclasses import dataclass, replace
@@ -29,15 +29,16 @@ class Log:
     log_behavior: object
     gain: object
     bounds: object
-    total: float  # weight of the rows
+    total: float  # sum of |R|
     device: str
 
     @classmethod
-    def make(cls, kernels, X, action, log_behavior, gain, bounds, total, device):
+    def make(cls, kernels, X, action, log_behavior, gain, bounds, device):
         """Move arrays to the device."""
+        total = float(np.abs(gain).sum())
         arrays = (X, action, log_behavior, gain, np.array(bounds, dtype=np.float64))
         arrays = (kernels.as_array(array, device) for array in arrays)
-        return cls(kernels, *arrays, float(total), device)
+        return cls(kernels, *arrays, total, device)
 
     def rows(self, rows):
         """Return some rows, each standing for as many as there are."""
@@ -79,7 +80,7 @@ class Linear:
         return {"coef_": W.astype(dtype), "intercept_": b.astype(dtype)}
 
     def value_and_gradient(self, theta, log, total):
-        """Return the objective and its gradient, with the penalty's share of `total` weight."""
+        """Return the objective and its gradient, with the penalty's share of `total`."""
         W, b = self.unpack(theta)
         value, grad_W, grad_b = log.kernels.value_and_gradient(
             log.X, log.action, log.log_behavior, log.gain, log.bounds, W, b
@@ -174,7 +175,7 @@ def batches(n_rows, batch_size, rng):
 def adam_pass(linear, log, theta, adam, rates, total, batch_size, rng):
     """Return theta after one pass of steps over the rows, at the next rates.
 
-    The penalty is that of `total` rows.
+    The penalty is that of a log whose |R| add up to `total`.
     """
     with one_blas_thread():
         for rows in batches(log.X.shape[0], batch_size, rng):

@@ -6,7 +6,7 @@ import numpy as np
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from sklearn.utils import Bunch, check_array, check_random_state, indexable
+from sklearn.utils import Bunch, _safe_indexing, check_array, check_random_state, indexable
 from sklearn.utils._param_validation import Interval, StrOptions, validate_params
 from sklearn.utils.validation import column_or_1d
 
@@ -132,8 +132,11 @@ def make_logged_bandit(
     n_rows, n_classes = code.shape[0], classes.shape[0]
     if n_classes < 2:
         raise ValueError(f"y has only one class, {classes[0]}; a decision needs two.")
-    if len(rewards) != 2 or not all(isinstance(reward, Real) for reward in rewards):
-        raise ValueError(f"rewards must be two numbers (of wrong, of right), got {rewards!r}.")
+    finite = (isinstance(reward, Real) and np.isfinite(reward) for reward in rewards)
+    if len(rewards) != 2 or not all(finite):
+        raise ValueError(
+            f"rewards must be two finite numbers (of wrong, of right), got {rewards!r}."
+        )
     rng = check_random_state(random_state)
     if not isinstance(logging, str):
         proba = _check_proba(logging, n_rows, n_classes)
@@ -144,8 +147,9 @@ def make_logged_bandit(
         proba = np.tile(weight / weight.sum(), (n_rows, 1))
     else:
         proba = _taught(X, code, n_classes, 1 if logging == "good" else -1, rng)
-    above = np.cumsum(proba, axis=1)[:, :-1]
-    chosen = (rng.random_sample((n_rows, 1)) >= above).sum(axis=1)
+    above = np.cumsum(proba, axis=1)
+    draws = rng.random_sample((n_rows, 1)) * above[:, -1:]
+    chosen = (draws >= above[:, :-1]).sum(axis=1)
     right = (chosen == code) ^ (rng.random_sample(n_rows) < noise)
     return Bunch(
         X=X,
@@ -177,7 +181,8 @@ def _taught(X, code, n_classes, sign, rng):
     first = np.unique(code, return_index=True)[1]  # of every class, so that it knows them all
     rows = np.union1d(rows, first)
     model = make_pipeline(StandardScaler(with_mean=False), LogisticRegression(max_iter=1000))
-    scores = sign * model.fit(X[rows], code[rows]).decision_function(X)
+    model.fit(_safe_indexing(X, rows), code[rows])
+    scores = sign * model.decision_function(X)
     if scores.ndim == 1:
         scores = np.stack([-scores / 2, scores / 2], axis=1)
     proba = np.exp(scores - scores.max(axis=1, keepdims=True))

@@ -8,7 +8,7 @@ from scipy import sparse
 from scipy.special import ndtri
 from sklearn.linear_model import Ridge
 from sklearn.metrics._scorer import _BaseScorer
-from sklearn.utils import check_array
+from sklearn.utils import _safe_indexing, check_array
 from sklearn.utils._param_validation import Interval, StrOptions, validate_params
 from sklearn.utils.validation import _check_response_method, column_or_1d
 
@@ -334,7 +334,7 @@ def effective_sample_size(policy_proba, propensity, *, sample_weight=None):
     """
     policy_proba = _check_proba(policy_proba, ndim=1, most=np.inf)
     ratio, _, weight = _ratio(policy_proba, propensity, None, sample_weight)
-    largest = ratio.max()
+    largest = ratio[weight > 0].max()
     if largest == 0:
         return 0.0
     ratio = ratio / largest  # squares must not overflow
@@ -490,7 +490,11 @@ def _score_log(
             "pnsklearn.datasets.make_feedback."
         )
     policy, column = logged_policy(estimator, X, column_or_1d(action))
-    return policy_value(kind, X, policy, column, propensity, reward, sample_weight, clip=clip)
+    weight = check_weights(sample_weight, policy)
+    rows = np.flatnonzero(weight > 0)
+    X = _safe_indexing(X, rows) if kind == "dr" else None  # the others do not look at it
+    log = (part[rows] for part in (policy, column, propensity, reward, weight))
+    return policy_value(kind, X, *log, clip=clip)
 
 
 class _PolicyValueScorer(_BaseScorer):

@@ -27,6 +27,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from pnsklearn import TOPRPolicy
+from pnsklearn._topr._feedback import estimate_propensity
 from pnsklearn.datasets import make_feedback, make_logged_bandit
 from pnsklearn.metrics import ope_scorer
 
@@ -175,6 +176,66 @@ def test_partial_fit_takes_pieces_in_which_nothing_happened(log):
     assert_allclose(policy.predict_proba(log.X), 1 / 3, atol=1e-12)
     policy.partial_fit(log.X, log.action, **metadata(log))
     assert np.abs(policy.coef_).max() > 0
+    with pytest.raises(ValueError, match="all pieces of a log have rewards, or none"):
+        policy.partial_fit(log.X, log.action)
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1e6])
+def test_the_unit_of_the_rewards_does_not_matter(digits, scale):
+    expected = TOPRPolicy().fit(digits.X, digits.action, **metadata(digits))
+    policy = TOPRPolicy(C=1 / scale).fit(
+        digits.X, digits.action, reward=scale * digits.reward, propensity=digits.propensity
+    )
+    assert_allclose(policy.predict_proba(digits.X), expected.predict_proba(digits.X), atol=1e-6)
+
+
+def test_rows_of_which_nothing_came_do_not_matter(log):
+    expected = TOPRPolicy().fit(log.X, log.action, **metadata(log))
+    n = 50_000
+    policy = TOPRPolicy().fit(
+        np.vstack([log.X, np.zeros((n, 4))]),
+        np.append(log.action, np.arange(n) % 3),
+        reward=np.append(log.reward, np.zeros(n)),
+        propensity=np.append(log.propensity, np.full(n, 1 / 3)),
+    )
+    assert_allclose(policy.predict_proba(log.X), expected.predict_proba(log.X), atol=1e-6)
+
+
+def test_a_first_fit_is_the_same_with_warm_start(digits):
+    bounds = {"positive_bounds": (0, np.inf), "negative_bounds": (0, np.inf)}
+    fits = [
+        TOPRPolicy(**bounds, warm_start=warm).fit(digits.X, digits.action, **metadata(digits))
+        for warm in (False, True)
+    ]
+    assert_array_equal(fits[0].coef_, fits[1].coef_)
+
+
+def test_warm_start_is_for_the_same_actions(log):
+    policy = TOPRPolicy(warm_start=True, max_iter=1000).fit(log.X, log.action, **metadata(log))
+    policy.fit(log.X, log.action + 1, **metadata(log))
+    expected = TOPRPolicy().fit(log.X, log.action + 1, **metadata(log))
+    assert_array_equal(policy.coef_, expected.coef_)
+
+
+def test_without_rewards_bounds_do_not_matter(log):
+    policy = TOPRPolicy(positive_bounds=(0, np.inf)).fit(log.X, log.action)
+    assert_array_equal(policy.coef_, TOPRPolicy().fit(log.X, log.action).coef_)
+
+
+def test_rows_of_weight_zero_are_absent_from_values(log):
+    policy = TOPRPolicy().fit(log.X, log.action, **metadata(log))
+    weight = (np.arange(150) % 3 > 0).astype(float)
+    kept = weight > 0
+    some = {key: value[kept] for key, value in metadata(log).items()}
+    noisy = {**metadata(log), "propensity": np.where(kept, log.propensity, 1e-9)}
+    report = policy.evaluate(log.X, log.action, weight, **noisy)
+    expected = policy.evaluate(log.X[kept], log.action[kept], **some)
+    for key, value in expected.items():
+        assert_allclose(report[key], value)
+    scorer = ope_scorer("dr")
+    assert_allclose(
+        scorer(policy, log.X, log.action, sample_weight=weight, **noisy), expected.dr.value
+    )
 
 
 def test_frames_with_rewards(log):
@@ -202,6 +263,10 @@ def test_a_refit_leaves_nothing_behind(log):
     policy = TOPRPolicy().fit(log.X, log.action, **metadata(log))
     assert policy.baseline_ == 0
     policy.improve(log.X, lambda X, actions: np.where(actions == 0, 1.0, -1.0), n_rounds=1)
+    assert len(policy.rounds_) == 1
+    other = TOPRPolicy().fit(log.X, log.action, **metadata(log))
+    other.improve(log.X, lambda X, actions: np.where(actions == 0, 1.0, -1.0), n_rounds=1)
+    assert not hasattr(other.partial_fit(log.X, log.action), "rounds_")
     policy.fit(log.X, log.action)
     expected = TOPRPolicy().fit(log.X, log.action)
     assert vars(policy).keys() == vars(expected).keys()
@@ -306,7 +371,7 @@ def test_score_and_evaluate_are_near_the_truth(digits, kind):
     report = policy.evaluate(X, digits.action[test], **held_out)
     assert report[kind].value == pytest.approx(value)
     assert abs(value - truth) < 4 * report[kind].standard_error
-    assert report[kind].low < value < report[kind].high
+    assert report[kind].low < truth < report[kind].high
     assert report.logged.value == pytest.approx(digits.reward[test].mean())
     assert 0 < report.effective_sample_size < len(test)
 
@@ -330,7 +395,7 @@ def test_a_value_from_few_rows_warns(log):
 
 
 def test_estimated_propensities(log):
-    """A log whose policy depends on x: estimated propensities come near the true ones."""
+    """A log whose policy depends on x: estimated propensities come near the true ones, held out."""
     rng = np.random.default_rng(0)
     X = rng.normal(size=(2000, 2))
     mu = np.exp(X @ np.array([[1.0, -1.0, 0.0], [0.0, 1.0, -1.0]]))
@@ -338,6 +403,8 @@ def test_estimated_propensities(log):
     action = (rng.random((2000, 1)) > np.cumsum(mu, axis=1)).sum(axis=1)
     reward = np.where(action == (X[:, 0] > 0), 1.0, -1.0)
     true = mu[np.arange(2000), action]
+    estimated = estimate_propensity(X, action, np.ones(2000))
+    assert np.sqrt(np.mean((estimated - true) ** 2)) < 0.03
     values = [
         TOPRPolicy().fit(X, action, reward=reward, propensity=p).score(
             X, action, reward=reward, propensity=p
@@ -359,7 +426,8 @@ def test_rewards_at_fit_are_asked_for_at_score(log):
     assert imitation.score(log.X, log.action) == accuracy_score(
         log.action, imitation.predict(log.X)
     )
-    assert -1 < imitation.score(log.X, log.action, **metadata(log)) < 1
+    report = imitation.evaluate(log.X, log.action, **metadata(log))
+    assert imitation.score(log.X, log.action, **metadata(log)) == report.snips.value
 
 
 # Refresh rounds
@@ -406,6 +474,37 @@ def test_improve_sees_repeated_rows_and_labels(log):
     assert_array_equal(seen[0][0], np.repeat(log.X, 3, axis=0))
     assert set(seen[0][1]) <= set(policy.classes_)
     assert np.mean(policy.predict(log.X) == 0) > 0.95
+
+
+def test_samples_of_a_context_are_not_independent_rows(log):
+    """A reward that depends on the context only: more samples of it are no more information."""
+    errors = []
+    for n_samples in (1, 50):
+        policy = TOPRPolicy(random_state=0).fit(log.X, log.action, **metadata(log))
+        policy.improve(log.X, lambda X, actions: X[:, 0], n_rounds=1, n_samples=n_samples)
+        errors.append(policy.rounds_[0].value.standard_error)
+    assert errors[0] == pytest.approx(errors[1])
+    assert errors[0] == pytest.approx(log.X[:, 0].std(ddof=1) / np.sqrt(150))
+
+
+def test_a_reward_function_may_write_to_its_arguments(log):
+    def ask(X, actions):
+        reward = np.where(actions == log.y, 1.0, -1.0)
+        X *= 0
+        actions[:] = 0
+        return reward
+
+    policy = TOPRPolicy(random_state=0).fit(log.X, log.action, **metadata(log))
+    policy.improve(log.X, ask, n_rounds=3)
+    assert accuracy(policy, log) > 0.9
+
+
+def test_rounds_in_which_nothing_came_are_rounds(log):
+    policy = TOPRPolicy(random_state=0).fit(log.X, log.action, **metadata(log))
+    before = policy.coef_
+    policy.improve(log.X, lambda X, actions: np.zeros(len(actions)), n_rounds=3)
+    assert len(policy.rounds_) == 3
+    assert_array_equal(policy.coef_, before)
 
 
 def test_a_failing_reward_leaves_the_policy(log):
@@ -566,9 +665,9 @@ def test_bad_feedback(log, changes, message):
         ({"negative_bounds": ("a", 1)}, "negative_bounds must be two numbers"),
         ({"baseline": 1.0, "effective_positive": 0.5}, "not both"),
         ({"effective_positive": 1.0}, "effective_positive"),
-        ({"C": 0}, "C"),
+        ({"positive_bounds": (np.inf, np.inf)}, "finite low"),
+        ({"C": 0}, "'C' parameter of TOPRPolicy must be"),
         ({"device": "tpu"}, "device must be"),
-        ({"solver": "sgd", "device": "cuda"}, "device"),
     ],
 )
 def test_bad_settings(log, settings, message):

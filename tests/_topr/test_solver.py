@@ -13,8 +13,7 @@ TOPR = (1, 1, 0, 1)
 
 
 def make_log(X, action, propensity, gain, bounds=TOPR):
-    n = X.shape[0]
-    return Log.make(_kernels, X, action, np.log(propensity), gain, bounds, n, "cpu")
+    return Log.make(_kernels, X, action, np.log(propensity), gain, bounds, "cpu")
 
 
 def random_log(seed, n=300, d=3, n_actions=4):
