@@ -2,6 +2,7 @@
 
 import csv
 import os
+import textwrap
 import time
 from datetime import date
 from importlib.metadata import PackageNotFoundError, version
@@ -152,3 +153,55 @@ def format_table(rows):
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
         for line in cells
     )
+
+
+def append_csv(path, row, columns):
+    """Append a row to a CSV file, which is begun with the columns' names."""
+    new = not Path(path).exists()
+    with open(path, "a", newline="") as file:
+        writer = csv.DictWriter(file, columns)
+        if new:
+            writer.writeheader()
+        writer.writerow(row)
+
+
+def read_runs(path, text):
+    """Return the rows of a CSV file; all columns but those named in `text` are numbers."""
+    return [
+        {key: value if key in text else float(value or "nan") for key, value in row.items()}
+        for row in read_csv(path)
+    ]
+
+
+class Report:
+    """What a section says: printed, and kept in a text file beside the CSV files of its tables.
+
+    The section is a function, whose name and first line of documentation it takes.
+    """
+
+    def __init__(self, section, options):
+        self.name, self.options = section.__name__, options
+        self.lines = []
+        self._write(options.header, "", section.__doc__.splitlines()[0])
+
+    def say(self, paragraph):
+        """Print a paragraph."""
+        self._write("", textwrap.fill(paragraph, 100))
+
+    def table(self, name, rows, title=""):
+        """Print a table, if it has rows, and write it to a CSV file of that name."""
+        if not rows:
+            return
+        if title:
+            self.say(title)
+        self._write("", format_table(rows))
+        write_csv(self.options.path(f"{name}.csv"), rows, self.options.header)
+
+    def _write(self, *lines):
+        print(*lines, sep="\n", flush=True)
+        self.lines += lines
+
+    def save(self):
+        """Write the text."""
+        text = "\n".join(self.lines) + "\n"
+        self.options.path(f"{self.name}.txt").write_text(text)

@@ -6,8 +6,6 @@ started again; delete the file to start from nothing. Peers that are not install
 """
 
 import argparse
-import csv
-import textwrap
 import time
 import warnings
 from functools import partial
@@ -28,12 +26,13 @@ from threadpoolctl import threadpool_limits
 
 from benchmarks._harness import (
     BUNDLED,
+    Report,
+    append_csv,
     environment,
-    format_table,
     mean_and_error,
     paired_ratio,
     pyplot,
-    read_csv,
+    read_runs,
     write_csv,
 )
 from benchmarks.pu_models import (
@@ -151,7 +150,7 @@ def runs(options, section, tasks, models, seeds, setting="natural", **task_optio
     path = options.path(f"{section}_runs.csv")
     models = {label: model for label, model in models.items() if is_present(model)}
     keys = ("task", "setting", "seed", "model")
-    done = {tuple(row[key] for key in keys) for row in _read_runs(path)}
+    done = {tuple(row[key] for key in keys) for row in read_runs(path, TEXT)}
     task_options = {"max_rows": options.max_rows, **task_options}
     for seed in seeds:
         for name in tasks:
@@ -167,10 +166,12 @@ def runs(options, section, tasks, models, seeds, setting="natural", **task_optio
             for label in missing:
                 row = _run_on(models[label], name, task, seed, single)
                 if row is not None:
-                    _append(path, {"task": name, "setting": setting, "model": label, **row})
+                    append_csv(
+                        path, {"task": name, "setting": setting, "model": label, **row}, COLUMNS
+                    )
     return [
         row
-        for row in _read_runs(path)
+        for row in read_runs(path, TEXT)
         if row["task"] in tasks
         and row["setting"] == setting
         and row["seed"] in seeds
@@ -189,22 +190,6 @@ def _run_on(model, name, task, seed, single):
         estimator = make_pipeline(FunctionTransformer(lambda X: X.toarray()), estimator)
     estimator = scaled(estimator, name, X)
     return run(estimator, case, X, y if model.group == "oracle" else s, X_test, y_test)
-
-
-def _read_runs(path):
-    return [
-        {key: value if key in TEXT else float(value or "nan") for key, value in row.items()}
-        for row in read_csv(path)
-    ]
-
-
-def _append(path, row):
-    new = not Path(path).exists()
-    with open(path, "a", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS)
-        if new:
-            writer.writeheader()
-        writer.writerow(row)
 
 
 # Summaries. Values are means over the seeds first, so that all tasks weigh the same.
@@ -283,37 +268,6 @@ def _groups(rows, models, group):
 
 
 # The sections.
-
-
-class Report:
-    """What a section says: printed, and kept in a text file beside the CSV files of its tables."""
-
-    def __init__(self, section, options):
-        self.section, self.options = section, options
-        self.lines = []
-        self._write(options.header, "", SECTIONS[section].__doc__.splitlines()[0])
-
-    def say(self, paragraph):
-        """Print a paragraph."""
-        self._write("", textwrap.fill(paragraph, 100))
-
-    def table(self, name, rows, title=""):
-        """Print a table, if it has rows, and write it to a CSV file of that name."""
-        if not rows:
-            return
-        if title:
-            self.say(title)
-        self._write("", format_table(rows))
-        write_csv(self.options.path(f"{name}.csv"), rows, self.options.header)
-
-    def _write(self, *lines):
-        print(*lines, sep="\n", flush=True)
-        self.lines += lines
-
-    def save(self):
-        """Write the text."""
-        text = "\n".join(self.lines) + "\n"
-        self.options.path(f"{self.section}.txt").write_text(text)
 
 
 def real(options, report):
@@ -860,7 +814,7 @@ def images(options, report):
         "oracle CNN": Model(lambda case: CNN(case.seed), "oracle"),
     }  # fmt: skip
     path = options.path("images_runs.csv")
-    done = {(row["task"], row["seed"], row["model"]) for row in _read_runs(path)}
+    done = {(row["task"], row["seed"], row["model"]) for row in read_runs(path, TEXT)}
     for name in tasks:
         X, y = _pixels(name, options)
         for seed in seeds:
@@ -877,8 +831,10 @@ def images(options, report):
                     continue
                 labels = y_train if model.group == "oracle" else s
                 row = run(model.build(case), case, X[train], labels, X[test], y[test])
-                _append(path, {"task": name, "setting": "natural", "model": label, **row})
-    rows = [row for row in _read_runs(path) if row["seed"] in seeds]
+                append_csv(
+                    path, {"task": name, "setting": "natural", "model": label, **row}, COLUMNS
+                )
+    rows = [row for row in read_runs(path, TEXT) if row["seed"] in seeds]
     report.say(
         f"{n_train} training images, of which {n_labeled} labelled positives, {n_test} for the "
         f"test, {len(seeds)} splits. LeNet, shifts by up to 3 pixels and mirror images for "
@@ -952,7 +908,7 @@ def main():
         print("quick: everything is too small for the bars to mean anything")
     for name in options.sections or SECTIONS:
         print(f"\n{name}")
-        report = Report(name, options)
+        report = Report(SECTIONS[name], options)
         with threadpool_limits(1), warnings.catch_warnings():
             warnings.simplefilter("ignore", PUTrendWarning)  # the runs keep them
             SECTIONS[name](options, report)

@@ -7,8 +7,6 @@ out. The Open Bandit Pipeline pins old versions: give the Python of an environme
 """
 
 import argparse
-import csv
-import textwrap
 import time
 import warnings
 from functools import partial
@@ -22,12 +20,13 @@ from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
 from benchmarks._harness import (
+    Report,
+    append_csv,
     environment,
-    format_table,
     mean_and_error,
     paired_ratio,
     pyplot,
-    read_csv,
+    read_runs,
     write_csv,
 )
 from benchmarks.topr_models import (
@@ -126,7 +125,7 @@ def _short(warning):
 def runs(options, methods, sets, seeds, noise=0.0):
     """Run what is not yet in the file, append each row as it comes, return all asked for."""
     path = options.path("value_runs.csv")
-    done = {tuple(row[key] for key in KEYS) for row in _read_runs(path)}
+    done = {tuple(row[key] for key in KEYS) for row in read_runs(path, TEXT)}
     for seed in seeds:
         for name in sets:
             for logging in LOGGING:
@@ -140,31 +139,15 @@ def runs(options, methods, sets, seeds, noise=0.0):
                 )  # fmt: skip
                 for label in missing:
                     row = {"method": label, "logged": value, **run(methods[label], case, y_test)}
-                    _append(path, setting | row)
+                    append_csv(path, setting | row, COLUMNS)
     return [
         row
-        for row in _read_runs(path)
+        for row in read_runs(path, TEXT)
         if row["set"] in sets
         and row["noise"] == noise
         and row["seed"] in seeds
         and row["method"] in methods
     ]
-
-
-def _read_runs(path):
-    return [
-        {key: value if key in TEXT else float(value or "nan") for key, value in row.items()}
-        for row in read_csv(path)
-    ]
-
-
-def _append(path, row):
-    new = not Path(path).exists()
-    with open(path, "a", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS)
-        if new:
-            writer.writeheader()
-        writer.writerow(row)
 
 
 # Summaries. A cell is a set with a logging policy.
@@ -252,35 +235,6 @@ def _bar_row(rows, ours, peers, key, against):
 
 
 # The sections.
-
-
-class Report:
-    """What a section says: printed, and kept in a text file beside the CSV files of its tables."""
-
-    def __init__(self, section, options):
-        self.section, self.options = section, options
-        self.lines = []
-        self._write(options.header, "", SECTIONS[section].__doc__.splitlines()[0])
-
-    def say(self, paragraph):
-        """Print a paragraph."""
-        self._write("", textwrap.fill(paragraph, 100))
-
-    def table(self, name, rows, title=""):
-        """Print a table and write it to a CSV file of that name."""
-        if title:
-            self.say(title)
-        self._write("", format_table(rows))
-        write_csv(self.options.path(f"{name}.csv"), rows, self.options.header)
-
-    def _write(self, *lines):
-        print(*lines, sep="\n", flush=True)
-        self.lines += lines
-
-    def save(self):
-        """Write the text."""
-        text = "\n".join(self.lines) + "\n"
-        self.options.path(f"{self.section}.txt").write_text(text)
 
 
 def value(options, report):
@@ -852,7 +806,7 @@ def main():
         print("quick: everything is too small for the bars to mean anything")
     for name in options.sections or SECTIONS:
         print(f"\n{name}")
-        report = Report(name, options)
+        report = Report(SECTIONS[name], options)
         with threadpool_limits(1), warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # the runs keep them
             SECTIONS[name](options, report)
