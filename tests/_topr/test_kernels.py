@@ -154,6 +154,25 @@ def test_read_only_arrays():
         assert_allclose(one, other, rtol=0)
 
 
+@every_bounds
+@every_size
+def test_gradient_is_autograd_of_the_detached_update(n_actions, bounds, global_random_seed):
+    """Equation 7 as implementations write it: a constant clipped ratio times log pi."""
+    torch = pytest.importorskip("torch")
+    X, action, log_behavior, gain, W, b = data = problem(n_actions, global_random_seed)
+    weights = [torch.tensor(part, requires_grad=True) for part in (W, b)]
+    logits = torch.tensor(X) @ weights[0].T + weights[1]
+    if n_actions == 2:
+        logits = torch.nn.functional.pad(logits, (1, 0))
+    log_pi = torch.log_softmax(logits, dim=1)[torch.arange(len(X)), torch.tensor(action)]
+    ratio = (log_pi.detach() - torch.tensor(log_behavior)).exp()
+    R = torch.tensor(gain)
+    clipped = torch.where(R >= 0, ratio.clamp(*bounds[:2]), ratio.clamp(*bounds[2:]))
+    (-(R * clipped * log_pi).sum()).backward()
+    for ours, theirs in zip(evaluate(data, bounds)[1:], weights, strict=True):
+        assert_allclose(ours, theirs.grad, rtol=1e-10, atol=1e-10)
+
+
 def to_tensors(data, torch_kernels):
     *log, W, b = data
     return *(torch_kernels.as_array(array, "cpu") for array in log), W, b
