@@ -830,7 +830,7 @@ class TOPRPolicy(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             solution = solve(
                 linear, log, theta, tol=self.tol, max_iter=self.max_iter, on_iteration=callback
             )
-        if not solution.converged:
+        if not (solution.converged or solution.stopped):
             warnings.warn(
                 f"L-BFGS stopped after {solution.n_iter} iterations (max_iter={self.max_iter}) at "
                 f"a gradient of {solution.gradient:.1e}, above tol={self.tol}. Increase max_iter, "

@@ -100,6 +100,7 @@ class Solution:
     n_iter: int
     gradient: float  # its largest entry, if the solver looks at it
     converged: bool
+    stopped: bool  # by the callback
 
 
 def one_blas_thread():
@@ -115,7 +116,6 @@ def solve_lbfgs(linear, log, theta, *, tol, max_iter, on_iteration):
 
     `on_iteration(theta)` returns True to stop.
     """
-
     stopped = []
 
     def callback(intermediate_result):
@@ -133,7 +133,7 @@ def solve_lbfgs(linear, log, theta, *, tol, max_iter, on_iteration):
     gradient = float(np.abs(result.jac).max())
     # A line search that ends near the optimum has met rounding error: nothing more to gain.
     near = result.nit < max_iter and gradient <= NEAR * tol
-    return Solution(result.x, result.nit, gradient, bool(stopped) or result.success or near)
+    return Solution(result.x, result.nit, gradient, result.success or near, bool(stopped))
 
 
 def solve_from_two(linear, log, theta, **how):
@@ -144,10 +144,15 @@ def solve_from_two(linear, log, theta, **how):
     solution takes them all.
     """
     convex = replace(log, bounds=log.kernels.as_array(GOOD_ONLY, log.device))
+    first = solve_lbfgs(linear, log, theta, **how)
+    if first.stopped:
+        return first
     imitation = solve_lbfgs(linear, convex, theta, **how)
-    solutions = [solve_lbfgs(linear, log, start, **how) for start in (theta, imitation.theta)]
+    if imitation.stopped:
+        return imitation
+    second = solve_lbfgs(linear, log, imitation.theta, **how)
     return min(
-        solutions, key=lambda found: linear.value_and_gradient(found.theta, log, log.total)[0]
+        (first, second), key=lambda found: linear.value_and_gradient(found.theta, log, log.total)[0]
     )
 
 
@@ -197,6 +202,7 @@ def solve_adam(linear, log, theta, *, batch_size, learning_rate, n_epochs, rng, 
     rates = cosine(learning_rate, n_epochs * n_batches)
     for epoch in range(1, n_epochs + 1):  # noqa: B007
         theta = adam_pass(linear, log, theta, adam, rates, log.total, batch_size, rng)
-        if on_iteration(theta):
+        stopped = bool(on_iteration(theta))
+        if stopped:
             break
-    return Solution(theta, epoch, np.nan, True)
+    return Solution(theta, epoch, np.nan, True, stopped)

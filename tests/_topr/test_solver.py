@@ -234,3 +234,16 @@ def test_a_callback_ends_the_fit():
     calls = []
     solution = solve(linear, log, on_iteration=lambda theta: calls.append(theta) or len(calls) == 3)
     assert len(calls) == solution.n_iter == 3
+    assert solution.stopped
+
+
+@pytest.mark.parametrize("at", [3, 40])
+def test_a_callback_ends_all_starts(at):
+    log = make_log(*random_log(0), (0, np.inf, 0, np.inf))
+    linear, calls = Linear(4, 3, True, 1.0), []
+    solution = solve_from_two(
+        linear, log, linear.zeros, tol=1e-8, max_iter=1000,
+        on_iteration=lambda theta: calls.append(theta) or len(calls) == at,
+    )  # fmt: skip
+    assert solution.stopped
+    assert len(calls) == at
