@@ -4,13 +4,18 @@ import importlib
 import importlib.util
 
 
+def check_module(name, what, extra, title=None):
+    """Raise ImportError with the remedy when a module, needed for `what`, is not installed."""
+    if importlib.util.find_spec(name) is None:
+        raise ImportError(
+            f"{what} needs {title or name}, which is not installed. Install it with "
+            f"`pip install 'pnsklearn[{extra}]'`."
+        )
+
+
 def check_torch(what):
     """Raise ImportError with the remedy when torch, needed for `what`, is not installed."""
-    if importlib.util.find_spec("torch") is None:
-        raise ImportError(
-            f"{what} needs PyTorch, which is not installed. Install it with "
-            "`pip install 'pnsklearn[torch]'`."
-        )
+    check_module("torch", what, "torch", "PyTorch")
 
 
 def check_device(device):

@@ -15,6 +15,7 @@ from pnsklearn.metrics._off_policy import policy_value
 N_FOLDS = 5  # for estimated propensities
 SPENT = 0.01  # ratio below which a loss hardly moves the policy
 LEVEL = 0.95  # of the intervals
+LARGEST = 700.0  # log-ratio beyond which the ratio would overflow
 
 
 @dataclass(frozen=True)
@@ -93,9 +94,17 @@ def estimate_propensity(X, action, weight):
 def diagnose(log_policy, feedback, gain):
     """Return the diagnostics of a fit; see `TOPRPolicy.diagnostics_`."""
     log_chosen = log_policy[np.arange(gain.shape[0]), feedback.action].astype(np.float64)
-    log_ratio = log_chosen - np.log(feedback.propensity)
-    ratio, weight = np.exp(log_ratio), feedback.weight
+    weight = feedback.weight
+    return Bunch(
+        **describe_ratios(log_chosen - np.log(feedback.propensity), gain, weight),
+        entropy=float(np.average(entr(np.exp(log_policy)).sum(axis=1), weights=weight)),
+    )
+
+
+def describe_ratios(log_ratio, gain, weight):
+    """Return what the log-ratios log(pi / mu) of a log say beside its rewards."""
     positive, negative, size = gain > 0, gain < 0, np.abs(gain).sum()
+    largest = log_ratio.max()
 
     def mean(values, rows):
         return float(np.average(values[rows], weights=weight[rows])) if rows.any() else np.nan
@@ -104,15 +113,15 @@ def diagnose(log_policy, feedback, gain):
         n_positive=float(weight[positive].sum()),
         n_negative=float(weight[negative].sum()),
         effective_positive=float(gain[positive].sum() / size) if size > 0 else np.nan,
+        # The size does not depend on the scale of the ratios, which may overflow for sequences.
         effective_sample_size=effective_sample_size(
-            np.exp(log_chosen), feedback.propensity, sample_weight=weight
+            np.exp(log_ratio - largest), np.ones_like(log_ratio), sample_weight=weight
         ),
-        largest_ratio=float(ratio.max()),
+        largest_ratio=float(np.exp(min(largest, LARGEST))),
         negative_above=mean(log_ratio > 0, negative),
-        negative_spent=mean(ratio < SPENT, negative),
+        negative_spent=mean(log_ratio < np.log(SPENT), negative),
         positive_log_ratio=mean(log_ratio, positive),
         negative_log_ratio=mean(log_ratio, negative),
-        entropy=float(np.average(entr(np.exp(log_policy)).sum(axis=1), weights=weight)),
     )
 
 

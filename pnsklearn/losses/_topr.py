@@ -380,6 +380,12 @@ def sequence_logprob(logits, tokens, mask):
     >>> sequence_logprob(logits, tokens, mask=tokens >= 0).exp()
     tensor([0.0156, 0.2500])
     """
+    logp, rows, columns = token_logprob(logits, tokens, mask)
+    return logp.new_zeros(mask.shape).index_put((rows, columns), logp).sum(1)
+
+
+def token_logprob(logits, tokens, mask):
+    """Return the log-probabilities of the tokens that the mask marks, their rows and columns."""
     if logits.ndim != 3 or not logits.shape[:2] == tokens.shape == mask.shape:
         raise ValueError(
             "logits must be of shape (n, n_positions, n_tokens), tokens and mask of shape "
@@ -397,5 +403,4 @@ def sequence_logprob(logits, tokens, mask):
             "logits.": ((counted >= 0) & (counted < logits.shape[2])).all()
         }
     )
-    logp = _TokenLogProb.apply(logits, counted, rows, columns)
-    return logp.new_zeros(mask.shape).index_put((rows, columns), logp).sum(1)
+    return _TokenLogProb.apply(logits, counted, rows, columns), rows, columns
