@@ -1,0 +1,67 @@
+"""Export to ONNX, through skl2onnx."""
+
+import importlib.util
+
+__all__ = ["register_converters"]
+
+
+def register_converters():
+    """Let skl2onnx convert the estimators of this package, alone or in a pipeline.
+
+    To be called once, before ``skl2onnx.to_onnx``; a second call changes nothing. These convert:
+
+    - `AUPRCClassifier` and `TOPRPolicy` without a torch module,
+    - `SMaLLClassifier`,
+    - `PUTrendClassifier`, if its second stage is the default, ``"same"`` of the linear model, or a
+      `LogisticRegression`, `SGDClassifier`, `RandomForestClassifier` or `ExtraTreesClassifier`,
+      alone or at the end of a pipeline.
+
+    The graph has two outputs, the label (`int64` or string) and the probabilities in the order of
+    `classes_`, in the precision of the input; the probabilities are those of `predict_proba` to
+    within 1e-6. skl2onnx's options `zipmap`, `nocl` and `output_class_labels` apply.
+
+    Raises
+    ------
+    ImportError
+        If skl2onnx is not installed.
+
+    Notes
+    -----
+    Conversion raises NotImplementedError for the other models, and ValueError for labels that are
+    neither strings nor integers.
+
+    Examples
+    --------
+    >>> from skl2onnx import to_onnx
+    >>> from sklearn.datasets import load_breast_cancer
+    >>> from pnsklearn import AUPRCClassifier
+    >>> from pnsklearn.onnx import register_converters
+    >>> X, y = load_breast_cancer(return_X_y=True)
+    >>> model = AUPRCClassifier(alpha=0.1).fit(X, y)
+    >>> register_converters()
+    >>> graph = to_onnx(model, X[:1], options={"zipmap": False})
+    >>> [output.name for output in graph.graph.output]
+    ['label', 'probabilities']
+    """
+    if importlib.util.find_spec("skl2onnx") is None:
+        raise ImportError(
+            "register_converters needs skl2onnx, which is not installed. Install it with "
+            "`pip install 'pnsklearn[onnx]'`."
+        )
+    from skl2onnx import update_registered_converter
+    from skl2onnx.common.shape_calculator import calculate_linear_classifier_output_shapes
+
+    from pnsklearn._onnx import CONVERTERS
+
+    for estimator, converter in CONVERTERS.items():
+        update_registered_converter(
+            estimator,
+            f"Pnsklearn{estimator.__name__}",
+            calculate_linear_classifier_output_shapes,
+            converter,
+            options={
+                "zipmap": [True, False, "columns"],
+                "nocl": [True, False],
+                "output_class_labels": [False, True],
+            },
+        )
