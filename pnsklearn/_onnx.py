@@ -16,6 +16,7 @@ from skl2onnx.algebra.onnx_ops import (
     OnnxDiv,
     OnnxGather,
     OnnxGreater,
+    OnnxIdentity,
     OnnxMatMul,
     OnnxNeg,
     OnnxReduceMaxApi18,
@@ -54,6 +55,11 @@ def convert_auprc(scope, operator, container):
 def convert_pu_trend(scope, operator, container):
     """Add the nodes of a PUTrendClassifier: those of its second stage."""
     graph, model = Graph(scope, operator, container), operator.raw_operator
+    if graph.is_raw:
+        raise NotImplementedError(
+            "The decision_function of a PUTrendClassifier does not convert to ONNX, only its "
+            "predict_proba: set raw_scores=False, and do not wrap it in CalibratedClassifierCV."
+        )
     final = model.final_estimator_
     if isinstance(final[-1] if isinstance(final, Pipeline) else final, SECOND_STAGES):
         graph.add_second_stage(final)
@@ -96,7 +102,7 @@ def convert_topr(scope, operator, container):
         graph.add_binary(logits)
     else:
         code = graph.add(OnnxArgMax, logits, axis=1, keepdims=0)
-        graph.add_outputs(code, graph.add(OnnxSoftmax, logits, axis=1))
+        graph.add_outputs(code, logits, OnnxSoftmax, axis=1)
 
 
 CONVERTERS = {
@@ -113,6 +119,9 @@ class Graph:
     def __init__(self, scope, operator, container):
         self.scope, self.operator, self.container = scope, operator, container
         self.X = self.add(OnnxCast, operator.inputs[0], to=TensorProto.DOUBLE)
+        # Asked for by skl2onnx where scikit-learn calls decision_function, to calibrate say.
+        options = container.get_options(operator.raw_operator, {"raw_scores": False})
+        self.is_raw = options["raw_scores"]
 
     def add(self, node, *inputs, **attributes):
         """Return a new node, which is in the graph once an output needs it."""
@@ -126,7 +135,7 @@ class Graph:
     def add_binary(self, log_odds, above=0.0):
         """Add both outputs, from the log-odds of ``classes_[1]`` of shape (n_samples, 1)."""
         both = self.add(OnnxConcat, self.add(OnnxNeg, log_odds), log_odds, axis=1)
-        self.add_outputs(self.is_above(log_odds, above), self.add(OnnxSigmoid, both))
+        self.add_outputs(self.is_above(log_odds, above), both, OnnxSigmoid)
 
     def is_above(self, values, bound):
         """Return 1 where values of shape (n_samples, 1) are above a number, else 0."""
@@ -134,12 +143,15 @@ class Graph:
         code = self.add(OnnxCast, above, to=TensorProto.INT64)
         return self.add(OnnxReshape, code, np.array([-1]))
 
-    def add_outputs(self, code, probability):
-        """Add the labels, from their indices in the classes, and the probabilities."""
+    def add_outputs(self, code, scores, link, **attributes):
+        """Add the labels, from their indices in the classes, and the probabilities or scores."""
         label, out = self.operator.outputs
-        classes = onnx_labels(get_label_classes(self.scope, self.operator.raw_operator))
+        classes = get_label_classes(self.scope, self.operator.raw_operator)
+        is_text = all(isinstance(label, str) for label in classes)
+        classes = np.asarray(classes, dtype=np.str_ if is_text else np.int64)
         self.end(OnnxGather, classes, code, axis=0, to_variable=label)
-        self.end(OnnxCast, probability, to=guess_proto_type(out.type), to_variable=out)
+        values = scores if self.is_raw else self.add(link, scores, **attributes)
+        self.end(OnnxCast, values, to=guess_proto_type(out.type), to_variable=out)
 
     def end(self, node, *inputs, to_variable, **attributes):
         """Add a node, and what it needs, that gives a variable its value."""
@@ -163,7 +175,7 @@ class Graph:
         _, probability = self.add_model(last[1], self.cast(X, kind), Int64TensorType, kind)
         probability = self.add(OnnxCast, probability, to=TensorProto.DOUBLE)
         positive = self.add(OnnxGather, probability, np.array([1]), axis=1)
-        self.add_outputs(self.is_above(positive, 0.5), probability)
+        self.add_outputs(self.is_above(positive, 0.5), probability, OnnxIdentity)
 
     def add_model(self, model, X, *kinds):
         """Add a model that skl2onnx converts; return its outputs, variables of these types."""
@@ -178,19 +190,6 @@ class Graph:
         variable = self.scope.declare_local_variable("cast", kind(X.type.shape))
         self.end(OnnxCast, X, to=guess_proto_type(variable.type), to_variable=variable)
         return variable
-
-
-def onnx_labels(classes):
-    """Return labels as ONNX has them: strings or 64-bit integers."""
-    if all(isinstance(label, str) for label in classes):
-        return np.asarray(classes, dtype=np.str_)
-    integers = np.asarray(classes).astype(np.int64)
-    if not np.array_equal(integers, classes):
-        raise ValueError(
-            f"Labels in ONNX are strings or integers, and {list(classes)} are not. Fit the "
-            "estimator to such labels."
-        )
-    return integers
 
 
 def refuse_module(model):

@@ -63,5 +63,6 @@ def register_converters():
                 "zipmap": [True, False, "columns"],
                 "nocl": [True, False],
                 "output_class_labels": [False, True],
+                "raw_scores": [True, False],
             },
         )
