@@ -52,6 +52,8 @@ def objective(problem, W, b):
     return loss + problem.lam / 2 * norms
 
 
+# SLSQP of SciPy < 1.16 warns where it clips a step to the bounds.
+@pytest.mark.filterwarnings("ignore:Values in x were outside bounds:RuntimeWarning")
 def test_upper_bound_is_the_objective(global_random_seed):
     rng = np.random.default_rng(global_random_seed)
     problem = make_problem(global_random_seed)
