@@ -16,9 +16,11 @@ def register_converters():
       `LogisticRegression`, `SGDClassifier`, `RandomForestClassifier` or `ExtraTreesClassifier`,
       alone or at the end of a pipeline.
 
-    The graph has two outputs, the label (`int64` or string) and the probabilities in the order of
-    `classes_`, in the precision of the input; the probabilities are those of `predict_proba` to
-    within 1e-6. skl2onnx's options `zipmap`, `nocl` and `output_class_labels` apply.
+    A graph has two outputs, the labels (int64 or strings) of shape (n_samples,) and the
+    probabilities of shape (n_samples, n_classes), in the precision of X. They are those of
+    `predict` and `predict_proba` to within 1e-6; what may round more is in the
+    :ref:`User Guide <saving>`. skl2onnx's options `zipmap`, `nocl`, `output_class_labels` and,
+    but for `PUTrendClassifier`, `raw_scores` apply.
 
     Raises
     ------
@@ -27,8 +29,7 @@ def register_converters():
 
     Notes
     -----
-    Conversion raises NotImplementedError for the other models, and ValueError for labels that are
-    neither strings nor integers.
+    The conversion of any other model of this package raises NotImplementedError.
 
     Examples
     --------
