@@ -700,3 +700,11 @@ def test_sequences_count_prompt_and_completion():
     assert attention.all()
     assert_array_equal(completion, [[0, 0, 1], [0, 1, 1]])
     assert_array_equal(sequences.lengths, [1, 2])
+
+
+def test_a_fit_that_could_not_move_the_policy_is_refused():
+    policy = make_policy(negative_bounds=(0, 0))
+    with pytest.raises(ValueError, match="No completion can move the policy"):
+        policy.fit(PROMPTS, COMPLETIONS, reward=-np.ones(5))
+    policy.improve(PROMPTS, lambda p, c: -np.ones(len(p)), n_samples=2)
+    assert policy.n_steps_ == 0

@@ -289,6 +289,11 @@ class TOPRLanguagePolicy(CallbackSupportMixin, BaseEstimator):
         behavior = self._check_behavior(behavior_logprob, reward, len(weight))
         baseline = self._baseline(reward, weight)
         check_contrast(reward, baseline)
+        if not len(self._movers(reward, baseline, weight)):
+            raise ValueError(
+                "No completion can move the policy: the bounds of the ratio are (0, 0) where "
+                "rewards are, or their weights are 0."
+            )
         rng = check_random_state(self.random_state)
         go_on = self.warm_start and hasattr(self, "model_")
         runner = self._runner(self._copy(self.model_) if go_on else self._start(rng))
@@ -403,7 +408,7 @@ class TOPRLanguagePolicy(CallbackSupportMixin, BaseEstimator):
             kept = cap_positives(order, reward, max_positive, baseline=baseline, random_state=rng)
             baseline = self._baseline(reward[kept], weight[kept])
         entry.n_kept = int(kept.sum())
-        if (reward[kept] == baseline).all():  # there is nothing to learn
+        if not len(self._movers(reward[kept], baseline, weight[kept])):
             learned = {"baseline_": baseline, "n_steps_": 0}
         else:
             rows = np.flatnonzero(kept)
@@ -419,26 +424,17 @@ class TOPRLanguagePolicy(CallbackSupportMixin, BaseEstimator):
         self, runner, sequences, reward, baseline, weight, behavior, rng, name=None, on_task=None
     ):
         """Train the runner's model in place; return the fitted attributes."""
-        n = len(sequences.tokens)
-        gain = np.ones(n) if reward is None else reward - baseline
-        bounds = {"positive_bounds": (1, 1), "negative_bounds": (0, 1)}
-        if reward is not None:
-            bounds = {name: getattr(self, name) for name in bounds}
-        # The rows that can change the policy: the ratio of the others counts zero, or nothing does.
-        moves = np.where(gain > 0, bounds["positive_bounds"][1], bounds["negative_bounds"][1]) > 0
-        rows = np.flatnonzero((weight > 0) & (gain != 0) & moves)
-        start = np.zeros(n)
-        if reward is not None:
-            start = runner.score(sequences)
-            if behavior is None:
-                behavior = start
-            else:
-                _warn_far(start - behavior)
+        gain, bounds = self._gain_and_bounds(reward, baseline, weight)
+        rows = self._movers(reward, baseline, weight)
+        # Without rewards there is no bounded ratio, and its value is of no consequence.
+        start = np.zeros_like(gain) if reward is None else runner.score(sequences)
+        if behavior is None:
+            behavior = start
         else:
-            behavior = start  # of no consequence: there is no bounded ratio
-        log = Log(sequences.take(rows), gain[rows], weight[rows], behavior[rows])
-        if self.ratio_level == "token":
-            log = Log(log.sequences, log.reward, log.weight, runner.score_tokens(log.sequences))
+            _warn_far(start - behavior)
+        moving = sequences.take(rows)
+        of_log = runner.score_tokens(moving) if self.ratio_level == "token" else behavior[rows]
+        log = Log(moving, gain[rows], weight[rows], of_log)
         settings = Settings(
             bounds,
             self.ratio_level,
@@ -644,6 +640,19 @@ class TOPRLanguagePolicy(CallbackSupportMixin, BaseEstimator):
         if self.effective_positive is None:
             return float(self.baseline)
         return baseline_for(reward, self.effective_positive, weight)
+
+    def _gain_and_bounds(self, reward, baseline, weight):
+        """Return the rewards less the baseline, and the bounds of the ratio."""
+        if reward is None:  # all are good
+            return np.ones_like(weight), {"positive_bounds": (1, 1), "negative_bounds": (0, 1)}
+        names = "positive_bounds", "negative_bounds"
+        return reward - baseline, {name: getattr(self, name) for name in names}
+
+    def _movers(self, reward, baseline, weight):
+        """Return the rows that can move the policy: their ratio is not bounded by zero."""
+        gain, bounds = self._gain_and_bounds(reward, baseline, weight)
+        high = np.where(gain > 0, *(high for _, high in bounds.values()))
+        return np.flatnonzero((weight > 0) & (gain != 0) & (high > 0))
 
     def _end_ids(self):
         """Return the tokens that end a completion, the tokenizer's first."""
