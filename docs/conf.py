@@ -21,6 +21,9 @@ templates_path = ["_templates"]
 autosummary_generate = True
 numpydoc_show_class_members = False
 
+# Pages load MathJax from its CDN; `mathjax_path` names another place, to read without a network.
+mathjax4_config = {"output": {"displayOverflow": "linebreak"}}
+
 sphinx_gallery_conf = {
     "examples_dirs": "examples",
     "gallery_dirs": "auto_examples",
@@ -30,6 +33,16 @@ sphinx_gallery_conf = {
 }
 
 html_theme = "pydata_sphinx_theme"
+html_static_path = ["_static"]
+html_css_files = ["pnsklearn.css"]
+# Pages without pages below them have nothing to show on the left.
+html_sidebars = {
+    name: [] for name in ("getting_started", "install", "benchmarks", "faq", "changes")
+}
 html_title = f"pnsklearn {release}"
 html_show_sourcelink = False
-html_theme_options = {"show_toc_level": 2, "show_prev_next": False}
+html_theme_options = {
+    "show_toc_level": 2,
+    "show_prev_next": False,
+    "header_links_before_dropdown": 8,
+}

@@ -7,8 +7,7 @@ the two losses disagree, and once on real data where there is little to disagree
 """
 
 import matplotlib.pyplot as plt
-import numpy as np
-from sklearn.datasets import load_breast_cancer
+from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import PrecisionRecallDisplay
 from sklearn.model_selection import train_test_split
@@ -27,28 +26,27 @@ from pnsklearn.datasets import make_rare_positives
 generated = make_rare_positives(4000, class_sep=3.0, outliers=0.2, random_state=0)
 
 # %%
-# The real data are tumours, with most of the malignant ones (the positives here) left out.
+# The real data are digits, of which the 8 are positive: one in ten.
 
-X, y = load_breast_cancer(return_X_y=True)
-malignant, benign = np.flatnonzero(y == 0), np.flatnonzero(y == 1)
-rows = np.r_[np.random.default_rng(0).choice(malignant, 40, replace=False), benign]
-tumours = X[rows], y[rows] == 0
+pixels, digit = load_digits(return_X_y=True)
+data_sets = {"generated": generated, "digits, 8 against the others": (pixels, digit == 8)}
 
 # %%
 # Both models are linear and see the same standardised features.
 
-fig, axes = plt.subplots(1, 2, figsize=(11, 5))
-data_sets = {"generated": generated, "breast cancer, malignant made rare": tumours}
+fig, axes = plt.subplots(1, 2, figsize=(10, 4.5), sharey=True, layout="constrained")
 for ax, (title, (X, y)) in zip(axes, data_sets.items(), strict=True):
     X_train, X_test, y_train, y_test = train_test_split(
         X, y, test_size=0.5, stratify=y, random_state=0
     )
-    for model in (LogisticRegression(), AUPRCClassifier(random_state=0)):
+    for model, color in ((LogisticRegression(), "0.6"), (AUPRCClassifier(random_state=0), "C0")):
         pipeline = make_pipeline(StandardScaler(), model).fit(X_train, y_train)
         name = type(model).__name__
-        PrecisionRecallDisplay.from_estimator(pipeline, X_test, y_test, name=name, ax=ax)
-    ax.set_title(f"{title}\nalpha_ = {model.alpha_:g}")
-fig.tight_layout()
+        curve_kwargs = {"color": color, "linewidth": 2}
+        PrecisionRecallDisplay.from_estimator(
+            pipeline, X_test, y_test, name=name, curve_kwargs=curve_kwargs, ax=ax
+        )
+    ax.set(title=f"{title}\nalpha_ = {model.alpha_:g}", xlabel="recall", ylabel="precision")
 
 # %%
 # ``alpha_`` says how close to logistic regression the inner cross-validation chose to stay.

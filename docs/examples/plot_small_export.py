@@ -89,11 +89,11 @@ for n_bits in bits:
         warnings.simplefilter("always")
         model.export_c(X, fixed_point=n_bits)
     differ.append(int(str(caught[0].message).split()[0]) if caught else 0)
-plt.bar(bits, differ)
-plt.xticks(bits)
-plt.xlabel("fixed_point, bits of a value")
-plt.ylabel(f"rows of {len(X)} decided in another way")
-plt.tight_layout()
+fig, ax = plt.subplots(figsize=(6, 3), layout="constrained")
+ax.bar_label(ax.bar(bits, differ))
+ax.set(xticks=bits, xlabel="fixed_point, bits of a value", ylabel="rows decided in another way")
+ax.set_title(f"Integers against floating point, {len(X)} rows")
+ax.margins(y=0.15)
 
 # %%
 # SQL

@@ -8,6 +8,8 @@ can be checked; and they are seen to fail where the policy is too far from the l
 estimates choose parameters in a grid search.
 """
 
+# sphinx_gallery_thumbnail_number = 2
+
 import warnings
 
 import matplotlib.pyplot as plt
