@@ -46,6 +46,7 @@ CONDITIONS = {
     "base": {},
     "harder base": {"n_worked": 9_000},
     "three times the rate": {"learning_rate": 1.5e-3},
+    "a fifth of the rate": {"learning_rate": 1e-4},
     "one positive a prompt": {"max_positive": 1},
 }
 COLUMNS = ("condition", "method", "seed", "epoch", "step", "pass_at_1", "invalid", "base_pass")
@@ -217,7 +218,7 @@ def curves(options, report):
 
 def conditions(options, report):
     """Where bad completions help: harder bases, larger rates, fewer positives."""
-    methods = ("TOPR", "positives only", "truncated IS")
+    methods = [method for method in METHODS if method != "naive"]
     names = list(CONDITIONS)[-1:] if options.quick else list(CONDITIONS)[1:]
     rows = run(options, options.path("runs.csv"), names, methods)
     for name in names:
