@@ -36,6 +36,7 @@ MOST_EPOCHS = 12  # over the positive ones alone, for as many steps
 BETA = 0.1  # of DPO
 METHODS = {
     "TOPR": {},
+    "TOPR, share 0.3": {"effective_positive": 0.3},
     "positives only": {"negative_bounds": (0, 0)},
     "truncated IS": {"positive_bounds": (0, 1)},
     "naive": {"negative_bounds": (1, 1)},
@@ -47,6 +48,7 @@ CONDITIONS = {
     "harder base": {"n_worked": 9_000},
     "three times the rate": {"learning_rate": 1.5e-3},
     "a fifth of the rate": {"learning_rate": 1e-4},
+    "harder base, a fifth of the rate": {"n_worked": 9_000, "learning_rate": 1e-4},
     "one positive a prompt": {"max_positive": 1},
 }
 COLUMNS = ("condition", "method", "seed", "epoch", "step", "pass_at_1", "invalid", "base_pass")
@@ -218,10 +220,10 @@ def curves(options, report):
 
 def conditions(options, report):
     """Where bad completions help: harder bases, larger rates, fewer positives."""
-    methods = [method for method in METHODS if method != "naive"]
-    names = list(CONDITIONS)[-1:] if options.quick else list(CONDITIONS)[1:]
-    rows = run(options, options.path("runs.csv"), names, methods)
-    for name in names:
+    runs = options.path("runs.csv")
+    for name in list(CONDITIONS)[-1:] if options.quick else list(CONDITIONS)[1:]:
+        methods = list(METHODS) if name == "a fifth of the rate" else list(METHODS)[:4]
+        rows = run(options, runs, [name], methods)
         report.table(name.replace(" ", "_"), summarise(rows, name, methods), f"{name}:")
 
 
@@ -232,7 +234,7 @@ def rounds(options, report):
     columns = ("method", "seed", "round", "pass_at_1", "invalid")
     for seed in options.seeds_of(SEEDS):
         done = {(row["method"], row["seed"]) for row in read_runs(runs, ("method",))}
-        missing = [m for m in ("TOPR", "positives only", "truncated IS") if (m, seed) not in done]
+        missing = [m for m in list(METHODS)[:4] if (m, seed) not in done]
         problems = sums(**options.size, seed=seed) if missing else None
         for method in missing:
             curve = Curve(problems)
