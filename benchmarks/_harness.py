@@ -1,9 +1,11 @@
 """What the benchmarks share: paired timings, real data sets, tables and CSV files."""
 
+import argparse
 import csv
 import os
 import textwrap
 import time
+import warnings
 from datetime import date
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -11,6 +13,10 @@ from pathlib import Path
 import numpy as np
 from scipy.sparse import csr_matrix
 from sklearn.datasets import fetch_openml, load_breast_cancer, load_digits
+from sklearn.model_selection import train_test_split
+from threadpoolctl import threadpool_limits
+
+from pnsklearn import __version__
 
 # Binary tasks made from a set of several classes: (set, code or codes of the positive class).
 DERIVED = {
@@ -62,9 +68,23 @@ def load(name, data_home=None):
         X, y = (load_breast_cancer if name == "breast_cancer" else load_digits)(return_X_y=True)
         return X, (y == (0 if name == "breast_cancer" else 8)).astype(int)
     base, code = DERIVED.get(name, (name, 1))
-    path = data_home and Path(data_home) / f"{base}.npz"
-    X, y = _read(path) if path and path.exists() else _fetch(base)
+    path = stored(name, data_home)
+    X, y = _read(path) if path else _fetch(base)
     return X.astype(np.float64), np.isin(y, code).astype(int)
+
+
+def stored(name, data_home):
+    """Return the path of the file that a set is read from, None if `data_home` has none."""
+    base = DERIVED.get(name, (name, 1))[0]
+    path = data_home and Path(data_home) / f"{base}.npz"
+    return path if path and path.exists() else None
+
+
+def at_most(n_rows, rows, y):
+    """Return at most `n_rows` of the rows (indices of y), stratified."""
+    if len(rows) <= n_rows:
+        return rows
+    return train_test_split(rows, train_size=n_rows, stratify=y[rows], random_state=0)[0]
 
 
 def _read(path):
@@ -85,6 +105,51 @@ def _fetch(name):
     return X.fillna(X.median()).to_numpy(np.float64), (
         (codes == np.argmin(counts)).astype(int) if len(counts) == 2 else codes
     )
+
+
+def argument_parser(prog, description):
+    """Return a parser of the options that all benchmarks have."""
+    parser = argparse.ArgumentParser(
+        prog=prog, description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--quick", action="store_true", help="tiny sizes, to see that all runs")
+    parser.add_argument("--data-home", type=Path, help="folder of NAME.npz files (else OpenML)")
+    parser.add_argument("--output", type=Path, default=Path("benchmark_results"))
+    return parser
+
+
+def parse_sections(parser, sections):
+    """Parse the names of sections, all by default, and a number of splits: ``seeds_of``."""
+    parser.add_argument("sections", nargs="*", metavar="SECTION", help=", ".join(sections))
+    parser.add_argument("--seeds", type=int, help="splits (else what each section takes)")
+    options = parser.parse_args()
+    unknown = set(options.sections) - set(sections)
+    if unknown:
+        parser.error(f"no such section: {', '.join(sorted(unknown))}")
+    options.sections = options.sections or list(sections)
+    options.seeds_of = lambda n: range(1 if options.quick else options.seeds or n)
+    return options
+
+
+def begin(options, packages, prefix=""):
+    """Make the folder of the output; add a ``header``, and ``path`` for names of files in it."""
+    options.output.mkdir(parents=True, exist_ok=True)
+    options.header = f"pnsklearn {__version__}, {environment(*packages)}"
+    prefix = f"quick_{prefix}" if options.quick else prefix
+    options.path = lambda name: options.output / f"{prefix}{name}"
+    if options.quick:
+        print("quick: everything is too small for the bars to mean anything")
+
+
+def report_sections(sections, options, ignored):
+    """Run the chosen sections on one thread and save their reports; the runs keep the warnings."""
+    for name in options.sections:
+        print(f"\n{name}")
+        report = Report(sections[name], options)
+        with threadpool_limits(1), warnings.catch_warnings():
+            warnings.simplefilter("ignore", ignored)
+            sections[name](options, report)
+        report.save()
 
 
 def environment(*packages):

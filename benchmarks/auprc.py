@@ -4,17 +4,16 @@ Run `python -m benchmarks.auprc`. Times are medians of paired rounds (see `_harn
 each row's bar is the number that the project set itself.
 """
 
-import argparse
 import os
 import time
 import warnings
 from functools import partial
-from pathlib import Path
 
 import joblib
 import numba
 import numpy as np
-from sklearn.base import clone
+from scipy.special import expit
+from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression, LogisticRegressionCV
 from sklearn.metrics import average_precision_score
@@ -25,7 +24,9 @@ from threadpoolctl import threadpool_limits
 
 from benchmarks._harness import (
     BUNDLED,
-    environment,
+    argument_parser,
+    at_most,
+    begin,
     format_table,
     load,
     mean_and_error,
@@ -34,7 +35,7 @@ from benchmarks._harness import (
     read_csv,
     write_csv,
 )
-from pnsklearn import AUPRCClassifier, __version__
+from pnsklearn import AUPRCClassifier
 from pnsklearn._auprc import _kernels
 from pnsklearn._auprc._solver import loss_terms
 from pnsklearn.metrics import average_precision_surrogate
@@ -279,6 +280,35 @@ def _fit_libauc(n_epochs, X, y, learning_rate, seed):
     return layer.weight.detach().numpy()[0].astype(np.float64)
 
 
+class LibAUC(ClassifierMixin, BaseEstimator):
+    """LibAUC's linear model; the learning rate is chosen by average precision on a quarter."""
+
+    def __init__(self, n_epochs=60, rates=(1e-3, 1e-1), random_state=None):
+        self.n_epochs = n_epochs
+        self.rates = rates
+        self.random_state = random_state
+
+    def fit(self, X, y):
+        """Fit the coefficients."""
+        part, held_out = train_test_split(
+            np.arange(len(y)), test_size=0.25, stratify=y, random_state=self.random_state
+        )
+
+        def precision(rate):
+            coef = _fit_libauc(self.n_epochs, X[part], y[part], rate, self.random_state)
+            return average_precision_score(y[held_out], X[held_out] @ coef)
+
+        self.classes_ = np.unique(y)
+        best = max(self.rates, key=precision)
+        self.coef_ = _fit_libauc(self.n_epochs, X, y, best, self.random_state)
+        return self
+
+    def predict_proba(self, X):
+        """Return sigmoids of the scores, which rank; they are not calibrated."""
+        positive = expit(X @ self.coef_)
+        return np.column_stack([1 - positive, positive])
+
+
 def _balanced_batches(y, batch_size, rng):
     """Return an epoch of batches, half of each positive; the rarer class is repeated."""
     half = batch_size // 2
@@ -348,20 +378,15 @@ def real(options):
 
 def _split(name, X, y, train, test, quick):
     """Return AP and CPU seconds of each model on one split."""
-    if len(train) > MAX_TRAIN:
-        train, _ = train_test_split(train, train_size=MAX_TRAIN, stratify=y[train], random_state=0)
+    train = at_most(MAX_TRAIN, train, y)
     folds = 2 if quick else 5
-    logistic = LogisticRegressionCV(
-        Cs=np.logspace(-4, 4, 9), cv=folds, scoring="average_precision", max_iter=1000,
-        l1_ratios=(0,), use_legacy_attributes=False,
-    )  # fmt: skip
+    logistic = tuned_logistic(folds)
     models = {
         "LR": logistic,
         "LR converged": clone(logistic).set_params(tol=1e-6),
         "ours": AUPRCClassifier(cv=folds, random_state=0),
-        "LightGBM": _lightgbm(),
+        "LightGBM": lightgbm(),
     }
-    dense = isinstance(X, np.ndarray)
     row = {
         "set": name, "n": len(y), "d": X.shape[1], "n+": int(y.sum()), "n train": len(train),
         "n test": len(test),
@@ -370,19 +395,34 @@ def _split(name, X, y, train, test, quick):
         row[f"AP {label}"] = row[f"seconds {label}"] = np.nan
         if model is None:
             continue
-        model = make_pipeline(StandardScaler() if dense else MaxAbsScaler(), model)
-        start = time.process_time()
-        with warnings.catch_warnings(), threadpool_limits(1):
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            probability = model.fit(X[train], y[train]).predict_proba(X[test])[:, 1]
-        row[f"seconds {label}"] = time.process_time() - start
+        probability, row[f"seconds {label}"] = probabilities(model, X, y, train, test)
         row[f"AP {label}"] = average_precision_score(y[test], probability)
         if label == "ours":
-            row["alpha"] = model[-1].alpha_
+            row["alpha"] = model.alpha_
     return row
 
 
-def _lightgbm():
+def probabilities(model, X, y, train, test):
+    """Fit a model to scaled features; return the probabilities of test rows, and CPU seconds."""
+    scaler = StandardScaler() if isinstance(X, np.ndarray) else MaxAbsScaler()
+    scaled = make_pipeline(scaler, model)
+    start = time.process_time()
+    with warnings.catch_warnings(), threadpool_limits(1):
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        probability = scaled.fit(X[train], y[train]).predict_proba(X[test])[:, 1]
+    return probability, time.process_time() - start
+
+
+def tuned_logistic(folds):
+    """Return logistic regression with a penalty chosen by average precision."""
+    return LogisticRegressionCV(
+        Cs=np.logspace(-4, 4, 9), cv=folds, scoring="average_precision", max_iter=1000,
+        l1_ratios=(0,), use_legacy_attributes=False,
+    )  # fmt: skip
+
+
+def lightgbm():
+    """Return LightGBM at its defaults, None if it is not installed."""
     try:
         from lightgbm import LGBMClassifier
     except ImportError:
@@ -544,19 +584,12 @@ ROWS = {function.__name__: function for function in (kernel, fit, libauc, real, 
 
 def main():
     """Run the chosen rows, print their tables and write their CSV files."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.auprc", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="tiny sizes, to see that all runs")
-    parser.add_argument("--data-home", type=Path, help="folder of NAME.npz files (else OpenML)")
-    parser.add_argument("--output", type=Path, default=Path("benchmark_results"))
+    parser = argument_parser("python -m benchmarks.auprc", __doc__)
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS), metavar="NAME")
     options = parser.parse_args()
-    options.output.mkdir(parents=True, exist_ok=True)
+    begin(options, PACKAGES)
     options.rounds = 2 if options.quick else 7
-    options.header = f"pnsklearn {__version__}, {environment(*PACKAGES)}"
-    options.path = lambda name: options.output / (f"quick_{name}" if options.quick else name)
     print(options.header)
-    if options.quick:
-        print("quick: everything is too small for the bars to mean anything")
     for name in options.rows:
         print(f"\n{name}: {ROWS[name].__doc__.splitlines()[0]}", flush=True)
         try:

@@ -5,12 +5,10 @@ Each section keeps its runs in ``pu_NAME_runs.csv`` as they come and goes on fro
 started again; delete the file to start from nothing. Peers that are not installed are left out.
 """
 
-import argparse
 import time
 import warnings
 from functools import partial
 from importlib.util import find_spec
-from pathlib import Path
 
 import numpy as np
 from scipy.sparse import issparse
@@ -22,17 +20,18 @@ from sklearn.metrics import f1_score, roc_auc_score
 from sklearn.model_selection import train_test_split
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
-from threadpoolctl import threadpool_limits
 
 from benchmarks._harness import (
     BUNDLED,
-    Report,
     append_csv,
-    environment,
+    argument_parser,
+    begin,
     mean_and_error,
     paired_ratio,
+    parse_sections,
     pyplot,
     read_runs,
+    report_sections,
     write_csv,
 )
 from benchmarks.pu_models import (
@@ -60,7 +59,7 @@ from benchmarks.pu_models import (
     some,
     tree,
 )
-from pnsklearn import PUTrendClassifier, __version__
+from pnsklearn import PUTrendClassifier
 from pnsklearn._pu_trend._scores import TRENDS, trend_scores
 from pnsklearn._pu_trend._split import natural_break
 from pnsklearn.datasets import make_pu
@@ -100,7 +99,7 @@ def run(model, case, X, labels, X_test, y_test):
         try:
             model.fit(X, labels)
             seconds = time.process_time() - start
-            predicted, scores = _outputs(model, X_test)
+            predicted, scores = outputs(model, X_test)
         except ValueError as error:
             seconds = time.process_time() - start
             warnings.warn(f"failed: {error}", stacklevel=1)
@@ -114,7 +113,7 @@ def run(model, case, X, labels, X_test, y_test):
     }  # fmt: skip
 
 
-def _outputs(model, X):
+def outputs(model, X):
     if hasattr(model, "predict_proba"):
         scores = model.predict_proba(X)[:, 1]
     else:
@@ -180,16 +179,22 @@ def runs(options, section, tasks, models, seeds, setting="natural", **task_optio
 
 
 def _run_on(model, name, task, seed, single):
-    X, s, X_test, y_test, y, prior = task
+    X, _, X_test, y_test, _, _ = task
     if model.max_features is not None and X.shape[1] > model.max_features:
         return None
+    estimator, case, labels = prepared(model, name, task, seed, single)
+    return run(estimator, case, X, labels, X_test, y_test)
+
+
+def prepared(model, name, task, seed, single):
+    """Return the estimator behind its scaler, its case, and the labels that it may see."""
+    X, s, _, _, y, prior = task
     n_P = int(s.sum())
     case = Case(n_P, len(s) - n_P, prior, single, seed)
     estimator = model.build(case)
     if issparse(X) and not model.sparse:
         estimator = make_pipeline(FunctionTransformer(lambda X: X.toarray()), estimator)
-    estimator = scaled(estimator, name, X)
-    return run(estimator, case, X, y if model.group == "oracle" else s, X_test, y_test)
+    return scaled(estimator, name, X), case, y if model.group == "oracle" else s
 
 
 # Summaries. Values are means over the seeds first, so that all tasks weigh the same.
@@ -879,40 +884,16 @@ SECTIONS = {
 
 def main():
     """Run the chosen sections; print and write their tables, and their text."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.pu_trend",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("sections", nargs="*", metavar="SECTION", help=", ".join(SECTIONS))
-    parser.add_argument("--quick", action="store_true", help="tiny sizes, to see that all runs")
-    parser.add_argument("--data-home", type=Path, help="folder of NAME.npz files (else OpenML)")
-    parser.add_argument("--output", type=Path, default=Path("benchmark_results"))
-    parser.add_argument("--seeds", type=int, help="splits (else what each section takes)")
-    options = parser.parse_args()
-    unknown = set(options.sections) - set(SECTIONS)
-    if unknown:
-        parser.error(f"no such section: {', '.join(sorted(unknown))}")
-    options.output.mkdir(parents=True, exist_ok=True)
-    options.header = f"pnsklearn {__version__}, {environment(*PACKAGES)}"
-    prefix = "quick_pu_" if options.quick else "pu_"
-    options.path = lambda name: options.output / f"{prefix}{name}"
+    options = parse_sections(argument_parser("python -m benchmarks.pu_trend", __doc__), SECTIONS)
+    begin(options, PACKAGES, "pu_")
     options.tasks = BUNDLED[:1] if options.quick else TASKS
     options.swept = BUNDLED[:1] if options.quick else SWEPT
     options.max_rows = 300 if options.quick else MAX_ROWS
     options.few = lambda values: values[1:3] if options.quick else values
-    options.seeds_of = lambda n: range(1 if options.quick else options.seeds or n)
     if options.quick:
-        for path in options.output.glob(f"{prefix}*_runs.csv"):
+        for path in options.output.glob("quick_pu_*_runs.csv"):
             path.unlink()
-        print("quick: everything is too small for the bars to mean anything")
-    for name in options.sections or SECTIONS:
-        print(f"\n{name}")
-        report = Report(SECTIONS[name], options)
-        with threadpool_limits(1), warnings.catch_warnings():
-            warnings.simplefilter("ignore", PUTrendWarning)  # the runs keep them
-            SECTIONS[name](options, report)
-        report.save()
+    report_sections(SECTIONS, options, PUTrendWarning)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ so is fasterrisk, whose newest version, 0.1.10, calls what NumPy 2 has removed: 
 FastRiskScoreClassifier of imodels, stands for it.
 """
 
-import argparse
 import math
 import os
 import shutil
@@ -42,7 +41,9 @@ from threadpoolctl import threadpool_limits
 
 from benchmarks._harness import (
     BUNDLED,
-    environment,
+    argument_parser,
+    at_most,
+    begin,
     format_table,
     load,
     mean_and_error,
@@ -51,7 +52,7 @@ from benchmarks._harness import (
     read_csv,
     write_csv,
 )
-from pnsklearn import SMaLLClassifier, __version__
+from pnsklearn import SMaLLClassifier
 
 PACKAGES = (
     "numpy", "scipy", "scikit-learn", "numba", "cvxpy", "clarabel", "imodels", "abess", "skglm",
@@ -148,6 +149,17 @@ class BestSubset(ClassifierMixin, BaseEstimator):
     predict = SparseLogistic.predict
 
 
+class BestOfPaths(SparseLogistic):
+    """The same on the best support of at most `n_nonzero` features on the paths of skglm."""
+
+    def _features(self, X, y):
+        varies = np.flatnonzero(X.std(axis=0) > 0)
+        X = X[:, varies]
+        supports = set().union(*_skglm_supports(X, y).values())
+        small = [support for support in supports if 0 < len(support) <= self.n_nonzero]
+        return varies[list(min(small, key=lambda support: _ridge_objective(X[:, support], y)))]
+
+
 def _imported(module, name):
     """Return an attribute of a module, None if the module is not installed."""
     try:
@@ -162,17 +174,20 @@ def _present(models):
     return {label: model for label, model in models.items() if model is not None}
 
 
-def _figs(max_rules):
-    figs = _imported("imodels", "FIGSClassifier")
-    return figs and figs(max_rules=max_rules, random_state=0)
+def figs(max_rules):
+    """Return FIGS, None if imodels is not installed."""
+    model = _imported("imodels", "FIGSClassifier")
+    return model and model(max_rules=max_rules, random_state=0)
 
 
-def _risk_score(k):
-    risk_score = _imported("imodels", "FastRiskScoreClassifier")
-    return risk_score and risk_score(k=k)
+def risk_score(k):
+    """Return FastRiskScore, None if imodels is not installed."""
+    model = _imported("imodels", "FastRiskScoreClassifier")
+    return model and model(k=k)
 
 
-def _tree(max_leaf_nodes):
+def small_tree(max_leaf_nodes):
+    """Return a tree of few leaves."""
     return DecisionTreeClassifier(max_leaf_nodes=max_leaf_nodes, random_state=0)
 
 
@@ -406,7 +421,7 @@ def speed(options):
     sets = [("breast_cancer", 569, 0.5), wide, long]
     if options.quick:
         sets = [("breast_cancer", 300, 0.5), ("planted 1000 x 10", 1_000, 60.0)]
-    models = _present({"SMaLL": SMaLLClassifier(random_state=0), "FastRiskScore": _risk_score(9)})
+    models = _present({"SMaLL": SMaLLClassifier(random_state=0), "FastRiskScore": risk_score(9)})
     rows = []
     for name, n, bar in sets:
         try:
@@ -479,9 +494,9 @@ def accuracy(options):
             "SMaLL": SMaLLClassifier(random_state=0),
             "SMaLL 1x9": SMaLLClassifier(1, 9, random_state=0),
             "SMaLL quantile": SMaLLClassifier(binarize="quantile", random_state=0),
-            "FastRiskScore": _risk_score(9),
-            "FIGS": _figs(4),
-            "tree": _tree(5),
+            "FastRiskScore": risk_score(9),
+            "FIGS": figs(4),
+            "tree": small_tree(5),
             "L1 logistic": SparseLogistic(9),
             "abess": _best_subset(9),
             "logistic": make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)),
@@ -499,11 +514,14 @@ def tuned(options):
     searched = {
         "SMaLL": (SMaLLClassifier(random_state=0), grid),
         "FastRiskScore": (
-            _risk_score(9),
+            risk_score(9),
             {"k": (3, 5, 7, 9), "max_points": (5, 10)},
         ),
-        "FIGS": (_figs(4), {"max_rules": (1, 2, 3, 4, 5), "max_trees": (1, None)}),
-        "tree": (_tree(5), {"max_leaf_nodes": (2, 3, 4, 5, 6), "criterion": ("gini", "entropy")}),
+        "FIGS": (figs(4), {"max_rules": (1, 2, 3, 4, 5), "max_trees": (1, None)}),
+        "tree": (
+            small_tree(5),
+            {"max_leaf_nodes": (2, 3, 4, 5, 6), "criterion": ("gini", "entropy")},
+        ),
         "L1 logistic": (SparseLogistic(), {"n_nonzero": (3, 6, 9), "C": Cs}),
         "abess": (_best_subset(9), {"n_nonzero": (3, 6, 9), "alpha": (0.0, 0.5, 5.0)}),
     }
@@ -538,10 +556,10 @@ def _compared(name, models, max_train, options, n_repeats):
         except Exception as error:
             failed.append({"set": which, "note": f"cannot be loaded: {error!r}"})
             continue
-        for train, test in _splits(X, y, max_train, options, n_repeats):
+        for train, test in splits(X, y, max_train, options, n_repeats):
             for label, model in models(len(train)).items():
                 row = {"set": which, "n": len(y), "d": X.shape[1], "model": label}
-                folds.append({**row, **_fold(model, X, y, train, test)})
+                folds.append({**row, **on_fold(model, X, y, train, test)})
         write_csv(path, folds, options.header)
     folds = [fold for fold in folds if fold["set"] in sets]
     _plot_errors(folds, options.path(f"{name}.png"))
@@ -564,21 +582,19 @@ def _most(n_rows, options):
     return 200 if options.quick else n_rows
 
 
-def _splits(X, y, max_train, options, n_repeats):
+def splits(X, y, max_train, options, n_repeats):
+    """Yield the rows for training and for the test, fold by fold."""
     max_train = _most(max_train, options)
     n_repeats = 1 if options.quick or len(y) >= SMALL_SET else n_repeats
     splitter = RepeatedStratifiedKFold(
         n_splits=options.n_folds, n_repeats=n_repeats, random_state=0
     )
     for train, test in splitter.split(X, y):
-        if len(train) > max_train:
-            train, _ = train_test_split(
-                train, train_size=max_train, stratify=y[train], random_state=0
-            )
-        yield train, test
+        yield at_most(max_train, train, y), test
 
 
-def _fold(model, X, y, train, test):
+def on_fold(model, X, y, train, test):
+    """Return test error, seconds of the fit and size of a model."""
     model, seconds = _fitted(model, X[train], y[train])
     error = np.mean(np.asarray(model.predict(X[test])).ravel() != y[test])
     settings = getattr(model, "best_params_", {})
@@ -818,9 +834,9 @@ def size(options):
             f"{p}x{k}": SMaLLClassifier(p, k, binarize="quantile", random_state=0)
             for p, k in shapes
         },
-        "FastRiskScore": {k: _risk_score(k) for k in counts},
-        "FIGS": {k: _figs(k) for k in counts},
-        "tree": {k: _tree(k + 1) for k in counts},
+        "FastRiskScore": {k: risk_score(k) for k in counts},
+        "FIGS": {k: figs(k) for k in counts},
+        "tree": {k: small_tree(k + 1) for k in counts},
         "L1 logistic": {k: SparseLogistic(k) for k in counts},
     }
     found = {}
@@ -831,7 +847,7 @@ def size(options):
         except Exception as error:
             print(f"{name} cannot be loaded: {error!r}")
             continue
-        for train, test in _splits(X, y, MAX_TUNED, options, n_repeats=1):
+        for train, test in splits(X, y, MAX_TUNED, options, n_repeats=1):
             for family, models in families.items():
                 for setting, model in _present(models).items():
                     fitted, _ = _fitted(model, X[train], y[train])
@@ -883,8 +899,8 @@ def sparse(options):
             rows.append({"set": name, "note": f"cannot be loaded: {error!r}"})
             continue
         folds = [
-            {"set": name, "model": label, **_fold(model, X, y, train, test)}
-            for train, test in _splits(X, y, MAX_TRAIN, options, n_repeats=1)
+            {"set": name, "model": label, **on_fold(model, X, y, train, test)}
+            for train, test in splits(X, y, MAX_TRAIN, options, n_repeats=1)
             for label, model in models.items()
         ]
         for label in models:
@@ -921,23 +937,15 @@ SECTIONS = {
 
 def main():
     """Run the chosen sections, print their tables and write their CSV files and figures."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.small", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="tiny sizes, to see that all runs")
-    parser.add_argument("--data-home", type=Path, help="folder of NAME.npz files (else OpenML)")
-    parser.add_argument("--output", type=Path, default=Path("benchmark_results"))
+    parser = argument_parser("python -m benchmarks.small", __doc__)
     parser.add_argument(
         "--only", nargs="+", choices=SECTIONS, default=list(SECTIONS), metavar="NAME"
     )
     options = parser.parse_args()
-    options.output.mkdir(parents=True, exist_ok=True)
+    begin(options, PACKAGES, "small_")
     options.rounds = 1 if options.quick else 7
     options.n_folds = 2 if options.quick else 5
-    options.header = f"pnsklearn {__version__}, {environment(*PACKAGES)}"
-    prefix = "quick_small_" if options.quick else "small_"
-    options.path = lambda name: options.output / f"{prefix}{name}"
     print(options.header)
-    if options.quick:
-        print("quick: everything is too small for the bars to mean anything")
     for name in options.only:
         print(f"\n{name}: {SECTIONS[name].__doc__.splitlines()[0]}", flush=True)
         with threadpool_limits(1):

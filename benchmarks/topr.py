@@ -6,27 +6,27 @@ it is started again; delete the file to start from nothing. Peers that are not i
 out. The Open Bandit Pipeline pins old versions: give the Python of an environment of its own.
 """
 
-import argparse
 import time
 import warnings
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import StandardScaler
-from threadpoolctl import threadpool_limits
 
 from benchmarks._harness import (
-    Report,
     append_csv,
-    environment,
+    argument_parser,
+    begin,
     mean_and_error,
     paired_ratio,
+    parse_sections,
     pyplot,
     read_runs,
+    report_sections,
+    stored,
     write_csv,
 )
 from benchmarks.topr_models import (
@@ -58,7 +58,7 @@ from benchmarks.topr_models import (
     on_test,
     topr,
 )
-from pnsklearn import TOPRPolicy, __version__
+from pnsklearn import TOPRPolicy
 from pnsklearn._topr._kernels import value_and_gradient
 from pnsklearn.datasets import make_logged_bandit
 from pnsklearn.metrics import effective_sample_size, snips_value
@@ -590,8 +590,8 @@ def open_bandit(options, report):
 
 
 def _read_open_bandit(name, options):
-    path = options.data_home and Path(options.data_home) / f"{name}.npz"
-    if not path or not path.exists():
+    path = stored(name, options.data_home)
+    if path is None:
         return None
     with np.load(path, allow_pickle=False) as parts:
         return {
@@ -777,40 +777,17 @@ SECTIONS = {section.__name__: section for section in (value, speed, open_bandit,
 
 def main():
     """Run the chosen sections; print and write their tables, and their text."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.topr",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("sections", nargs="*", metavar="SECTION", help=", ".join(SECTIONS))
-    parser.add_argument("--quick", action="store_true", help="tiny sizes, to see that all runs")
-    parser.add_argument("--data-home", type=Path, help="folder of NAME.npz files (else OpenML)")
+    parser = argument_parser("python -m benchmarks.topr", __doc__)
     parser.add_argument("--obp-python", help="Python of an environment with obp (else without)")
-    parser.add_argument("--output", type=Path, default=Path("benchmark_results"))
-    parser.add_argument("--seeds", type=int, help="splits (else what each section takes)")
-    options = parser.parse_args()
-    unknown = set(options.sections) - set(SECTIONS)
-    if unknown:
-        parser.error(f"no such section: {', '.join(sorted(unknown))}")
-    options.output.mkdir(parents=True, exist_ok=True)
-    options.header = f"pnsklearn {__version__}, {environment(*PACKAGES)}"
-    prefix = "quick_topr_" if options.quick else "topr_"
-    options.path = lambda name: options.output / f"{prefix}{name}"
+    options = parse_sections(parser, SECTIONS)
+    begin(options, PACKAGES, "topr_")
     options.sets = tuple(BUNDLED) if options.quick else SETS
     options.noisy = tuple(BUNDLED)[:1] if options.quick else NOISY_SETS
     options.max_rows = 200 if options.quick else MAX_ROWS
-    options.seeds_of = lambda n: range(1 if options.quick else options.seeds or n)
     options.obp = OpenBanditPipeline(options.obp_python) if options.obp_python else None
     if options.quick:
         options.path("value_runs.csv").unlink(missing_ok=True)
-        print("quick: everything is too small for the bars to mean anything")
-    for name in options.sections or SECTIONS:
-        print(f"\n{name}")
-        report = Report(SECTIONS[name], options)
-        with threadpool_limits(1), warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # the runs keep them
-            SECTIONS[name](options, report)
-        report.save()
+    report_sections(SECTIONS, options, ConvergenceWarning)
     if options.obp:
         options.obp.close()
 

@@ -16,11 +16,13 @@ from pathlib import Path
 import numpy as np
 from scipy.optimize import minimize
 from scipy.special import log_softmax
+from sklearn.base import clone
 from sklearn.datasets import fetch_openml, load_digits, load_wine
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import StandardScaler
 
+from benchmarks._harness import stored
 from pnsklearn import TOPRPolicy
 from pnsklearn.datasets import make_logged_bandit
 
@@ -72,8 +74,8 @@ def load_set(name, data_home=None):
     It is the file ``NAME.npz`` in `data_home`, with `X` and `y`, or one of scikit-learn's, or
     OpenML's of that name. Images of 28 x 28 pixels are pooled to 7 x 7.
     """
-    path = data_home and Path(data_home) / f"{name}.npz"
-    if path and path.exists():
+    path = stored(name, data_home)
+    if path:
         with np.load(path, allow_pickle=False) as parts:
             X, y = parts["X"], parts["y"]
     elif name in BUNDLED:
@@ -361,6 +363,11 @@ def direct(case):
 
 def direct_logistic(case):
     """The action of the likeliest reward by a logistic regression for each action."""
+    return direct_classified(case, LogisticRegression(max_iter=1000))
+
+
+def direct_classified(case, classifier):
+    """The action of the likeliest reward by a classifier for each action."""
     scores = np.full((len(case.X_test), case.n_actions), -np.inf)
     for action in np.unique(case.action):
         rows = case.action == action
@@ -368,7 +375,7 @@ def direct_logistic(case):
         if good.all() or not good.any():
             scores[:, action] = 30.0 if good[0] else -30.0
         else:
-            model = LogisticRegression(max_iter=1000).fit(case.X[rows], good)
+            model = clone(classifier).fit(case.X[rows], good)
             scores[:, action] = model.decision_function(case.X_test)
     return deterministic(scores)
 
