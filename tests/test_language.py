@@ -3,6 +3,7 @@
 import copy
 import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -497,6 +498,9 @@ def test_a_folder_of_another_run_is_refused(tmp_path):
     ]:
         with pytest.raises(ValueError, match="rounds of another run"):
             policy.improve(prompts, likes_a, 1, 4, checkpoint=tmp_path)
+    make_policy().improve(PROMPTS, likes_a, 2, 4, checkpoint=tmp_path)
+    with pytest.raises(ValueError, match="has 2 finished rounds, more than n_rounds=1"):
+        make_policy().improve(PROMPTS, likes_a, 1, 4, checkpoint=tmp_path)
     with pytest.raises(ValueError, match="integer random_state"):
         make_policy(random_state=None).improve(PROMPTS, likes_a, checkpoint=tmp_path)
 
@@ -651,6 +655,15 @@ def test_a_policy_can_be_cloned_and_fitted_alike():
     twin.fit(PROMPTS, COMPLETIONS, reward=REWARD)
     for found, wanted in zip(weights_of(twin), weights_of(policy), strict=True):
         assert_array_equal(found, wanted)
+
+
+@MODELS
+def test_a_policy_can_be_pickled(make):
+    policy = make_policy(make()).fit(PROMPTS, COMPLETIONS, reward=REWARD)
+    again = pickle.loads(pickle.dumps(policy))
+    expected = policy.logprob(PROMPTS, COMPLETIONS)
+    assert_array_equal(again.logprob(PROMPTS, COMPLETIONS), expected)
+    assert again.diagnostics_ == policy.diagnostics_
 
 
 def test_half_precision_is_trained_in_float32():

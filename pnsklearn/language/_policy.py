@@ -351,6 +351,7 @@ class TOPRLanguagePolicy(CallbackSupportMixin, BaseEstimator):
         if max_positive is not None:
             check_positive_integer("max_positive", max_positive)
         ids = self._encode_prompts(prompts)
+        prompts = list(prompts)
         on_disk = self._open(checkpoint, ids, n_samples, max_positive)
         # One seed for each round, so that a round does not depend on how the others were run.
         seed = check_random_state(self.random_state).randint(2**31 - 1)
@@ -362,8 +363,13 @@ class TOPRLanguagePolicy(CallbackSupportMixin, BaseEstimator):
         fitted, rounds = {}, []
         if on_disk is not None and (found := on_disk.load()) is not None:
             state, weights = found
+            if len(state["rounds"]) > n_rounds:
+                raise ValueError(
+                    f"checkpoint has {len(state['rounds'])} finished rounds, more than n_rounds="
+                    f"{n_rounds}. Give an empty folder, or as many rounds."
+                )
             _set_weights(runner.model, weights)
-            rounds = [_from_json(entry) for entry in state["rounds"]][:n_rounds]
+            rounds = [_from_json(entry) for entry in state["rounds"]]
             fitted = {"model_": runner.model, **_from_json(state["fitted"])}
         with self._tasks(n_rounds - len(rounds), prompts, None) as on_task:
             for i in range(len(rounds), n_rounds):
@@ -714,7 +720,7 @@ class TOPRLanguagePolicy(CallbackSupportMixin, BaseEstimator):
 
     def _start(self, rng):
         """Return a copy of the given model, ready to be trained."""
-        model = self._copy(self.model)
+        model = copy.deepcopy(self.model)
         if self.lora is not None:
             from peft import get_peft_model
 
@@ -724,15 +730,23 @@ class TOPRLanguagePolicy(CallbackSupportMixin, BaseEstimator):
         elif any(p.dtype in (torch.float16, torch.bfloat16) for p in model.parameters()):
             # Steps of a small rate are lost in the rounding of half precision.
             model.float()
-        return model.eval()
+        return model.to(self.device).eval()
 
     def _copy(self, model):
         return copy.deepcopy(model).to(self.device)
 
     def _current(self):
         """Return what runs the fitted model, or the given one."""
-        fitted = hasattr(self, "model_")
-        return self._runner(self.model_ if fitted else self._start(check_random_state(0)))
+        if hasattr(self, "model_"):
+            return self._runner(self.model_.to(self.device))
+        return self._runner(self._start(check_random_state(0)))
+
+    def __getstate__(self):
+        """Return the state for a pickle, which loads without the GPU that trained it too."""
+        state = super().__getstate__()
+        if "model_" in state and self.device != "cpu":
+            state = {**state, "model_": copy.deepcopy(self.model_).cpu()}
+        return state
 
     def _runner(self, model):
         return Runner(
