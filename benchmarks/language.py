@@ -43,6 +43,7 @@ METHODS = {
     "token ratio": {"ratio_level": "token"},
     "DPO": None,
 }
+LEARNERS = list(METHODS)[:3]  # of the other conditions, and in rounds
 CONDITIONS = {
     "base": {},
     "harder base": {"n_worked": 9_000},
@@ -84,15 +85,12 @@ def with_settings(policy, **settings):
 
 
 def write_log(problems, seed, max_positive=None):
-    """Return the prompts, completions as token ids and rewards that the base writes."""
-    policy, prompts = problems.policy, list(problems.train)
-    completions = policy.sample(prompts, N_SAMPLES, as_tokens=True, random_state=seed)[0].ravel()
-    prompts = np.repeat(prompts, N_SAMPLES)
-    reward = problems.reward(prompts, [policy.tokenizer.decode(ids) for ids in completions])
-    if max_positive is not None:
-        kept = cap_positives(prompts, reward, max_positive, random_state=seed)
-        prompts, completions, reward = prompts[kept], completions[kept], reward[kept]
-    return list(prompts), list(completions), reward
+    """Return the prompts, completions and rewards that the base writes, capped if asked for."""
+    log = problems.log(problems.policy, N_SAMPLES, random_state=seed)
+    if max_positive is None:
+        return log
+    kept = cap_positives(log[0], log[2], max_positive, random_state=seed)
+    return [part[kept] for part in log]
 
 
 def learn(problems, method, log):
@@ -222,7 +220,7 @@ def conditions(options, report):
     """Where bad completions help: harder bases, larger rates, fewer positives."""
     runs = options.path("runs.csv")
     for name in list(CONDITIONS)[-1:] if options.quick else list(CONDITIONS)[1:]:
-        methods = list(METHODS) if name == "a fifth of the rate" else list(METHODS)[:4]
+        methods = list(METHODS) if name == "a fifth of the rate" else LEARNERS
         rows = run(options, runs, [name], methods)
         report.table(name.replace(" ", "_"), summarise(rows, name, methods), f"{name}:")
 
@@ -234,7 +232,7 @@ def rounds(options, report):
     columns = ("method", "seed", "round", "pass_at_1", "invalid")
     for seed in options.seeds_of(SEEDS):
         done = {(row["method"], row["seed"]) for row in read_runs(runs, ("method",))}
-        missing = [m for m in list(METHODS)[:4] if (m, seed) not in done]
+        missing = [m for m in LEARNERS if (m, seed) not in done]
         problems = sums(**options.size, seed=seed) if missing else None
         for method in missing:
             curve = Curve(problems)
