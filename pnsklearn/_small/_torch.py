@@ -4,30 +4,10 @@ XT, the arrays of rows, margins and dual answers are tensors; W, b and their gra
 small, are NumPy arrays.
 """
 
-import warnings
-
-import numpy as np
 import torch
 
 from pnsklearn._small._kernels import SMALLEST_REST, SMALLEST_SHARE
-
-
-def as_array(array, device):
-    """Return a NumPy array or sparse matrix as a tensor on the device."""
-    if isinstance(array, np.ndarray):
-        return torch.tensor(array, device=device)
-    array = array.tocsr()
-    parts = (torch.tensor(part) for part in (array.indptr, array.indices, array.data))
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta")
-        return torch.sparse_csr_tensor(
-            *parts, size=array.shape, device=device, check_invariants=False
-        )
-
-
-def to_numpy(array):
-    """Return a tensor as a NumPy array."""
-    return array.cpu().numpy()
+from pnsklearn._tensors import as_array, to_numpy  # noqa: F401, as `_kernels` has them
 
 
 def margins(XT, W, b):

@@ -3,22 +3,9 @@
 The data are tensors; weights, biases and their gradients, which are small, are NumPy arrays.
 """
 
-import warnings
-
-import numpy as np
 import torch
 
-
-def as_array(array, device):
-    """Return a NumPy array or CSR matrix as a tensor on the device."""
-    if isinstance(array, np.ndarray):
-        return torch.tensor(array, device=device)
-    parts = (torch.tensor(part) for part in (array.indptr, array.indices, array.data))
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta")
-        return torch.sparse_csr_tensor(
-            *parts, size=array.shape, device=device, check_invariants=False
-        )
+from pnsklearn._tensors import as_array  # noqa: F401, as `_kernels` has it
 
 
 def value_and_gradient(X, action, log_behavior, gain, bounds, W, b):

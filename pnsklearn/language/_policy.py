@@ -128,6 +128,13 @@ class TOPRLanguagePolicy(CallbackSupportMixin, BaseEstimator):
         interval, ``unfinished``, the share without an end, ``mean_length`` in tokens,
         ``n_kept``, the completions learned from, and the ``diagnostics`` of its fit, or None.
 
+    Warns
+    -----
+    UserWarning
+        If no reward is below the baseline, so that only good completions are learned from; if
+        `behavior_logprob` is far from the model's own; in `score`, if the value rests on few
+        completions.
+
     See Also
     --------
     pnsklearn.TOPRPolicy : The same for a choice among a few actions.
