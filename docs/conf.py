@@ -22,13 +22,17 @@ autosummary_generate = True
 numpydoc_show_class_members = False
 
 # Pages load MathJax from its CDN; `mathjax_path` names another place, to read without a network.
-mathjax4_config = {"output": {"displayOverflow": "linebreak"}}
+
+# Each reference to the package itself leads somewhere; those to other projects take a network.
+nitpicky = True
+nitpick_ignore_regex = [(".*", r"(?!pnsklearn).*")]
 
 sphinx_gallery_conf = {
     "examples_dirs": "examples",
     "gallery_dirs": "auto_examples",
     "within_subsection_order": "FileNameSortKey",
     "abort_on_example_error": True,
+    "capture_repr": (),  # what is worth showing is printed or drawn
     "show_memory": False,
 }
 
@@ -44,5 +48,5 @@ html_show_sourcelink = False
 html_theme_options = {
     "show_toc_level": 2,
     "show_prev_next": False,
-    "header_links_before_dropdown": 8,
+    "header_links_before_dropdown": 6,
 }
