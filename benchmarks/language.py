@@ -317,7 +317,7 @@ def plot_curves(rows, path):
     plt = pyplot()
     if plt is None:
         return
-    figure, axes = plt.subplots(1, 3, figsize=(12, 3.6), layout="constrained")
+    figure, axes = plt.subplots(1, 3, figsize=(13, 3.6), layout="constrained")
     for method in METHODS:
         chosen = [r for r in rows if r["method"] == method and r["condition"] == "base"]
         if not chosen:
@@ -331,6 +331,7 @@ def plot_curves(rows, path):
             if x == "epoch":
                 places = [place for place in places if place <= N_EPOCHS]
             at = [[row for row in chosen if row["epoch"] == place] for place in places]
+            at = [group for group in at if len(group) == len(at[0])]  # epochs that all seeds have
             stats = np.array([mean_and_error([row[y] for row in group]) for group in at])
             stats = np.nan_to_num(stats)
             where = [np.mean([row[x] for row in group]) for group in at]
@@ -342,7 +343,7 @@ def plot_curves(rows, path):
     axes[0].set(xlabel="epoch over all completions", ylabel="pass@1", ylim=(0, 1))
     axes[1].set(xlabel="gradient step", ylabel="pass@1", ylim=(0, 1))
     axes[2].set(xlabel="gradient step", ylabel="share of invalid samples", ylim=(0, 1))
-    axes[2].legend(fontsize="small")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center")
     figure.savefig(path, dpi=110)
 
 
