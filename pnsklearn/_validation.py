@@ -3,8 +3,11 @@
 import functools
 
 import numpy as np
+from sklearn.utils import check_array
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
-from sklearn.utils.validation import _check_sample_weight
+from sklearn.utils.validation import _check_sample_weight, _num_samples
+
+LARGEST = 1e100  # of what is squared or multiplied, and summed
 
 
 def unchanged_on_error(fit):
@@ -23,11 +26,22 @@ def unchanged_on_error(fit):
     return guarded
 
 
-def refuse_unreadable(X):
+def refuse_masked(**inputs):
+    """Raise ValueError if an input has masked entries, whose masks NumPy would drop silently."""
+    for name, values in inputs.items():
+        if np.ma.is_masked(values):
+            raise ValueError(f"{name} has masked entries; fill them or drop their rows.")
+
+
+def refuse_unreadable(X, y=None):
     """Raise a clear error for what scikit-learn's validation would misread.
 
-    A Dask collection would be pulled into memory silently; a frame without columns fails in NumPy.
+    A Dask collection would be pulled into memory silently; a frame without columns fails in NumPy,
+    as does a tensor that requires a gradient.
     """
+    refuse_masked(X=X, y=y)
+    if getattr(X, "requires_grad", False):
+        raise TypeError("X is a tensor that requires a gradient; pass X.detach().")
     if type(X).__module__.partition(".")[0] in ("dask", "dask_expr"):
         raise TypeError(
             "Dask collections are not supported; call X.compute() first if it fits in memory."
@@ -64,12 +78,30 @@ def check_binary_target(
 def check_weights(sample_weight, X):
     """Return float64 weights of shape (n_samples,), none of them negative.
 
+    Weights below 1e-100 of the largest are nothing beside it, and become zero.
+
     Raises
     ------
     ValueError
-        If a weight is negative, NaN or infinite, or the shape is wrong.
+        If a weight is negative, NaN or infinite, the shape is wrong, or the largest is neither
+        zero nor between 1e-100 and 1e100.
     """
-    return _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+    refuse_masked(sample_weight=sample_weight)
+    weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+    largest = weight.max()
+    if largest != 0 and not 1 / LARGEST <= largest <= LARGEST:
+        raise ValueError(
+            f"The largest sample_weight is {largest:g}; rescale the weights, so that it is between "
+            f"{1 / LARGEST:g} and {LARGEST:g}."
+        )
+    return np.where(weight < largest / LARGEST, 0.0, weight)
+
+
+def refuse_overflow(scores):
+    """Return the scores of a prediction; raise ValueError if any is infinite or NaN."""
+    if not np.isfinite(scores).all():
+        raise ValueError("X has values so large that their scores overflow; rescale it.")
+    return scores
 
 
 def check_weighted_classes(positive, weight, negative="negative"):
@@ -93,8 +125,9 @@ def check_feedback(y, reward=None, propensity=None):
     Raises
     ------
     ValueError
-        If a reward is not finite, a propensity is not in (0, 1], their number is not that of the
-        actions, or they are given beside a structured array, which has them.
+        If a reward or propensity is no number, a reward is not finite, a propensity is not in
+        (0, 1], their number is not that of the actions, or they are given beside a structured
+        array, which has them.
     """
     if y is None:
         raise ValueError("It requires y to be passed, but the target y is None: give the actions.")
@@ -115,6 +148,8 @@ def check_feedback(y, reward=None, propensity=None):
         reward = _check_column(reward, "reward", y)
         if not np.isfinite(reward).all():
             raise ValueError("reward must be finite; it has NaN or infinite values. Drop the rows.")
+        if np.abs(reward).max() > LARGEST:
+            raise ValueError(f"reward has values beyond {LARGEST:g}; rescale it.")
     if propensity is not None and not isinstance(propensity, str):
         propensity = _check_column(propensity, "propensity", y)
         if not np.all((propensity > 0) & (propensity <= 1)):
@@ -130,11 +165,16 @@ def check_feedback(y, reward=None, propensity=None):
 
 def _check_column(values, name, y):
     """Return a float64 array of shape (n_samples,)."""
-    values = np.asarray(values, dtype=np.float64)
+    refuse_masked(**{name: values})
+    values = check_array(
+        values, ensure_2d=False, dtype=np.float64, ensure_all_finite=False, input_name=name
+    )
     if values.ndim == 2 and values.shape[1] == 1:
         values = values[:, 0]
-    if values.shape != (len(y),):
+    n_samples = _num_samples(y)
+    if values.shape != (n_samples,):
         raise ValueError(
-            f"{name} must have one value for each action, of shape ({len(y)},); got {values.shape}."
+            f"{name} must have one value for each action, of shape ({n_samples},); got "
+            f"{values.shape}."
         )
     return values

@@ -130,6 +130,14 @@ def test_bootstrap(method, global_random_seed):
     assert prior.low <= narrow.low <= narrow.high <= prior.high
 
 
+def test_bootstrap_of_huge_weights():
+    scores = np.linspace(0, 1, 50)
+    weight = np.full(50, 1e30)
+    weights = {"weight_positive": weight, "weight_unlabeled": weight}
+    found = class_prior(scores + 0.2, scores, n_bootstrap=5, random_state=0, **weights)
+    assert 0 <= found.low <= found.high <= 1
+
+
 def test_bootstrap_interval_covers(global_random_seed):
     covered = 0
     for i in range(20):

@@ -234,6 +234,64 @@ def test_float32(estimator, cancer):
     assert_allclose(fitted.predict_proba(X), expected, atol=tol)
 
 
+@pytest.mark.parametrize("name", ["X", "y", "sample_weight"])
+@pytest.mark.parametrize("estimator", FAST)
+def test_masked_entries_are_refused(estimator, name, cancer):
+    """NumPy would drop the mask, and the estimator learn from what is under it."""
+    X, y = cancer
+    inputs = {"X": X, "y": y, "sample_weight": np.ones(len(y))}
+    masked = np.ma.array(inputs[name])
+    fitted = clone(estimator).fit(**inputs | {name: masked})
+    assert_same_fit(fitted, clone(estimator).fit(**inputs), X)
+    masked[3] = np.ma.masked
+    with pytest.raises(ValueError, match=f"{name} has masked entries"):
+        clone(estimator).fit(**inputs | {name: masked})
+    if name == "X":
+        with pytest.raises(ValueError, match="X has masked entries"):
+            fitted.predict(masked)
+
+
+@pytest.mark.parametrize("estimator", FAST)
+def test_tensor_with_gradient_is_refused(estimator, cancer):
+    torch = pytest.importorskip("torch")
+    X, y = cancer
+    with pytest.raises(TypeError, match=r"X\.detach\(\)"):
+        clone(estimator).fit(torch.tensor(X, requires_grad=True), y)
+
+
+@pytest.mark.parametrize("weight", [np.nan, 1e-200, 1e200])
+@pytest.mark.parametrize("estimator", FAST)
+def test_weights_out_of_range(estimator, weight, cancer):
+    X, y = cancer
+    weights = weight if np.isnan(weight) else np.full(len(y), weight)
+    with pytest.raises(ValueError, match="largest sample_weight is"):
+        clone(estimator).fit(X, y, weights)
+
+
+@pytest.mark.parametrize("estimator", FAST)
+def test_negligible_weights_are_zero(estimator, cancer):
+    X, y = cancer
+    weight = np.where(np.arange(len(y)) % 3, 1.0, 1e-200)
+    expected = clone(estimator).fit(X, y, np.round(weight))
+    assert_same_fit(clone(estimator).fit(X, y, weight), expected, X)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize("estimator", FAST)
+def test_predictions_that_overflow_are_refused(estimator, sign, cancer):
+    """Infinite scores of both signs would add up to NaN; rules of single steps have none."""
+    X, y = cancer
+    fitted = clone(estimator).fit(X, y)
+    huge = np.where(X > 0, sign, -1) * np.finfo(float).max
+    try:
+        with np.errstate(over="ignore", invalid="ignore"):
+            probability = fitted.predict_proba(huge)
+    except ValueError as error:
+        assert "scores overflow" in str(error) or "dtype('float32')" in str(error)
+    else:
+        assert np.isfinite(probability).all()
+
+
 # Callbacks
 
 

@@ -24,6 +24,7 @@ from pnsklearn._validation import (
     check_binary_target,
     check_weighted_classes,
     check_weights,
+    refuse_overflow,
     refuse_unreadable,
     unchanged_on_error,
 )
@@ -66,7 +67,7 @@ class AUPRCClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     margin : "auto" or float, default="auto"
         Half width of the step, or margin of the hinge, in standard deviations of the anchor's
         scores (score units with ``anchor="zero"``). "auto" is 0.5 for the step and 1 for the hinge;
-        values below 1e-3 count as 1e-3.
+        values below 1e-3 count as 1e-3, and values above 1e6 as 1e6.
 
     alpha : "cv" or float, default="cv"
         Strength of the anchor, from 0 to infinity inclusive. "cv" chooses it, and the `C` of the
@@ -404,7 +405,8 @@ class AUPRCClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         check_is_fitted(self)
         X = self._check_X(X, reset=False)
         if not hasattr(self, "module_"):
-            return safe_sparse_dot(X, self.coef_[0], dense_output=True) + self.intercept_[0]
+            products = safe_sparse_dot(X, self.coef_[0], dense_output=True)
+            return refuse_overflow(products + self.intercept_[0])
         from pnsklearn._auprc._module import ModuleModel
 
         kernels = get_kernels("auprc", "cpu")
@@ -470,7 +472,7 @@ class AUPRCClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
                 )
 
     def _check_X(self, X, reset, y="no_validation"):
-        refuse_unreadable(X)
+        refuse_unreadable(X, y)
         deep = self.module is not None
         return validate_data(
             self,

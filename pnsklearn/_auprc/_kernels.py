@@ -28,6 +28,11 @@ from pnsklearn._jit import njit
 # Cells of the look-up table per threshold; thresholds in a cell from which on to bisect. Measured.
 CELLS_PER_THRESHOLD = 2
 LONGEST_WALK = 8
+FARTHEST = 1e100  # of the scores and thresholds from each other
+NOT_FINITE = (
+    "The objective is not finite: the scores are NaN or too far apart, or the margin, the prior or "
+    "the weights are extreme. Scale the features, or lower learning_rate."
+)
 
 
 @dataclass(frozen=True)
@@ -241,9 +246,16 @@ def surrogate(scores, positive, weight, outer, own, margins, coefs):
     Returns
     -------
     Surrogate
+
+    Raises
+    ------
+    ValueError
+        If the value is not finite.
     """
     # A large offset would round the thresholds; taking it away is exact.
     scores = scores - scores[positive][0]
+    if not np.abs(scores).max() + margins.max() <= FARTHEST:  # there is no bin for NaN
+        raise ValueError(NOT_FINITE)
     thresholds = (scores[positive][:, None] - margins).ravel()
     order = np.argsort(thresholds, kind="stable")
     thresholds = thresholds[order]
@@ -255,7 +267,10 @@ def surrogate(scores, positive, weight, outer, own, margins, coefs):
     sums, slopes = _sweep_down(thresholds, owner, coefs, moments, len(outer))
     # A second difference of squared hinges can leave -1e-17 where the sum is zero.
     N, P = np.maximum(sums[:, 0], 0.0), np.maximum(sums[:, 1], 0.0) + own
-    value = float(outer @ (N / (P + N)))
+    with np.errstate(invalid="ignore"):
+        value = float(outer @ (N / (P + N)))
+    if not np.isfinite(value):
+        raise ValueError(NOT_FINITE)
     return Surrogate(
         value, scores, positive, weight, thresholds, owner, coefs, bins, outer, P, N, slopes
     )

@@ -18,7 +18,7 @@ from pnsklearn._auprc._soap import soap_epochs
 
 # The smooth step's half width and the hinge's margin, in standard deviations of the scores.
 DEFAULT_MARGIN = {"smooth": 0.5, "squared_hinge": 1.0}
-SMALLEST_MARGIN = 1e-3
+SMALLEST_MARGIN, LARGEST_MARGIN = 1e-3, 1e6
 
 
 def loss_terms(loss, margin):
@@ -35,10 +35,10 @@ def weighted_std(scores, weight):
 
 
 def margin_in_units(loss, margin, unit):
-    """Resolve `margin` ("auto" or a number of units) to score units; never below 1e-3 units."""
+    """Resolve `margin` ("auto" or a number of units) to score units; from 1e-3 to 1e6 units."""
     if margin == "auto":
         margin = DEFAULT_MARGIN[loss]
-    return max(margin, SMALLEST_MARGIN) * (unit if unit > 0 else 1.0)
+    return min(max(margin, SMALLEST_MARGIN), LARGEST_MARGIN) * (unit if unit > 0 else 1.0)
 
 
 def weight_of_equal_rows(X, weight):

@@ -9,29 +9,12 @@ threshold and b_k the moments of a bin,
 sums of non-negative numbers again.
 """
 
-import warnings
+import math
 
-import numpy as np
 import torch
 
-from pnsklearn._auprc._kernels import Surrogate
-
-
-def as_array(array, device):
-    """Return a NumPy array or CSR matrix as a tensor on the device."""
-    if isinstance(array, np.ndarray):
-        return torch.tensor(array, device=device)
-    parts = (torch.tensor(part) for part in (array.indptr, array.indices, array.data))
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta")
-        return torch.sparse_csr_tensor(
-            *parts, size=array.shape, device=device, check_invariants=False
-        )
-
-
-def to_numpy(array):
-    """Return a tensor as a NumPy array."""
-    return array.cpu().numpy()
+from pnsklearn._auprc._kernels import NOT_FINITE, Surrogate
+from pnsklearn._tensors import as_array, to_numpy  # noqa: F401, as `_kernels` has them
 
 
 def linear_scores(X, coef):
@@ -87,6 +70,8 @@ def surrogate(scores, positive, weight, outer, own, margins, coefs):
     slopes = _per_positive(S1, owner, coefs, len(outer))
     N, P = sums[:, 0].clamp(min=0.0), sums[:, 1].clamp(min=0.0) + own
     value = float(outer @ (N / (P + N)))
+    if not math.isfinite(value):
+        raise ValueError(NOT_FINITE)
     return Surrogate(
         value, scores, positive, weight, thresholds, owner, coefs, bins, outer, P, N, slopes
     )

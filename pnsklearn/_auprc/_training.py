@@ -89,7 +89,7 @@ class Training:
         `splits` is None when alpha is a number, and empty when the data cannot be split.
         """
         if not splits:
-            alpha = self.params["alpha"] if splits is None else self.alphas()[0]
+            alpha = float(self.params["alpha"]) if splits is None else self.alphas()[0]
             return self.fit_anchors(Cs=[1.0])[0], alpha
         with threadpool_limits(1 if self.X.size < SERIAL_SIZE else None, user_api="blas"):
             return self._cross_validate(splits)

@@ -632,7 +632,7 @@ class PUTrendClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         )
 
     def _check_X(self, X, reset, y="no_validation"):
-        refuse_unreadable(X)
+        refuse_unreadable(X, y)
         return validate_data(
             self,
             X,

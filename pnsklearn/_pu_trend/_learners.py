@@ -165,4 +165,5 @@ def fit_network(kind, X, y, weight, unlabeled, plan, rng, *, ramped, n_epochs=50
         else:
             for rows in np.array_split(rng.permutation(n), n_batches):
                 network.step(X[rows], share[rows], target[rows])
+    network.check_finite()
     return network

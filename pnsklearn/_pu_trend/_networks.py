@@ -8,6 +8,7 @@ from scipy.sparse import csr_matrix, hstack, issparse
 from scipy.special import expit
 
 from pnsklearn._pu_trend import _kernels
+from pnsklearn._validation import refuse_overflow
 
 WIDTH = 64  # of the hidden layer
 CHUNK = 8192  # rows scored at a time
@@ -58,6 +59,8 @@ class Scaler:
     def transform(self, X, dtype):
         if self.center is None:
             return (X * (1 / self.scale)).astype(dtype)
+        if issparse(X):  # the chunks that `logits` takes, of a model of dense data
+            X = X.toarray()
         return ((X - self.center) / self.scale).astype(dtype)
 
 
@@ -91,7 +94,7 @@ class Network:
         """Return rows in the units of the network, which `step` takes."""
         return self.scaler.transform(X, self.dtype)
 
-    @np.errstate(over="ignore", invalid="ignore")  # `logits` tells of training that diverges
+    @np.errstate(over="ignore", invalid="ignore")  # `check_finite` tells of it
     def step(self, X, share, target):
         """Take one step on a batch of scaled rows; see `_kernels` for the loss."""
         plan = self.plan
@@ -104,13 +107,17 @@ class Network:
             _kernels.nesterov(*flat, rate, plan.momentum, plan.weight_decay, decay)
         self.n_steps += 1
 
-    def logits(self, X):
-        """Return the logits of shape (n_samples, n_runs) of the averaged weights, in float64."""
+    def check_finite(self):
+        """Raise ValueError if training has diverged."""
         if not all(np.isfinite(array).all() for array in self.average):
             raise ValueError("Training has diverged: lower the learning rate.")
+
+    def logits(self, X):
+        """Return the logits of shape (n_samples, n_runs) of the averaged weights, in float64."""
+        self.check_finite()
         chunks = [slice(start, start + CHUNK) for start in range(0, X.shape[0], CHUNK)]
         logits = [self._forward(self.scaled(X[rows]), self.average) for rows in chunks]
-        return np.concatenate(logits).astype(np.float64)
+        return refuse_overflow(np.concatenate(logits).astype(np.float64))
 
 
 class Linear(Network):

@@ -22,9 +22,12 @@ from pnsklearn._validation import (
     check_binary_target,
     check_weighted_classes,
     check_weights,
+    refuse_overflow,
     refuse_unreadable,
     unchanged_on_error,
 )
+
+MOST_SWEEPS = 2**31 - 1
 
 
 def _attributes(classes, steps, dtype, problem, solution):
@@ -231,7 +234,11 @@ class SMaLLClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         "tol": [Interval(Real, 0, None, closed="neither")],
         "warm_start": ["boolean"],
         "random_state": ["random_state"],
-        "n_jobs": [Integral, None],
+        "n_jobs": [
+            None,
+            Interval(Integral, 1, None, closed="left"),
+            Interval(Integral, None, -1, closed="right"),
+        ],
         "device": [str],
     }
 
@@ -334,7 +341,10 @@ class SMaLLClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
                 ),
             )
 
-        params = self.get_params(deep=False)
+        # Plain integers for the kernels; and a row has one largest rule.
+        most = {"n_prototypes": X.shape[0], "n_nonzero": data.n_features, "max_iter": MOST_SWEEPS}
+        counts = {name: int(min(getattr(self, name), bound)) for name, bound in most.items()}
+        params = self.get_params(deep=False) | counts
         kernels = get_kernels("small", self.device)
         problem, solution = solve(
             data,
@@ -343,7 +353,7 @@ class SMaLLClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             params,
             kernels,
             unions=self._unions(classes),
-            start=self._start(data, classes),
+            start=self._start(data, classes, counts["n_prototypes"]),
             rng=check_random_state(self.random_state),
             callback=on_iteration,
         )
@@ -549,10 +559,10 @@ class SMaLLClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         check_is_fitted(self)
         X = self._check_X(X, reset=False)
         rules = self._rules()
-        return rules, rules.scores(X)
+        return rules, refuse_overflow(rules.scores(X))
 
     def _check_X(self, X, reset, y="no_validation"):
-        refuse_unreadable(X)
+        refuse_unreadable(X, y)
         return validate_data(
             self,
             X,
@@ -606,19 +616,19 @@ class SMaLLClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             return (1, 0)
         return (int(self.positive_class == classes[1]),)
 
-    def _start(self, data, classes):
+    def _start(self, data, classes, n_prototypes):
         """Return the last fit's (union, coef, intercept) in standardised units, or None."""
         if not self.warm_start or not hasattr(self, "coef_"):
             return None
         n_rules, n_terms = self.coef_.shape
-        if n_terms != data.n_features or n_rules > self.n_prototypes:
+        if n_terms != data.n_features or n_rules > n_prototypes:
             return None
         if max(map(len, self.support_)) > self.n_nonzero or self.positive_class_ not in classes:
             return None
-        if not self.fit_intercept and (n_rules < self.n_prototypes or self.intercept_.any()):
+        if not self.fit_intercept and (n_rules < n_prototypes or self.intercept_.any()):
             return None  # without intercepts no rule can be idle
-        coef = np.zeros((self.n_prototypes, n_terms))
-        intercept = np.full(self.n_prototypes, IDLE)
+        coef = np.zeros((n_prototypes, n_terms))
+        intercept = np.full(n_prototypes, IDLE)
         coef[:n_rules] = self.coef_ * data.scale
         intercept[:n_rules] = self.intercept_ + self.coef_ @ data.center
         return int(self.positive_class_ == classes[1]), coef, intercept

@@ -5,7 +5,7 @@ from dataclasses import replace
 from functools import partial
 
 import numpy as np
-from joblib import Parallel, delayed
+from joblib import Parallel, delayed, effective_n_jobs
 from scipy.special import expit
 from sklearn.exceptions import ConvergenceWarning
 
@@ -118,7 +118,7 @@ def search(problem, *, start=None, relaxed=None, n_init, rng, n_jobs, max_iter, 
 
     if n_init == "auto":
         n_init = N_SMALL_STARTS if table.XT.size <= SMALL_TABLE else N_STARTS
-    seeds = rng.randint(2**31 - 1, size=n_init if n_groups > 1 else 1)
+    seeds = rng.randint(2**31 - 1, size=int(n_init) if n_groups > 1 else 1)
     starts = [partial(random_start, *numbered) for numbered in enumerate(seeds)]
     if relaxed is not None:
         starts.append(partial(relaxed, table))
@@ -131,6 +131,7 @@ def search(problem, *, start=None, relaxed=None, n_init, rng, n_jobs, max_iter, 
         return table.improved(*make(), SEARCH_MU + POLISH_MU[:1], max_sweeps=max_iter)
 
     best = None
+    n_jobs = min(effective_n_jobs(n_jobs), len(starts))
     runs = Parallel(n_jobs, require="sharedmem", return_as="generator")(
         delayed(run)(make) for make in starts
     )

@@ -42,6 +42,7 @@ from pnsklearn._topr._solver import (
 from pnsklearn._validation import (
     check_feedback,
     check_weights,
+    refuse_overflow,
     refuse_unreadable,
     unchanged_on_error,
 )
@@ -694,7 +695,7 @@ class TOPRPolicy(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             raise ValueError("solver='sgd' of a linear policy runs on the CPU; use device='cpu'.")
 
     def _check_X(self, X, reset, y="no_validation"):
-        refuse_unreadable(X)
+        refuse_unreadable(X, y)
         deep = self.module is not None
         return validate_data(
             self,
@@ -888,7 +889,8 @@ class TOPRPolicy(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
 
             Z = logits(self.module_, X, self.device, len(self.classes_))
             return Z[:, 1] - Z[:, 0] if Z.shape[1] == 2 else Z
-        Z = safe_sparse_dot(X, self.coef_.T, dense_output=True) + self.intercept_
+        products = safe_sparse_dot(X, self.coef_.T, dense_output=True)
+        Z = refuse_overflow(products + self.intercept_)
         return Z[:, 0] if Z.shape[1] == 1 else Z
 
     def _log_policy(self, X, temperature=1.0):

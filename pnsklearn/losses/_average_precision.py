@@ -6,7 +6,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from pnsklearn._auprc._solver import DEFAULT_MARGIN, SMALLEST_MARGIN, loss_terms
+from pnsklearn._auprc._solver import (
+    DEFAULT_MARGIN,
+    LARGEST_MARGIN,
+    SMALLEST_MARGIN,
+    loss_terms,
+)
 from pnsklearn._device import get_kernels
 
 
@@ -134,7 +139,7 @@ class AUPRCLoss(nn.Module):
                 factor = self.prior / (1 - self.prior) * (total - n_positive) / n_positive
                 inner = torch.where(positive, weight * factor, weight)
             margin = DEFAULT_MARGIN[self.loss] if self.margin == "auto" else self.margin
-            margin = max(margin, SMALLEST_MARGIN) * (unit or 1.0)
+            margin = min(max(margin, SMALLEST_MARGIN), LARGEST_MARGIN) * (unit or 1.0)
             margins, coefs, own = loss_terms(self.loss, margin)
             _, inverse = torch.unique(s[positive], return_inverse=True)
             tied = torch.zeros_like(inverse, dtype=torch.float64)

@@ -58,7 +58,7 @@ def average_precision_surrogate(
         The stand-in for "j is ranked at or above i".
     margin : "auto" or float, default="auto"
         t or m, in weighted standard deviations of the scores (in score units where all scores are
-        equal). "auto" is 0.5 for the step and 1 for the hinge; at least 1e-3.
+        equal). "auto" is 0.5 for the step and 1 for the hinge; at least 1e-3 and at most 1e6.
     prior : float or None, default=None
         Share of the positives inside the sums; None keeps that of the data.
     pos_label : int, float, bool or str, default=1

@@ -19,6 +19,7 @@ GRID_PRIOR = (np.arange(100) + 0.5) / 100
 GRID_AUC = np.linspace(0.5, 0.999, 30)
 GRID_SCALE = np.array([0.7, 1.0, 1.4])
 EM_TOL, EM_MAX_ITER = 1e-3, 1000
+LARGEST_SAMPLE = 2**31  # of the bootstrap, however large the weights
 
 
 class PriorEstimate(NamedTuple):
@@ -174,7 +175,8 @@ def _check_sample(scores, weight, name):
 def _resample(sample, rng):
     """Return a bootstrap sample, in order as the sample is."""
     scores, weight = sample
-    counts = rng.multinomial(max(round(weight.sum()), 1), weight / weight.sum())
+    size = round(min(max(weight.sum(), 1), LARGEST_SAMPLE))
+    counts = rng.multinomial(size, weight / weight.sum())
     return scores[counts > 0], counts[counts > 0].astype(np.float64)
 
 

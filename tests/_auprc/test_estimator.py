@@ -162,6 +162,13 @@ def test_narrow_margin_surrogate_is_average_precision(noisy):
     assert model.surrogate_ == pytest.approx(expected, abs=2e-3)
 
 
+@pytest.mark.parametrize("loss", ["smooth", "squared_hinge"])
+def test_margin_and_alpha_beyond_reason(loss, noisy):
+    model = AUPRCClassifier(loss, margin=1e300, alpha=10**25).fit(*noisy)
+    expected = AUPRCClassifier(loss, margin=1e6, alpha=1e25).fit(*noisy)
+    assert_array_equal(model.coef_, expected.coef_)
+
+
 def test_better_surrogate_than_the_anchor(noisy):
     X, y = noisy
     values = [AUPRCClassifier(alpha=alpha).fit(X, y).surrogate_ for alpha in (np.inf, 1.0, 0.01)]

@@ -87,7 +87,7 @@ def test_torch_has_the_same_functions():
             name: str(inspect.signature(function))
             for name, function in vars(module).items()
             if inspect.isfunction(function)
-            and function.__module__ == module.__name__
+            and function.__module__ in (module.__name__, "pnsklearn._tensors")
             and not name.startswith("_")
         }
 
@@ -223,6 +223,16 @@ def test_narrow_step_is_average_precision(global_random_seed):
     state = evaluate(scores, positive, weight, outer, own, "smooth", 1e-3)
     expected = average_precision_score(positive, scores, sample_weight=weight)
     assert 1 - state.value == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize(("value", "margin"), [(np.nan, 1), (np.inf, 1), (1e200, 1), (0, 1e150)])
+@pytest.mark.parametrize("loss", LOSSES)
+def test_what_is_not_finite_is_refused(loss, value, margin, global_random_seed):
+    """Scores without a bin were read beyond the end of an array."""
+    arguments = random_problem(np.random.default_rng(global_random_seed), loss, margin=margin)
+    arguments[0][[3, -1]] = value, -value
+    with np.errstate(invalid="ignore"), pytest.raises(ValueError, match="not finite"):
+        evaluate(*arguments)
 
 
 @pytest.mark.parametrize("loss", LOSSES)

@@ -377,3 +377,11 @@ def test_second_stage_reaches_soft_targets():
         "linear", X, y, weight, np.ones(4, bool), plan, batch_rng(0), ramped=False, n_epochs=300
     )
     assert_allclose(expit(model.logits(X[::2])[:, 0]), q, atol=0.01)
+
+
+@pytest.mark.parametrize("kind", ["linear", "mlp"])
+def test_a_network_that_diverges_is_not_returned(kind):
+    X, y, weight = np.eye(4), np.arange(4) % 2, np.ones(4)
+    plan, unlabeled = make_plan(learning_rate=1e12), np.ones(4, dtype=bool)
+    with pytest.raises(ValueError, match="Training has diverged: lower the learning rate"):
+        fit_network(kind, X, y, weight, unlabeled, plan, batch_rng(0), ramped=False)

@@ -462,6 +462,19 @@ def test_more_rules_and_features_than_the_data_have(solver):
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
+def test_integers_of_any_type(solver, data):
+    """Booleans have no kernel, small integers overflow, and large ones are beyond memory."""
+    X, y = data[0][:40], data[1][:40]
+    params = {"solver": solver, "random_state": 0}
+    fitted = SMaLLClassifier(np.uint8(2), True, n_init=True, n_jobs=10**9, **params).fit(X, y)
+    expected = SMaLLClassifier(2, 1, n_init=1, **params).fit(X, y)
+    assert_array_equal(fitted.coef_, expected.coef_)
+    fitted = SMaLLClassifier(10**25, 10**25, n_init=1, max_iter=10**25, **params).fit(X, y)
+    expected = SMaLLClassifier(40, 5, n_init=1, max_iter=10**6, **params).fit(X, y)
+    assert_array_equal(fitted.coef_, expected.coef_)
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
 def test_two_rows(solver):
     X, y = np.array([[0.0], [1.0]]), ["a", "b"]
     model = SMaLLClassifier(solver=solver, tol=0.1, random_state=0).fit(X, y)

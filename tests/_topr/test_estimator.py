@@ -643,6 +643,10 @@ def fit(log, y=None, **changes):
         ({"propensity": np.full(150, 1.5)}, r"propensity must be in \(0, 1\]"),
         ({"propensity": np.full(150, np.nan)}, r"propensity must be in \(0, 1\]"),
         ({"propensity": "guess"}, "propensity must be an array or 'estimate'"),
+        ({"reward": np.full(150, 1e200)}, "reward has values beyond 1e[+]100"),
+        ({"reward": np.full(150, 1j)}, "Complex data not supported"),
+        ({"reward": np.ma.masked_equal(np.arange(150.0), 3)}, "reward has masked entries"),
+        ({"propensity": np.ma.masked_equal(np.ones(150), 1)}, "propensity has masked entries"),
         ({"reward": np.ones(3)}, "reward must have one value for each action"),
         ({"propensity": np.ones((150, 3))}, "propensity must have one value for each action"),
         ({"reward": np.zeros(150)}, "All rewards equal the baseline, 0"),
@@ -654,6 +658,12 @@ def fit(log, y=None, **changes):
 def test_bad_feedback(log, changes, message):
     with pytest.raises(ValueError, match=message):
         fit(log, **changes)
+
+
+@pytest.mark.parametrize("y", [1, np.array(1), iter([0, 1]), object()])
+def test_actions_without_a_length(log, y):
+    with pytest.raises(TypeError, match=r"sequence or array-like|at least 1 dimension"):
+        fit(log, y)
 
 
 @pytest.mark.parametrize(
