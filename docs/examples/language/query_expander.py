@@ -184,7 +184,9 @@ evaluate("after", policy)
 
 print("\nround, mean reward of its samples, their effective proportion of positives")
 for i, entry in enumerate(policy.rounds_, start=1):
-    print(f"{i:5d}{entry.value.value:10.3f}{entry.diagnostics.effective_positive:10.3f}")
+    # None if nothing that was added changed a rank.
+    share = entry.diagnostics.effective_positive if entry.diagnostics else np.nan
+    print(f"{i:5d}{entry.value.value:10.3f}{share:10.3f}")
 
 # %%
 # Rewards of any size are taken as they are: a query that was found on top counts more than one that
