@@ -53,6 +53,13 @@ def refuse_unreadable(X, y=None):
         )
 
 
+def refuse_huge(X):
+    """Raise ValueError if X, dense or CSR, has values whose squares may sum to infinity."""
+    values = X if isinstance(X, np.ndarray) else X.data
+    if values.size and float(np.abs(values).max()) > LARGEST:
+        raise ValueError(f"X has values beyond {LARGEST:g}; rescale it.")
+
+
 def check_binary_target(
     y, needed="positives and negatives", remedy="Wrap the estimator in OneVsRestClassifier."
 ):

@@ -22,7 +22,10 @@ def optional(name):
 
 
 pd, pl, torch = map(optional, ("pandas", "polars", "torch"))
-to_frame = functools.partial(pd.DataFrame, columns=list("abcd")) if pd else None
+
+
+def to_frame(X, **options):
+    return pd.DataFrame(X, columns=[chr(ord("a") + k) for k in range(X.shape[1])], **options)
 
 
 def memory_map(X):

@@ -277,7 +277,9 @@ def from_fork(bench):
 
 
 def from_loky(bench):
-    return joblib.Parallel(2)([joblib.delayed(bench.fit)(bench.unfitted())] * 2)[1]
+    inputs = bench.inputs()
+    fit = joblib.delayed(bench.unfitted().fit)(inputs.pop("X"), inputs.pop("y"), **inputs)
+    return joblib.Parallel(2)([fit] * 2)[1]
 
 
 CONFIGS = [

@@ -24,6 +24,7 @@ from pnsklearn._validation import (
     check_binary_target,
     check_weighted_classes,
     check_weights,
+    refuse_huge,
     refuse_overflow,
     refuse_unreadable,
     unchanged_on_error,
@@ -488,6 +489,7 @@ class AUPRCClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     def _check_data(self, X, y, sample_weight, reset=True):
         """Return X, positives, weights without the rows of weight zero; classes; kept rows."""
         X, y = self._check_X(X, reset, y)
+        refuse_huge(X)
         classes, positive = check_binary_target(y)
         weight = check_weights(sample_weight, X)
         check_weighted_classes(positive, weight)

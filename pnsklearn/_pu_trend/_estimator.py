@@ -40,6 +40,7 @@ from pnsklearn._validation import (
     check_binary_target,
     check_weighted_classes,
     check_weights,
+    refuse_huge,
     refuse_unreadable,
     unchanged_on_error,
 )
@@ -50,7 +51,6 @@ CHANGES = ("simple", "slope", "pairwise", "mann-kendall")  # which one snapshot 
 # The default trees: least weight of a leaf, least features to choose a split from, and the rows
 # beyond which each tree gets a sample of as many. Not a whole weight, where rounding would decide.
 LEAF_WEIGHT, FEW_FEATURES, MAX_ROWS = 2.9, 16, 10_000
-LARGEST = 1e100  # of X, whose squares are summed
 # What the published method has in place of our defaults.
 _PUBLISHED = {
     "final_estimator": "same",
@@ -647,9 +647,7 @@ class PUTrendClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     def _check_data(self, X, y, sample_weight):
         """Return X, y, labelled positives, weights without rows of weight zero; classes."""
         X, y = self._check_X(X, True, y)
-        values = X if isinstance(X, np.ndarray) else X.data
-        if values.size and float(np.abs(values).max()) > LARGEST:
-            raise ValueError(f"X has values beyond {LARGEST:g}; rescale it.")
+        refuse_huge(X)
         classes, labeled = check_binary_target(
             y,
             "labelled positives and unlabelled rows",

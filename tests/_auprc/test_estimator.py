@@ -162,6 +162,15 @@ def test_narrow_margin_surrogate_is_average_precision(noisy):
     assert model.surrogate_ == pytest.approx(expected, abs=2e-3)
 
 
+@pytest.mark.parametrize("container", [np.array, csr_matrix])
+def test_huge_values_are_refused(container, noisy):
+    X, y = noisy
+    X = X.copy()
+    X[3, 1] = -1e200
+    with pytest.raises(ValueError, match=r"X has values beyond 1e\+100; rescale it"):
+        AUPRCClassifier(alpha=0.1).fit(container(X), y)
+
+
 @pytest.mark.parametrize("loss", ["smooth", "squared_hinge"])
 def test_margin_and_alpha_beyond_reason(loss, noisy):
     model = AUPRCClassifier(loss, margin=1e300, alpha=10**25).fit(*noisy)
