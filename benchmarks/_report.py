@@ -114,15 +114,17 @@ def write_report(studies, rows, options):
         for method, study in studies.items()
     }
     found = {method: of for method, of in found.items() if of.ours in of.models}
-    blocks += [("h2", "At a glance"), ("table", [_glance(of) for of in found.values()])]
-    blocks.append(
-        (
-            "p",
-            "Means over the sets, and ours less the best of scikit-learn's own models and the best "
-            "of the other peers by that mean, with the standard error over the sets. The best of "
-            "several is chosen by these very scores, which favours it.",
-        )
-    )
+    if found:
+        blocks += [
+            ("h2", "At a glance"),
+            ("table", [_glance(results) for results in found.values()]),
+            (
+                "p",
+                "Means over the sets, and ours less the best of scikit-learn's own models and the "
+                "best of the other peers by that mean, with the standard error over the sets. The "
+                "best of several is chosen by these very scores, which favours it.",
+            ),
+        ]
     for method, study in studies.items():
         blocks += [("h2", study.title), ("p", " ".join(dedent(study.about).split()))]
         if method in found:

@@ -119,8 +119,8 @@ def test_report_has_tables_and_figures(study, tmp_path):
     for title in ("At a glance", "TreeClassifier", "In the mean", "Where ours loses"):
         assert f" {title}\n" in markdown
         assert f">{title}</h" in page
-    rows = [line.split(" | ") for line in markdown.splitlines() if line.startswith("| ")]
-    scores = next(row for row in rows if row[0] == "| breast_cancer")
+    rows = [line.strip("| ").split(" | ") for line in markdown.splitlines() if line[:2] == "| "]
+    scores = next(row for row in rows if row[0] == "breast_cancer")
     assert all(re.fullmatch(r"(\*\*)?0\.\d{3} ± 0\.\d{3}(\*\*)?", cell) for cell in scores[1:4])
     assert page.count("<table>") == 5
     assert str(tmp_path) not in markdown + page
