@@ -6,6 +6,7 @@ from functools import partial
 from numbers import Integral, Real
 
 import numpy as np
+from scipy.sparse import issparse
 from scipy.special import logit
 from sklearn import config_context
 from sklearn.base import BaseEstimator, ClassifierMixin, _fit_context, clone
@@ -76,6 +77,14 @@ def default_trees(X, weight, n_jobs):
     # Trees work in 32 bits: without scaling, tiny or far-off features would be constant.
     scaler = StandardScaler(with_mean=isinstance(X, np.ndarray)).set_output(transform="default")
     return make_pipeline(scaler, trees)
+
+
+def with_short_indices(X):
+    """Return a CSR matrix with 32-bit indices, which trees need, where these suffice."""
+    if X.nnz > np.iinfo(np.int32).max:
+        return X
+    indices, starts = X.indices.astype(np.int32), X.indptr.astype(np.int32)
+    return type(X)((X.data, indices, starts), shape=X.shape)
 
 
 def takes_weights(model):
@@ -449,6 +458,7 @@ class PUTrendClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
                 y=y,
                 reconstruction_attributes=lambda: {
                     "classes_": classes,
+                    "_trained_on_sparse": issparse(X),
                     "final_estimator_": MeanProbability(learner),
                 },
             )
@@ -498,6 +508,7 @@ class PUTrendClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         final = self._fit_final(name, *sample, unlabeled, plan, final_seed)
 
         vars(self).pop("score_history_", None)  # a refit may go without
+        self._trained_on_sparse = issparse(X)
         self.classes_ = classes
         self.class_prior_ = split.prior
         self.positive_share_ = split.share
@@ -548,6 +559,8 @@ class PUTrendClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         """
         check_is_fitted(self)
         X = self._check_X(X, reset=False)
+        if issparse(X):  # as the models were trained: some centre dense data, and cannot sparse
+            X = with_short_indices(X) if self._trained_on_sparse else X.toarray()
         return self.final_estimator_.predict_proba(X)
 
     def predict(self, X):
@@ -648,6 +661,7 @@ class PUTrendClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         """Return X, y, labelled positives, weights without rows of weight zero; classes."""
         X, y = self._check_X(X, True, y)
         refuse_huge(X)
+        X = with_short_indices(X) if issparse(X) else X
         classes, labeled = check_binary_target(
             y,
             "labelled positives and unlabelled rows",

@@ -59,8 +59,6 @@ class Scaler:
     def transform(self, X, dtype):
         if self.center is None:
             return (X * (1 / self.scale)).astype(dtype)
-        if issparse(X):  # the chunks that `logits` takes, of a model of dense data
-            X = X.toarray()
         return ((X - self.center) / self.scale).astype(dtype)
 
 

@@ -566,6 +566,25 @@ def test_settings_that_do_not_go_together(params, error, match, data):
     check_error(FAST.__class__(**(FAST.get_params() | params)), *data[:2], error, match)
 
 
+@pytest.mark.parametrize("final", [None, "same", LogisticRegression()])
+def test_sparse_rows_for_a_model_of_dense_ones(final, data):
+    X, s, _ = data
+    model = clone(FAST).set_params(final_estimator=final).fit(StandardScaler().fit_transform(X), s)
+    sparse = model.predict_proba(csr_matrix(X))
+    assert_array_equal(sparse, model.predict_proba(X))
+
+
+@pytest.mark.parametrize("final", [None, "same"])
+def test_long_indices(final, data):
+    X, s = StandardScaler().fit_transform(data[0]), data[1]
+    model = clone(FAST).set_params(final_estimator=final)
+    expected = clone(model).fit(csr_array(X), s).predict_proba(csr_array(X))
+    long = csr_array(X)
+    long.indices, long.indptr = long.indices.astype(np.int64), long.indptr.astype(np.int64)
+    assert_array_equal(model.fit(long, s).predict_proba(long), expected)
+    assert long.indices.dtype == np.int64
+
+
 def test_device_needs_a_module(data, monkeypatch):
     monkeypatch.setattr("pnsklearn._pu_trend._estimator.check_device", lambda device: None)
     model = clone(FAST).set_params(device="cuda")

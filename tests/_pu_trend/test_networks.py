@@ -181,14 +181,6 @@ def test_sparse_is_dense(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_model_of_dense_rows_takes_sparse_ones(kind):
-    X, share, target = problem(0)
-    network = make_network(kind, X, make_plan())
-    network.step(network.scaled(X), share, target)
-    assert_array_equal(network.logits(csr_matrix(X)), network.logits(X))
-
-
-@pytest.mark.parametrize("kind", KINDS)
 def test_logits_in_chunks_of_averaged_weights(kind, monkeypatch):
     X, share, target = problem(0)
     network = make_network(kind, X, make_plan())
