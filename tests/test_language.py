@@ -68,7 +68,26 @@ def llama(seed=0):
         return transformers.LlamaForCausalLM(config)
 
 
-MODELS = pytest.mark.parametrize("make", [plain, llama])
+def gpt2(seed=0):
+    """A model with absolute positions, tied weights and dropout."""
+    transformers = pytest.importorskip("transformers")
+    config = transformers.GPT2Config(
+        vocab_size=len(TOKENIZER),
+        n_positions=32,
+        n_embd=16,
+        n_layer=2,
+        n_head=2,
+        initializer_range=0.5,
+        pad_token_id=0,
+        bos_token_id=1,
+        eos_token_id=1,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return transformers.GPT2LMHeadModel(config)
+
+
+MODELS = pytest.mark.parametrize("make", [plain, llama, gpt2])
 
 
 def make_policy(model=None, tokenizer=TOKENIZER, **settings):
@@ -241,10 +260,10 @@ def test_steps_do_not_depend_on_how_many_tokens_fit(make, ratio_level):
         for max_tokens in (1, 13, 4096)
     ]
     assert [fit.n_steps_ for fit in fits] == [4, 4, 4]
-    for found, first in zip(weights_of(fits[1]), weights_of(fits[0]), strict=True):
-        assert_allclose(found, first, atol=2e-4)
-    for found, first in zip(weights_of(fits[2]), weights_of(fits[0]), strict=True):
-        assert_allclose(found, first, atol=2e-4)
+    # Not the weights: Adam makes steps of the rounding of gradients that are zero.
+    first, *others = (fit.logprob(PROMPTS, COMPLETIONS) for fit in fits)
+    for other in others:
+        assert_allclose(other, first, rtol=1e-3)
 
 
 def test_no_reward_is_supervised_fine_tuning():
@@ -294,6 +313,25 @@ def test_effective_positive_sets_the_baseline():
     gain = REWARD - policy.baseline_
     assert gain[gain > 0].sum() / np.abs(gain).sum() == pytest.approx(0.3)
     assert policy.diagnostics_.effective_positive == pytest.approx(0.3)
+
+
+def test_weights_count_in_batches_of_one():
+    one, heavy = (
+        make_policy(batch_size=1, max_grad_norm=1e9)
+        .fit(PROMPTS, COMPLETIONS, [1, weight, 1, 1, 1], reward=REWARD)
+        .logprob(PROMPTS, COMPLETIONS)
+        for weight in (1, 100)
+    )
+    assert np.abs(one - heavy).max() > 0.01
+
+
+def test_training_that_diverges_says_so():
+    policy = make_policy(llama(), learning_rate=1e30)
+    with pytest.raises(ValueError, match="diverged: lower learning_rate"):
+        policy.fit(PROMPTS, COMPLETIONS, reward=REWARD)
+    with pytest.raises(ValueError, match="diverged: lower learning_rate"):
+        policy.set_params(n_epochs=3).fit(PROMPTS, COMPLETIONS)
+    assert not hasattr(policy, "model_")
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "adafactor"])
@@ -378,6 +416,11 @@ def test_max_positive_caps_the_completions_of_each_prompt():
     policy.improve(PROMPTS[:3], reward_fn, n_samples=8, max_positive=2)
     assert policy.rounds_[0].n_kept == 3 * (2 + 2)
     assert policy.diagnostics_.n_positive == 6
+
+
+def test_rewards_of_zero_and_one_are_warned_of_in_rounds():
+    with pytest.warns(UserWarning, match="no negative rewards"):
+        make_policy().improve(PROMPTS, lambda p, c: np.arange(len(p)) % 2, n_samples=2)
 
 
 def test_a_round_without_contrast_teaches_nothing():
@@ -494,6 +537,7 @@ def test_a_folder_of_another_run_is_refused(tmp_path):
         (make_policy(learning_rate=0.5), PROMPTS),
         (make_policy(random_state=1), PROMPTS),
         (make_policy(plain(1)), PROMPTS),
+        (make_policy(max_tokens=8), PROMPTS),
         (make_policy(), PROMPTS[:2]),
     ]:
         with pytest.raises(ValueError, match="rounds of another run"):
@@ -503,6 +547,68 @@ def test_a_folder_of_another_run_is_refused(tmp_path):
         make_policy().improve(PROMPTS, likes_a, 1, 4, checkpoint=tmp_path)
     with pytest.raises(ValueError, match="integer random_state"):
         make_policy(random_state=None).improve(PROMPTS, likes_a, checkpoint=tmp_path)
+
+
+def test_the_same_policy_goes_on_with_its_folder(tmp_path):
+    pytest.importorskip("safetensors")
+    policy = make_policy().improve(PROMPTS, likes_a, 2, 4, checkpoint=tmp_path / "one")
+    policy.improve(PROMPTS, likes_a, 3, 4, checkpoint=tmp_path / "one")
+    again = make_policy().improve(PROMPTS, likes_a, 3, 4, checkpoint=tmp_path / "two")
+    assert [e.value for e in policy.rounds_] == [e.value for e in again.rounds_]
+    for found, wanted in zip(weights_of(policy), weights_of(again), strict=True):
+        assert_array_equal(found, wanted)
+    make_policy().improve(PROMPTS, likes_a, 3, 4, checkpoint=tmp_path / "one")  # from the start
+
+
+# Tokenizers of Hugging Face
+
+
+def hugging_face_tokenizer(template):
+    """Return a tokenizer of characters with <s> and </s> that writes texts as in `template`."""
+    transformers = pytest.importorskip("transformers")
+    tokenizers = pytest.importorskip("tokenizers")
+    names = ["<pad>", "</s>", *ALPHABET, "<s>"]
+    words = tokenizers.Tokenizer(
+        tokenizers.models.WordLevel({name: i for i, name in enumerate(names)}, unk_token="<pad>")
+    )
+    words.pre_tokenizer = tokenizers.pre_tokenizers.Split("", "isolated")
+    words.decoder = tokenizers.decoders.Fuse()
+    special = [("<s>", len(names) - 1), ("</s>", 1)]
+    words.post_processor = tokenizers.processors.TemplateProcessing(
+        single=template, special_tokens=special
+    )
+    return transformers.PreTrainedTokenizerFast(
+        tokenizer_object=words, pad_token="<pad>", eos_token="</s>", bos_token="<s>"
+    )
+
+
+@pytest.mark.parametrize("template", ["$A", "<s> $A", "<s> $A </s>"])
+def test_prompts_start_once_and_completions_end_once(template):
+    policy = make_policy(plain(), hugging_face_tokenizer(template))
+    start = [7] if template.startswith("<s>") else []
+    for prompt in ("ab", "<s>ab"):
+        found = policy._encode_prompts([prompt])[0].tolist()
+        assert found == ([7] if prompt.startswith("<s>") else start) + [2, 3]
+    for completion in ("c", "c</s>"):
+        sequences = policy._encode(["ab"], [completion])
+        assert sequences.tokens[0].tolist() == [*start, 2, 3, 4, 1]
+        assert sequences.lengths[0] == 2
+
+
+def test_ends_in_the_settings_for_generation_end_completions():
+    model = llama()
+    model.generation_config.eos_token_id = [1, 3]
+    completions = make_policy(model).sample(PROMPTS, 20, as_tokens=True, random_state=0)[0]
+    assert all((ids[:-1] != 3).all() for ids in completions.ravel())
+    assert any(ids[-1] == 3 for ids in completions.ravel())
+
+
+def test_a_module_may_have_a_generate_of_its_own():
+    class Own(Plain):
+        def generate(self, ids):
+            raise AssertionError("not that of Hugging Face")
+
+    assert len(make_policy(Own()).predict(PROMPTS)) == 5
 
 
 # What is wrong is said before any work
@@ -523,6 +629,15 @@ class Untouchable(Plain):
         ({"prompts": [1.5] * 5}, TypeError, r"prompts\[0\] must be a string or a list of token"),
         ({"prompts": [[1], [0.5], [1], [1], [1]]}, TypeError, r"prompts\[1\] must be a string"),
         ({"prompts": [[1], [-3], [1], [1], [1]]}, ValueError, "negative token id, -3"),
+        ({"prompts": None}, TypeError, "prompts must be a list .* got NoneType"),
+        (
+            {"completions": [[3, 1, 0, 0]] + [[3]] * 4},
+            ValueError,
+            r"completions\[0\] goes on after",
+        ),
+        ({"completions": np.array([["a", "b"]] * 5)}, TypeError, r"need ravel\(\)"),
+        ({"reward": ["good"] * 5}, TypeError, "reward must be numbers"),
+        ({"sample_weight": [1, 2]}, ValueError, "sample_weight must have one value for each"),
         ({"prompts": PROMPTS[:4]}, ValueError, "must be as many, got 4 and 5"),
         ({"prompts": ["a", "b", "z", "a", "a"]}, ValueError, "not in alphabet"),
         ({"reward": REWARD[:4]}, ValueError, "reward must have one value for each of the 5"),
@@ -553,6 +668,7 @@ def test_bad_logs_get_one_clear_sentence(changes, error, message):
         ({"baseline": 0.5, "effective_positive": 0.2}, ValueError, "not both"),
         ({"negative_bounds": (1, 0)}, ValueError, "negative_bounds must be two numbers"),
         ({"device": "tpu"}, ValueError, "device must be"),
+        ({"lora": 3}, (TypeError, ImportError), "lora"),
         ({"ratio_level": "word"}, ValueError, "ratio_level"),
         ({"learning_rate": 0.0}, ValueError, "learning_rate"),
         ({"model": plain().requires_grad_(False)}, ValueError, "no parameter to train"),
@@ -690,6 +806,16 @@ def test_lora_trains_adapters_alone(tmp_path):
     policy.improve(PROMPTS, likes_a, n_samples=4, checkpoint=tmp_path)
     state = json.loads((tmp_path / "round-1" / "state.json").read_text())
     assert len(state["rounds"]) == 1
+    other = peft.LoraConfig(task_type="CAUSAL_LM", r=2, target_modules=["q_proj"])
+    for lora in (None, other):
+        with pytest.raises(ValueError, match="rounds of another run"):
+            clone(policy).set_params(lora=lora).improve(
+                PROMPTS, likes_a, n_samples=4, checkpoint=tmp_path
+            )
+    first = clone(policy).improve(PROMPTS, likes_a, 1, 4, checkpoint=tmp_path / "lora")
+    again = clone(policy).improve(PROMPTS, likes_a, 1, 4, checkpoint=tmp_path / "lora")
+    expected = first.logprob(PROMPTS, COMPLETIONS)
+    assert_allclose(again.logprob(PROMPTS, COMPLETIONS), expected, rtol=1e-6)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

@@ -15,9 +15,9 @@ def test_caps_count_positives_of_each_prompt_and_keep_all_negatives(baseline, gl
     rng = np.random.RandomState(global_random_seed)
     prompts, reward = rng.randint(0, 20, size=300), rng.choice([-1.0, 0.0, 1.0], size=300)
     kept = cap_positives(prompts, reward, 3, baseline=baseline, random_state=rng)
-    assert kept[reward < baseline].all()
+    assert kept[reward <= baseline].all()
     for prompt in range(20):
-        positive = (prompts == prompt) & (reward >= baseline)
+        positive = (prompts == prompt) & (reward > baseline)
         assert kept[positive].sum() == min(3, positive.sum())
 
 
@@ -31,8 +31,10 @@ def test_caps_draw_all_positives_alike():
 def test_caps_take_the_prompts_themselves_and_zero():
     kept = cap_positives(np.array(["b", "a", "b"], dtype=object), [1, -1, 1], 0)
     assert kept.tolist() == [False, True, False]
-    with pytest.raises(ValueError, match="must not be negative"):
+    with pytest.raises(ValueError, match="integer of at least 0"):
         cap_positives([0], [1], -1)
+    with pytest.raises(ValueError, match="NaN"):
+        cap_positives([0], [np.nan], 1)
     with pytest.raises(ValueError, match="inconsistent"):
         cap_positives([0, 1], [1], 1)
 

@@ -91,10 +91,11 @@ class Runner:
         settings for generation are.
         """
         completions = [None] * len(prompts)
-        generate = _generate if hasattr(self.model, "generate") else _generate_plain
-        cuda = [] if self.device == "cpu" else [self.device]
+        of_library = hasattr(self.model, "generation_config")
+        generate = _generate if of_library else _generate_plain
         sizes = np.array([len(prompt) + max_new_tokens for prompt in prompts])
-        with torch.random.fork_rng(devices=cuda):
+        # All generators: manual_seed seeds all.
+        with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
             torch.manual_seed(seed)
             for rows in self.groups(sizes):
                 ids = generate(self, [prompts[i] for i in rows], max_new_tokens, greedy)

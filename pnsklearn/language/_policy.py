@@ -25,7 +25,7 @@ from pnsklearn.language._sequences import (
     check_positive_integer,
     encode,
 )
-from pnsklearn.language._training import Log, Settings, make_optimizer, train_epoch
+from pnsklearn.language._training import DIVERGED, Log, Settings, make_optimizer, train_epoch
 from pnsklearn.losses._topr import NOISE, _check_settings
 from pnsklearn.metrics import ips_value, snips_value
 
@@ -87,7 +87,7 @@ class TOPRLanguagePolicy(CallbackSupportMixin, BaseEstimator):
         Completions for each gradient step.
     max_tokens : int, default=4096
         Tokens, with their padding, that go through the model at a time. It bounds the memory and
-        does not change the steps.
+        does not change the steps of a fit; samples are drawn in such groups, and differ with it.
     max_grad_norm : float, default=1.0
         Longer gradients are cut to this length.
     temperature : float, default=1.0
@@ -102,7 +102,8 @@ class TOPRLanguagePolicy(CallbackSupportMixin, BaseEstimator):
     device : str, default="cpu"
         "cpu", "cuda" or "cuda:N", where the fitted model stays.
     warm_start : bool, default=False
-        Go on from the fitted weights, so that they are the behaviour policy too.
+        Go on from the fitted weights, whatever `model` is now, so that they are the behaviour
+        policy too.
     random_state : int, RandomState instance or None, default=None
         Seed of the order of the completions and of the samples of `improve`.
 
@@ -144,7 +145,7 @@ class TOPRLanguagePolicy(CallbackSupportMixin, BaseEstimator):
     -----
     Dropout is off, in training as well: it would change the ratio at random. The samples of
     `improve` and a fit without `behavior_logprob` take the log-probabilities of μ from the same
-    computation as those of π, so that the ratio is exactly 1 before the first step.
+    computation as those of π, so that the ratio is 1, up to rounding, before the first step.
 
     Memory, with P weights: 4 P bytes for `model`, 4 P for the copy that is trained, 4 P for its
     gradient and 8 P for AdamW, besides the activations of `max_tokens` tokens and their logits, of
@@ -319,7 +320,8 @@ class TOPRLanguagePolicy(CallbackSupportMixin, BaseEstimator):
         """Sample completions from the policy, ask for their rewards, and learn from them.
 
         Each round learns from its own samples alone, goes on from the present weights, and starts
-        a new optimizer. It draws from a seed of its own.
+        a new optimizer. It draws from a seed of its own. Calls with the same integer `random_state`
+        draw alike.
 
         Parameters
         ----------
@@ -328,7 +330,8 @@ class TOPRLanguagePolicy(CallbackSupportMixin, BaseEstimator):
         reward_fn : callable
             ``reward_fn(prompts, completions)`` returns one reward for each completion. It gets two
             lists of equal length, each prompt `n_samples` times, one after the other; completions
-            as `sample` returns them.
+            as `sample` returns them. A text does not show whether it was cut off at
+            `max_new_tokens`: let the form of an answer do so, or work with token ids.
         n_rounds : int, default=1
             Number of rounds.
         n_samples : int, default=8
@@ -357,9 +360,10 @@ class TOPRLanguagePolicy(CallbackSupportMixin, BaseEstimator):
         check_positive_integer("n_samples", n_samples)
         if max_positive is not None:
             check_positive_integer("max_positive", max_positive)
+        if not callable(reward_fn):
+            raise TypeError(f"reward_fn must be a function, got {type(reward_fn).__name__}.")
+        prompts = prompts if isinstance(prompts, str) else list(prompts)
         ids = self._encode_prompts(prompts)
-        prompts = list(prompts)
-        on_disk = self._open(checkpoint, ids, n_samples, max_positive)
         # One seed for each round, so that a round does not depend on how the others were run.
         seed = check_random_state(self.random_state).randint(2**31 - 1)
         runner = self._runner(
@@ -367,6 +371,7 @@ class TOPRLanguagePolicy(CallbackSupportMixin, BaseEstimator):
             if hasattr(self, "model_")
             else self._start(np.random.RandomState(seed))
         )
+        on_disk = self._open(checkpoint, runner.model, ids, n_samples, max_positive)
         fitted, rounds = {}, []
         if on_disk is not None and (found := on_disk.load()) is not None:
             state, weights = found
@@ -382,7 +387,7 @@ class TOPRLanguagePolicy(CallbackSupportMixin, BaseEstimator):
             for i in range(len(rounds), n_rounds):
                 rng = np.random.RandomState((seed + i) % 2**32)
                 learned, entry = self._round(
-                    runner, prompts, ids, reward_fn, n_samples, max_positive, rng
+                    runner, prompts, ids, reward_fn, n_samples, max_positive, rng, first=i == 0
                 )
                 rounds.append(entry)
                 fitted = {"model_": runner.model, **learned}
@@ -394,7 +399,7 @@ class TOPRLanguagePolicy(CallbackSupportMixin, BaseEstimator):
         self._set({**fitted, "rounds_": rounds})
         return self
 
-    def _round(self, runner, prompts, ids, reward_fn, n_samples, max_positive, rng):
+    def _round(self, runner, prompts, ids, reward_fn, n_samples, max_positive, rng, first):
         """Return the fitted attributes after a round, and what is to know about it."""
         order = np.repeat(np.arange(len(ids)), n_samples)
         drawn = runner.complete(
@@ -416,6 +421,8 @@ class TOPRLanguagePolicy(CallbackSupportMixin, BaseEstimator):
         )
         weight = np.ones(len(reward))
         baseline = self._baseline(reward, weight)
+        if first and (reward != baseline).any():
+            check_contrast(reward, baseline)
         kept = np.ones(len(reward), dtype=bool)
         if max_positive is not None:
             kept = cap_positives(order, reward, max_positive, baseline=baseline, random_state=rng)
@@ -465,6 +472,8 @@ class TOPRLanguagePolicy(CallbackSupportMixin, BaseEstimator):
         fitted = {"model_": runner.model, "n_steps_": n_steps}
         if reward is not None:
             log_ratio = runner.score(sequences) - behavior
+            if not np.isfinite(log_ratio).all():
+                raise ValueError(DIVERGED)
             counted = weight > 0
             fitted["baseline_"] = baseline
             fitted["diagnostics_"] = Bunch(
@@ -613,6 +622,10 @@ class TOPRLanguagePolicy(CallbackSupportMixin, BaseEstimator):
             raise ValueError("Set baseline or effective_positive, not both.")
         if self.lora is not None:
             check_module("peft", "lora=", "llm")
+            if not hasattr(self.lora, "peft_type"):
+                raise TypeError(
+                    f"lora must be a configuration of peft, got {type(self.lora).__name__}."
+                )
         elif not any(p.requires_grad for p in self.model.parameters()):
             raise ValueError("model has no parameter to train (requires_grad=True).")
         if self.tokenizer is not None and self.tokenizer.pad_token_id is None:
@@ -622,7 +635,9 @@ class TOPRLanguagePolicy(CallbackSupportMixin, BaseEstimator):
             )
 
     def _check_weight(self, sample_weight, n):
-        weight = np.ones(n) if sample_weight is None else check_count("weight", sample_weight, n)
+        weight = (
+            np.ones(n) if sample_weight is None else check_count("sample_weight", sample_weight, n)
+        )
         if (weight < 0).any() or not weight.any():
             raise ValueError("sample_weight must not be negative, and positive for a completion.")
         return weight
@@ -670,8 +685,9 @@ class TOPRLanguagePolicy(CallbackSupportMixin, BaseEstimator):
     def _end_ids(self):
         """Return the tokens that end a completion, the tokenizer's first."""
         ends = [getattr(self.tokenizer, "eos_token_id", None)]
-        configured = getattr(getattr(self.model, "config", None), "eos_token_id", None)
-        ends += configured if isinstance(configured, list) else [configured]
+        for config in ("config", "generation_config"):
+            configured = getattr(getattr(self.model, config, None), "eos_token_id", None)
+            ends += configured if isinstance(configured, list) else [configured]
         return tuple(dict.fromkeys(end for end in ends if end is not None))
 
     def _context(self):
@@ -681,8 +697,8 @@ class TOPRLanguagePolicy(CallbackSupportMixin, BaseEstimator):
     def _encode(self, prompts, completions):
         """Return the checked sequences of a log."""
         ends = self._end_ids()
-        prompts = encode("prompts", prompts, self.tokenizer)
-        completions = encode("completions", completions, self.tokenizer, ends[0] if ends else None)
+        prompts = encode("prompts", prompts, self.tokenizer, ends)
+        completions = encode("completions", completions, self.tokenizer, ends)
         if len(prompts) != len(completions):
             raise ValueError(
                 f"prompts and completions must be as many, got {len(prompts)} and "
@@ -700,7 +716,7 @@ class TOPRLanguagePolicy(CallbackSupportMixin, BaseEstimator):
 
     def _encode_prompts(self, prompts):
         """Return the checked prompts, with room for their completions."""
-        ids = encode("prompts", prompts, self.tokenizer)
+        ids = encode("prompts", prompts, self.tokenizer, self._end_ids())
         self._check_vocabulary(ids)
         check_context(
             "prompts",
@@ -731,7 +747,7 @@ class TOPRLanguagePolicy(CallbackSupportMixin, BaseEstimator):
         if self.lora is not None:
             from peft import get_peft_model
 
-            with torch.random.fork_rng(devices=[]):
+            with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
                 torch.manual_seed(rng.randint(2**31 - 1))
                 model = get_peft_model(model, self.lora)
         elif any(p.dtype in (torch.float16, torch.bfloat16) for p in model.parameters()):
@@ -766,7 +782,7 @@ class TOPRLanguagePolicy(CallbackSupportMixin, BaseEstimator):
             self.mixed_precision,
         )
 
-    def _open(self, checkpoint, ids, n_samples, max_positive):
+    def _open(self, checkpoint, model, ids, n_samples, max_positive):
         """Return the rounds of this run on disk, None without a folder."""
         if checkpoint is None:
             return None
@@ -776,15 +792,15 @@ class TOPRLanguagePolicy(CallbackSupportMixin, BaseEstimator):
                 "would have."
             )
         settings = {
-            name: value
+            name: value.item() if isinstance(value, np.generic) else value
             for name, value in self.get_params(deep=False).items()
-            if name not in ("model", "tokenizer", "max_tokens", "device", "lora")
+            if name not in ("model", "tokenizer", "device", "lora")
         }
-        start = getattr(self, "model_", self.model)
-        checksum = [float(p.detach().double().sum()) for p in start.parameters()]
         prompts = [tokens.tolist() for tokens in ids]
-        run = fingerprint(settings, checksum, prompts, n_samples, max_positive)
-        return Rounds(checkpoint, run)
+        lora = {} if self.lora is None else self.lora.to_dict()
+        lora = {k: sorted(v) if isinstance(v, set) else str(v) for k, v in lora.items()}
+        run = fingerprint(settings, lora, prompts, n_samples, max_positive)
+        return Rounds(checkpoint, run, _weights(model))
 
     @contextlib.contextmanager
     def _tasks(self, n, X, y):

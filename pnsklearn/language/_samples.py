@@ -1,5 +1,7 @@
 """What is done with several completions of one prompt: curate them, or let them vote."""
 
+from numbers import Integral
+
 import numpy as np
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_consistent_length, column_or_1d
@@ -10,7 +12,7 @@ def cap_positives(prompt_id, reward, max_positive, *, baseline=0.0, random_state
 
     Easy prompts have many good completions that say the same; hard ones few. With a cap the easy
     ones no longer fill the data set, and its effective positive proportion falls. All completions
-    with a reward below the baseline are kept.
+    with a reward up to the baseline are kept.
 
     Parameters
     ----------
@@ -19,9 +21,9 @@ def cap_positives(prompt_id, reward, max_positive, *, baseline=0.0, random_state
     reward : array-like of shape (n,)
         Their rewards.
     max_positive : int
-        Completions with a reward of at least the baseline to keep for each prompt, drawn at random.
+        Completions with a reward above the baseline to keep for each prompt, drawn at random.
     baseline : float, default=0.0
-        Rewards from here on are positive.
+        Rewards above it are positive.
     random_state : int, RandomState instance or None, default=None
         Seed.
 
@@ -33,7 +35,7 @@ def cap_positives(prompt_id, reward, max_positive, *, baseline=0.0, random_state
     Raises
     ------
     ValueError
-        If lengths differ, or `max_positive` is negative.
+        If lengths differ, a reward is NaN, or `max_positive` is not an integer of at least 0.
 
     Examples
     --------
@@ -43,10 +45,12 @@ def cap_positives(prompt_id, reward, max_positive, *, baseline=0.0, random_state
     """
     prompt_id, reward = column_or_1d(prompt_id), column_or_1d(reward)
     check_consistent_length(prompt_id, reward)
-    if max_positive < 0:
-        raise ValueError(f"max_positive must not be negative, got {max_positive}.")
+    if not isinstance(max_positive, Integral) or max_positive < 0:
+        raise ValueError(f"max_positive must be an integer of at least 0, got {max_positive!r}.")
+    if np.isnan(reward).any():
+        raise ValueError("reward must not be NaN.")
     _, code = np.unique(prompt_id, return_inverse=True)
-    positive = np.flatnonzero(reward >= baseline)
+    positive = np.flatnonzero(reward > baseline)
     positive = check_random_state(random_state).permutation(positive)
     # Within each prompt, in random order: the place of each positive.
     positive = positive[np.argsort(code[positive], kind="stable")]

@@ -1,5 +1,6 @@
 """Prompts and completions as tokens, and batches of them of a bounded size."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from numbers import Integral
 
@@ -63,48 +64,81 @@ def groups(sizes, rows, max_tokens):
             start = stop
 
 
-def encode(name, texts, tokenizer, end=None):
-    """Return the token ids of prompts or completions; strings get the token `end`, if any.
+def encode(name, texts, tokenizer, end_ids):
+    """Return the token ids of prompts or completions.
+
+    A completion that is a string ends with the first of `end_ids`, if there are any; a prompt does
+    not, whatever the tokenizer adds.
 
     Raises
     ------
     ValueError, TypeError
         With the number of the first that is empty, or neither a string nor token ids.
     """
-    if isinstance(texts, str):
-        raise TypeError(f"{name} must be a list of strings or of token ids, got one string.")
-    encoded = [_encode_one(f"{name}[{i}]", text, tokenizer, end) for i, text in enumerate(texts)]
+    if isinstance(texts, str) or not isinstance(texts, Iterable):
+        what = "one string" if isinstance(texts, str) else type(texts).__name__
+        raise TypeError(f"{name} must be a list of strings or of token ids, got {what}.")
+    encode_one = _encode_completion if name == "completions" else _encode_prompt
+    encoded = [encode_one(f"{name}[{i}]", text, tokenizer, end_ids) for i, text in enumerate(texts)]
     if not encoded:
         raise ValueError(f"{name} is empty; at least one is needed.")
     return encoded
 
 
-def _encode_one(name, text, tokenizer, end):
-    # A prompt starts as the tokenizer starts a text; a completion goes on from its prompt.
-    is_completion = name.startswith("completions")
+def _encode_prompt(name, text, tokenizer, end_ids):
+    ids = _ids(name, text, tokenizer, add_special_tokens=True)
+    if isinstance(text, str):
+        start = getattr(tokenizer, "bos_token_id", None)
+        if start is not None and list(ids[:2]) == [start, start]:
+            ids = ids[1:]  # a chat template had written it
+        if len(ids) > 1 and ids[-1] in end_ids and not text.endswith(_text(tokenizer, ids[-1])):
+            ids = ids[:-1]  # the tokenizer ends all texts
+    if not ids.size:
+        raise ValueError(
+            f"{name} is empty: the model needs a token to go on from, such as its "
+            "beginning-of-sequence token."
+        )
+    return ids
+
+
+def _encode_completion(name, text, tokenizer, end_ids):
+    ids = _ids(name, text, tokenizer, add_special_tokens=False)
+    if isinstance(text, str) and ids.size and end_ids and ids[-1] not in end_ids:
+        ids = np.append(ids, end_ids[0])
+    if not ids.size:
+        raise ValueError(
+            f"{name} is empty: drop it with its reward, or pass token ids that end with the "
+            "end-of-sequence token."
+        )
+    if np.isin(ids[:-1], end_ids).any():
+        raise ValueError(
+            f"{name} goes on after its end-of-sequence token: cut it there, as padding would count."
+        )
+    return ids
+
+
+def _text(tokenizer, token):
+    return tokenizer.decode([int(token)], skip_special_tokens=False)
+
+
+def _ids(name, text, tokenizer, add_special_tokens):
+    """Return the token ids of one text, or those that were given."""
     if isinstance(text, str):
         if tokenizer is None:
             raise TypeError(
                 f"{name} is a string, which needs a tokenizer; give one, or pass token ids."
             )
-        ids = tokenizer(text, add_special_tokens=not is_completion)["input_ids"]
-        ids = list(ids) + ([end] if end is not None and len(ids) else [])
-    else:
-        ids = text
+        text = tokenizer(text, add_special_tokens=add_special_tokens)["input_ids"]
     try:
-        ids = np.asarray(ids)
-    except ValueError:
+        ids = np.asarray(text)
+    except ValueError:  # lists of several lengths
         ids = np.empty(())
     if ids.ndim != 1 or (ids.size and ids.dtype.kind not in "iu"):
-        raise TypeError(f"{name} must be a string or a list of token ids, got {text!r:.60}.")
-    if not ids.size:
-        remedy = (
-            "drop it with its reward, or pass token ids that end with the end-of-sequence token"
-            if is_completion
-            else "the model needs a token to go on from, such as its beginning-of-sequence token"
+        raise TypeError(
+            f"{name} must be a string or a list of token ids, got {text!r:.60}. Arrays of shape "
+            "(n_prompts, n_samples) need ravel()."
         )
-        raise ValueError(f"{name} is empty: {remedy}.")
-    if ids.min() < 0:
+    if ids.size and ids.min() < 0:
         raise ValueError(f"{name} has a negative token id, {ids.min()}.")
     return ids.astype(np.int64)
 
@@ -121,7 +155,12 @@ def check_context(names, sizes, context, what):
 
 def check_count(name, values, n):
     """Return finite float64 values, one for each completion."""
-    values = np.asarray(values, dtype=np.float64)
+    if isinstance(values, torch.Tensor):
+        values = values.detach().cpu()
+    try:
+        values = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name} must be numbers, got {values!r:.60}.") from None
     if values.shape != (n,):
         shape = f"an array of shape {values.shape}" if values.ndim != 1 else f"{len(values)}"
         raise ValueError(

@@ -9,6 +9,8 @@ from pnsklearn._topr._solver import batches
 from pnsklearn.language._sequences import Sequences
 from pnsklearn.losses import topr_loss
 
+DIVERGED = "Training has diverged: lower learning_rate."
+
 
 @dataclass(frozen=True)
 class Log:
@@ -44,14 +46,18 @@ def make_optimizer(settings, model):
 def train_epoch(runner, log, settings, optimizer, rng):
     """Take the steps of one pass over the log; return how many."""
     n_steps = 0
+    mean_weight = log.weight.mean()
     sizes = log.sequences.sizes
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     for rows in batches(len(sizes), settings.batch_size, rng):
         optimizer.zero_grad(set_to_none=True)
-        # The sum over the groups is the loss of the batch, whatever the groups are.
+        # The sum over the groups is the loss of the batch, whatever the groups are; and the weights
+        # are those in the log, not in the batch.
         for group in runner.groups(sizes, rows):
-            _loss(runner, log, group, settings, log.weight[rows].sum()).backward()
-        torch.nn.utils.clip_grad_norm_(parameters, settings.max_grad_norm)
+            _loss(runner, log, group, settings, len(rows) * mean_weight).backward()
+        norm = torch.nn.utils.clip_grad_norm_(parameters, settings.max_grad_norm)
+        if not torch.isfinite(norm):
+            raise ValueError(DIVERGED)
         optimizer.step()
         n_steps += 1
     return n_steps
@@ -71,6 +77,8 @@ def _loss(runner, log, rows, settings, denominator):
         behavior = np.concatenate([log.behavior[i] for i in rows])
         row = row.cpu().numpy()
         lengths, reward, weight = lengths[row], reward[row], weight[row]
+    if not torch.isfinite(logp).all():
+        raise ValueError(DIVERGED)
     return topr_loss(
         logp,
         behavior,
