@@ -212,8 +212,8 @@ def _summary(results):
             study.score: _number(*mean_and_error(results.means(model))),
             "mean rank": f"{ranks[model]:.1f}" if model in ranks else "",
             "ours less it": "", "ahead by 2 SE": "", "behind by 2 SE": "",
-            "fit time / ours": f"{results.times(model):.3g}",
-            study.extra: f"{np.mean(results.means(model, 'extra')):.3g}",
+            "fit time / ours": _brief(results.times(model)),
+            study.extra: _brief(np.mean(results.means(model, "extra"))),
         }  # fmt: skip
         if model != results.ours:
             row["ours less it"] = _signed(*results.mean_difference(model))
@@ -281,6 +281,10 @@ def _failures(failed):
     return [("h3", "Failed or not installed"), ("table", table)]
 
 
+def _brief(number):
+    return f"{number:,.0f}" if number >= 1000 else f"{number:.3g}"
+
+
 def _number(mean, error=np.nan):
     return f"{mean:.3f}" + ("" if np.isnan(error) else f" ± {error:.3f}")
 
@@ -301,7 +305,8 @@ def _figures(method, results, options):
         figure = plot(plt, results)
         figure.savefig(path, dpi=110)
         plt.close(figure)
-        yield "figure", path, f"{results.study.title}: {plot.__doc__}"
+        yield "figure", path, plot.__doc__
+        yield "p", plot.__doc__
 
 
 def _plot_differences(plt, results):
