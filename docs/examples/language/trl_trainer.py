@@ -2,14 +2,15 @@
 TOPR as the loss of TRL
 =======================
 
-TRL's ``GRPOTrainer`` samples completions, asks for their rewards and subtracts the mean reward of a
-prompt's completions. Here its clipped loss gives way to :func:`~pnsklearn.losses.topr_loss`, with the
-ratio of the whole completion. Reusing each batch of samples, with ``num_iterations`` above 1, is where
-the two differ: on the first pass the ratio is 1.
+TRL's ``GRPOTrainer`` samples completions, asks for their rewards and subtracts the mean reward of
+a prompt's completions. Here its clipped loss gives way to :func:`~pnsklearn.losses.topr_loss`, with
+the ratio of the whole completion. Reusing each batch of samples, with ``num_iterations`` above 1,
+is where the two differ: on the first pass the ratio is 1.
 
-The model is a transformer of a few thousand weights over characters, so that the script runs on a CPU in
-seconds; put your own in its place. It needs ``trl`` and ``datasets``, and was run with TRL 1.16, whose
-private ``_compute_loss`` it overrides: other versions may need other names. From the root of a clone::
+The model is a transformer of a few thousand weights over characters, so that the script runs on a
+CPU in seconds; put your own in its place. It needs ``trl`` and ``datasets``, and was run with TRL
+1.16, whose private ``_compute_loss`` it overrides: other versions may need other names. From the
+root of a clone::
 
     python -m docs.examples.language.trl_trainer
 """
@@ -82,7 +83,8 @@ def is_seven(completions, **columns):
 
 
 # %%
-# ``scale_rewards="none"`` leaves the advantages as rewards less their mean; ``beta=0`` has no penalty.
+# ``scale_rewards="none"`` leaves the advantages as rewards less their mean; ``beta=0`` has no
+# penalty.
 
 arguments = GRPOConfig(
     output_dir=tempfile.mkdtemp(),
