@@ -847,3 +847,12 @@ def test_a_fit_that_could_not_move_the_policy_is_refused():
         policy.fit(PROMPTS, COMPLETIONS, reward=-np.ones(5))
     policy.improve(PROMPTS, lambda p, c: -np.ones(len(p)), n_samples=2)
     assert policy.n_steps_ == 0
+
+
+def test_ratios_of_long_completions_do_not_overflow():
+    """A completion of probability e^-2000 that became likely: the ratio is no float64."""
+    policy = make_policy()
+    with pytest.warns(UserWarning, match="differs from the model's own"):
+        policy.fit(PROMPTS, COMPLETIONS, reward=REWARD, behavior_logprob=np.full(5, -2000.0))
+    assert np.isfinite(policy.diagnostics_.ratio_quantiles).all()
+    assert np.isfinite(policy.diagnostics_.largest_ratio)

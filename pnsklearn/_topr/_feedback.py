@@ -15,7 +15,7 @@ from pnsklearn.metrics._off_policy import policy_value
 N_FOLDS = 5  # for estimated propensities
 SPENT = 0.01  # ratio below which a loss hardly moves the policy
 LEVEL = 0.95  # of the intervals
-LARGEST = 700.0  # log-ratio beyond which the ratio would overflow
+LARGEST = 700.0  # log-ratio, beyond which the ratio would overflow
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,13 @@ from sklearn.utils import Bunch, check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from pnsklearn._device import check_device, check_module
-from pnsklearn._topr._feedback import LEVEL, baseline_for, check_contrast, describe_ratios
+from pnsklearn._topr._feedback import (
+    LARGEST,
+    LEVEL,
+    baseline_for,
+    check_contrast,
+    describe_ratios,
+)
 from pnsklearn._validation import unchanged_on_error
 from pnsklearn.language._checkpoint import Rounds, fingerprint
 from pnsklearn.language._model import Runner
@@ -478,7 +484,9 @@ class TOPRLanguagePolicy(CallbackSupportMixin, BaseEstimator):
             fitted["baseline_"] = baseline
             fitted["diagnostics_"] = Bunch(
                 **describe_ratios(log_ratio[counted], (weight * gain)[counted], weight[counted]),
-                ratio_quantiles=np.exp(np.quantile(log_ratio[counted], QUANTILES)).tolist(),
+                ratio_quantiles=np.exp(
+                    np.minimum(np.quantile(log_ratio[counted], QUANTILES), LARGEST)
+                ).tolist(),
                 start_log_ratio=float(np.abs(start - behavior)[counted].mean()),
             )
         return fitted
