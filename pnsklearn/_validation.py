@@ -18,9 +18,12 @@ def unchanged_on_error(fit):
         before = vars(estimator).copy()
         try:
             return fit(estimator, *args, **kwargs)
-        except BaseException:  # an interrupt too must not leave a half-fitted estimator
+        except BaseException as error:  # an interrupt too must not leave a half-fitted estimator
             vars(estimator).clear()
             vars(estimator).update(before)
+            # numba makes a SystemError of an interrupt that comes as it returns.
+            if isinstance(error.__cause__, KeyboardInterrupt):
+                raise error.__cause__ from None
             raise
 
     return guarded

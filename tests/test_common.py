@@ -20,6 +20,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import pnsklearn
 from pnsklearn import AUPRCClassifier, PUTrendClassifier, SMaLLClassifier, TOPRPolicy
+from pnsklearn._validation import unchanged_on_error
 
 # One set of parameters per code path.
 ESTIMATORS = [
@@ -401,3 +402,18 @@ def test_scoring_monitor(estimator, cancer):
         assert len(scores) == fitted.n_iter_
         final = average_precision_score(y, fitted.decision_function(X))
         assert scores[-1] == pytest.approx(final, abs=1e-12)
+
+
+def test_an_interrupt_that_a_library_wraps_is_an_interrupt():
+    """numba makes a SystemError of a KeyboardInterrupt that comes as a kernel returns."""
+
+    class Estimator:
+        @unchanged_on_error
+        def fit(self):
+            self.fitted_ = True
+            raise SystemError("returned a result with an exception set") from KeyboardInterrupt()
+
+    estimator = Estimator()
+    with pytest.raises(KeyboardInterrupt):
+        estimator.fit()
+    assert not vars(estimator)
