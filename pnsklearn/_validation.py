@@ -21,9 +21,12 @@ def unchanged_on_error(fit):
         except BaseException as error:  # an interrupt too must not leave a half-fitted estimator
             vars(estimator).clear()
             vars(estimator).update(before)
-            # numba makes a SystemError of an interrupt that comes as it returns.
-            if isinstance(error.__cause__, KeyboardInterrupt):
-                raise error.__cause__ from None
+            # numba makes a SystemError of an interrupt that comes as it returns, or one of that.
+            first = error
+            while isinstance(first, SystemError) and first.__cause__ is not None:
+                first = first.__cause__
+            if isinstance(first, KeyboardInterrupt) and first is not error:
+                raise first from None
             raise
 
     return guarded

@@ -411,7 +411,9 @@ def test_an_interrupt_that_a_library_wraps_is_an_interrupt():
         @unchanged_on_error
         def fit(self):
             self.fitted_ = True
-            raise SystemError("returned a result with an exception set") from KeyboardInterrupt()
+            inner = SystemError("returned a result with an exception set")
+            inner.__cause__ = KeyboardInterrupt()
+            raise SystemError("returned a result with an exception set") from inner
 
     estimator = Estimator()
     with pytest.raises(KeyboardInterrupt):
