@@ -1,10 +1,17 @@
-"""Learning from positive and negative examples when plain classifiers are the wrong tool."""
+"""Learning from positive and negative examples when plain classifiers are the wrong tool.
 
-from pnsklearn._auprc import AUPRCClassifier
-from pnsklearn._pu_trend import PUTrendClassifier
-from pnsklearn._show_versions import show_versions
-from pnsklearn._small import SMaLLClassifier
-from pnsklearn._topr import TOPRPolicy
+A name is imported at its first use (PEP 562), so that ``import pnsklearn`` costs nothing.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # for editors and type checkers, which do not run `__getattr__`
+    from pnsklearn import datasets, displays, exceptions, language, losses, metrics, onnx
+    from pnsklearn._auprc import AUPRCClassifier
+    from pnsklearn._pu_trend import PUTrendClassifier
+    from pnsklearn._show_versions import show_versions
+    from pnsklearn._small import SMaLLClassifier
+    from pnsklearn._topr import TOPRPolicy
 
 __version__ = "0.1.0"
 
@@ -16,3 +23,41 @@ __all__ = [
     "__version__",
     "show_versions",
 ]
+
+
+def __getattr__(name):
+    value: Any
+    match name:
+        case "AUPRCClassifier":
+            from pnsklearn._auprc import AUPRCClassifier as value
+        case "PUTrendClassifier":
+            from pnsklearn._pu_trend import PUTrendClassifier as value
+        case "SMaLLClassifier":
+            from pnsklearn._small import SMaLLClassifier as value
+        case "TOPRPolicy":
+            from pnsklearn._topr import TOPRPolicy as value
+        case "show_versions":
+            from pnsklearn._show_versions import show_versions as value
+        case "datasets":
+            import pnsklearn.datasets as value
+        case "displays":
+            import pnsklearn.displays as value
+        case "exceptions":
+            import pnsklearn.exceptions as value
+        case "language":
+            import pnsklearn.language as value
+        case "losses":
+            import pnsklearn.losses as value
+        case "metrics":
+            import pnsklearn.metrics as value
+        case "onnx":
+            import pnsklearn.onnx as value
+        case _:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__():
+    modules = {"datasets", "displays", "exceptions", "language", "losses", "metrics", "onnx"}
+    return sorted({*globals(), *__all__, *modules})

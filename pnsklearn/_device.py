@@ -1,10 +1,15 @@
-"""The one place that knows about devices: parse the name and pick the kernels."""
+"""Devices and optional packages: their checks, and arrays to and from tensors."""
 
 import importlib
 import importlib.util
+import warnings
+
+import numpy as np
+
+from pnsklearn._typing import Array, Matrix, Tensor
 
 
-def check_module(name, what, extra, title=None):
+def check_installed(name: str, what: str, extra: str, title: str | None = None) -> None:
     """Raise ImportError with the remedy when a module, needed for `what`, is not installed."""
     if importlib.util.find_spec(name) is None:
         raise ImportError(
@@ -13,12 +18,12 @@ def check_module(name, what, extra, title=None):
         )
 
 
-def check_torch(what):
+def check_torch(what: str) -> None:
     """Raise ImportError with the remedy when torch, needed for `what`, is not installed."""
-    check_module("torch", what, "torch", "PyTorch")
+    check_installed("torch", what, "torch", "PyTorch")
 
 
-def check_device(device):
+def check_device(device: str) -> None:
     """Raise a clear error unless `device` is "cpu" or an available CUDA device.
 
     Parameters
@@ -45,6 +50,26 @@ def check_device(device):
                 f"device={device!r} was asked for, but PyTorch sees "
                 f"{torch.cuda.device_count()} CUDA devices. Use device='cpu'."
             )
+
+
+def as_tensor(array: Matrix, device: str) -> Tensor:
+    """Return a NumPy array or sparse matrix as a tensor on the device."""
+    import torch
+
+    if isinstance(array, np.ndarray):
+        return torch.tensor(array, device=device)
+    array = array.tocsr()
+    starts, indices, data = map(torch.tensor, (array.indptr, array.indices, array.data))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta")
+        return torch.sparse_csr_tensor(
+            starts, indices, data, size=array.shape, device=device, check_invariants=False
+        )
+
+
+def to_numpy(tensor: Tensor) -> Array:
+    """Return a tensor as a NumPy array."""
+    return tensor.cpu().numpy()
 
 
 def get_kernels(method, device):

@@ -1,45 +1,25 @@
 """The checks that several estimators share, and their error texts."""
 
-import functools
+from typing import Any
 
 import numpy as np
 from sklearn.utils import check_array
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
-from sklearn.utils.validation import _check_sample_weight, _num_samples
+from sklearn.utils.validation import _check_sample_weight, _num_samples, validate_data
+
+from pnsklearn._typing import Array, Matrix
 
 LARGEST = 1e100  # of what is squared or multiplied, and summed
 
 
-def unchanged_on_error(fit):
-    """Decorate a method so that, when it raises, the estimator is as it was before the call."""
-
-    @functools.wraps(fit)
-    def guarded(estimator, *args, **kwargs):
-        before = vars(estimator).copy()
-        try:
-            return fit(estimator, *args, **kwargs)
-        except BaseException as error:  # an interrupt too must not leave a half-fitted estimator
-            vars(estimator).clear()
-            vars(estimator).update(before)
-            # numba makes a SystemError of an interrupt that comes as it returns, or one of that.
-            first = error
-            while isinstance(first, SystemError) and first.__cause__ is not None:
-                first = first.__cause__
-            if isinstance(first, KeyboardInterrupt) and first is not error:
-                raise first from None
-            raise
-
-    return guarded
-
-
-def refuse_masked(**inputs):
+def refuse_masked(**inputs: Any) -> None:
     """Raise ValueError if an input has masked entries, whose masks NumPy would drop silently."""
     for name, values in inputs.items():
         if np.ma.is_masked(values):
             raise ValueError(f"{name} has masked entries; fill them or drop their rows.")
 
 
-def refuse_unreadable(X, y=None):
+def refuse_unreadable(X: Any, y: Any = None) -> None:
     """Raise a clear error for what scikit-learn's validation would misread.
 
     A Dask collection would be pulled into memory silently; a frame without columns fails in NumPy,
@@ -52,14 +32,51 @@ def refuse_unreadable(X, y=None):
         raise TypeError(
             "Dask collections are not supported; call X.compute() first if it fits in memory."
         )
-    shape = getattr(X, "shape", ())
+    shape: Any = getattr(X, "shape", ())
     if len(shape) == 2 and shape[1] == 0:
         raise ValueError(
             f"Found array with 0 feature(s) (shape={shape}) while a minimum of 1 is required."
         )
 
 
-def refuse_huge(X):
+def check_X(
+    estimator: Any,
+    X: Any,
+    y: Any = "no_validation",
+    *,
+    reset: bool,
+    sparse: bool = True,
+    deep: bool = False,
+) -> Any:
+    """Return X, and y if it is given, validated by scikit-learn: float64 or float32, in C order.
+
+    `sparse` allows CSR matrices, `deep` arrays of any number of axes, for a torch module.
+    """
+    refuse_unreadable(X, y)
+    return validate_data(
+        estimator,
+        X,
+        y,
+        reset=reset,
+        accept_sparse="csr" if sparse and not deep else False,
+        allow_nd=deep,
+        dtype=[np.float64, np.float32],
+        order="C",
+    )
+
+
+def without_weightless(weight: Array, *arrays: Any) -> tuple:
+    """Return the weights and the arrays without the rows of weight zero, and which were kept.
+
+    What is no array of rows, None say, is returned as it is.
+    """
+    kept = weight > 0
+    if kept.all():
+        return weight, *arrays, kept
+    return weight[kept], *(a[kept] if hasattr(a, "shape") else a for a in arrays), kept
+
+
+def refuse_huge(X: Matrix) -> None:
     """Raise ValueError if X, dense or CSR, has values whose squares may sum to infinity."""
     values = X if isinstance(X, np.ndarray) else X.data
     if values.size and float(np.abs(values).max()) > LARGEST:
@@ -67,8 +84,10 @@ def refuse_huge(X):
 
 
 def check_binary_target(
-    y, needed="positives and negatives", remedy="Wrap the estimator in OneVsRestClassifier."
-):
+    y: Array,
+    needed: str = "positives and negatives",
+    remedy: str = "Wrap the estimator in OneVsRestClassifier.",
+) -> tuple[Array, Array]:
     """Return (classes, boolean positives) of a binary target; `classes[1]` is positive.
 
     Raises
@@ -88,7 +107,7 @@ def check_binary_target(
     return classes, y == classes[1]
 
 
-def check_weights(sample_weight, X):
+def check_weights(sample_weight: Any, X: Matrix) -> Array:
     """Return float64 weights of shape (n_samples,), none of them negative.
 
     Weights below 1e-100 of the largest are nothing beside it, and become zero.
@@ -110,14 +129,14 @@ def check_weights(sample_weight, X):
     return np.where(weight < largest / LARGEST, 0.0, weight)
 
 
-def refuse_overflow(scores):
+def refuse_overflow(scores: Array) -> Array:
     """Return the scores of a prediction; raise ValueError if any is infinite or NaN."""
     if not np.isfinite(scores).all():
         raise ValueError("X has values so large that their scores overflow; rescale it.")
     return scores
 
 
-def check_weighted_classes(positive, weight, negative="negative"):
+def check_weighted_classes(positive: Array, weight: Array, negative: str = "negative") -> None:
     """Raise ValueError when a class has no row of positive weight."""
     for name, rows in (("positive", positive), (negative, ~positive)):
         if not np.any(weight[rows] > 0):
@@ -129,7 +148,7 @@ def check_weighted_classes(positive, weight, negative="negative"):
 FEEDBACK_FIELDS = ("action", "reward", "propensity")
 
 
-def check_feedback(y, reward=None, propensity=None):
+def check_feedback(y: Any, reward: Any = None, propensity: Any = None) -> tuple:
     """Return (action, reward, propensity) of logged decisions.
 
     `y` holds the actions, or all three as a structured array; see `make_feedback`. A reward of None

@@ -20,7 +20,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import pnsklearn
 from pnsklearn import AUPRCClassifier, PUTrendClassifier, SMaLLClassifier, TOPRPolicy
-from pnsklearn._validation import unchanged_on_error
+from pnsklearn._fitting import unchanged_on_error
 
 # One set of parameters per code path.
 ESTIMATORS = [
@@ -67,7 +67,7 @@ def test_scikit_learn_checks(estimator, check):
 
 
 def test_public_classes_are_tested():
-    classes = {vars(pnsklearn)[name] for name in pnsklearn.__all__}
+    classes = {getattr(pnsklearn, name) for name in pnsklearn.__all__}
     classes = {item for item in classes if isinstance(item, type)}
     assert classes == {type(estimator) for estimator in ESTIMATORS}
 

@@ -20,6 +20,7 @@ from pnsklearn._auprc._calibration import platt
 from pnsklearn._auprc._threshold import choose_threshold
 from pnsklearn._auprc._training import FEW_POSITIVES, Training, usable_splits
 from pnsklearn._device import check_device, check_torch, get_kernels
+from pnsklearn._fitting import unchanged_on_error
 from pnsklearn._validation import (
     check_binary_target,
     check_weighted_classes,
@@ -27,7 +28,6 @@ from pnsklearn._validation import (
     refuse_huge,
     refuse_overflow,
     refuse_unreadable,
-    unchanged_on_error,
 )
 
 

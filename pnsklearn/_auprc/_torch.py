@@ -14,7 +14,8 @@ import math
 import torch
 
 from pnsklearn._auprc._kernels import NOT_FINITE, Surrogate
-from pnsklearn._tensors import as_array, to_numpy  # noqa: F401, as `_kernels` has them
+from pnsklearn._device import as_tensor as as_array  # noqa: F401, as `_kernels` has them
+from pnsklearn._device import to_numpy
 
 
 def linear_scores(X, coef):

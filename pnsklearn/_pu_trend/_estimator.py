@@ -19,6 +19,7 @@ from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter, validate_data
 
 from pnsklearn._device import check_device, check_torch
+from pnsklearn._fitting import unchanged_on_error
 from pnsklearn._pu_trend._learners import (
     WHOLE,
     NetworkLearner,
@@ -43,7 +44,6 @@ from pnsklearn._validation import (
     check_weights,
     refuse_huge,
     refuse_unreadable,
-    unchanged_on_error,
 )
 from pnsklearn.exceptions import PUTrendWarning
 

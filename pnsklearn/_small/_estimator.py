@@ -13,6 +13,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from pnsklearn._device import check_device, get_kernels
+from pnsklearn._fitting import unchanged_on_error
 from pnsklearn._small import _export
 from pnsklearn._small._data import quantile_steps, standardised, step_values
 from pnsklearn._small._reference import check_cvxpy
@@ -24,7 +25,6 @@ from pnsklearn._validation import (
     check_weights,
     refuse_overflow,
     refuse_unreadable,
-    unchanged_on_error,
 )
 
 MOST_SWEEPS = 2**31 - 1

@@ -6,8 +6,9 @@ small, are NumPy arrays.
 
 import torch
 
+from pnsklearn._device import as_tensor as as_array  # noqa: F401, as `_kernels` has them
+from pnsklearn._device import to_numpy
 from pnsklearn._small._kernels import SMALLEST_REST, SMALLEST_SHARE
-from pnsklearn._tensors import as_array, to_numpy  # noqa: F401, as `_kernels` has them
 
 
 def margins(XT, W, b):

@@ -21,6 +21,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, validate_data
 
 from pnsklearn._device import check_device, check_torch, get_kernels
+from pnsklearn._fitting import unchanged_on_error
 from pnsklearn._topr._feedback import (
     LEVEL,
     Feedback,
@@ -44,7 +45,6 @@ from pnsklearn._validation import (
     check_weights,
     refuse_overflow,
     refuse_unreadable,
-    unchanged_on_error,
 )
 from pnsklearn.metrics import effective_sample_size, ips_value
 from pnsklearn.metrics._off_policy import logged_policy, policy_value

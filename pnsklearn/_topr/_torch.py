@@ -5,7 +5,7 @@ The data are tensors; weights, biases and their gradients, which are small, are 
 
 import torch
 
-from pnsklearn._tensors import as_array  # noqa: F401, as `_kernels` has it
+from pnsklearn._device import as_tensor as as_array  # noqa: F401, as `_kernels` has it
 
 
 def value_and_gradient(X, action, log_behavior, gain, bounds, W, b):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from pnsklearn._device import check_module
+from pnsklearn._device import check_installed
 
 PREFIX = "round-"
 
@@ -35,7 +35,7 @@ class Rounds:
     """
 
     def __init__(self, folder, run, weights):
-        check_module("safetensors", "checkpoint=", "llm")
+        check_installed("safetensors", "checkpoint=", "llm")
         self.folder, self.run = Path(folder), run
         self.start = weights_fingerprint(weights)
 

@@ -12,7 +12,8 @@ from sklearn.callback import CallbackSupportMixin
 from sklearn.utils import Bunch, check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from pnsklearn._device import check_device, check_module
+from pnsklearn._device import check_device, check_installed
+from pnsklearn._fitting import unchanged_on_error
 from pnsklearn._topr._feedback import (
     LARGEST,
     LEVEL,
@@ -20,7 +21,6 @@ from pnsklearn._topr._feedback import (
     check_contrast,
     describe_ratios,
 )
-from pnsklearn._validation import unchanged_on_error
 from pnsklearn.language._checkpoint import Rounds, fingerprint
 from pnsklearn.language._model import Runner
 from pnsklearn.language._samples import cap_positives
@@ -629,7 +629,7 @@ class TOPRLanguagePolicy(CallbackSupportMixin, BaseEstimator):
         if self.effective_positive is not None and self.baseline != 0:
             raise ValueError("Set baseline or effective_positive, not both.")
         if self.lora is not None:
-            check_module("peft", "lora=", "llm")
+            check_installed("peft", "lora=", "llm")
             if not hasattr(self.lora, "peft_type"):
                 raise TypeError(
                     f"lora must be a configuration of peft, got {type(self.lora).__name__}."

@@ -87,7 +87,7 @@ def test_torch_has_the_same_functions():
             name: str(inspect.signature(function))
             for name, function in vars(module).items()
             if inspect.isfunction(function)
-            and function.__module__ in (module.__name__, "pnsklearn._tensors")
+            and function.__module__ in (module.__name__, "pnsklearn._device")
             and not name.startswith("_")
         }
 
