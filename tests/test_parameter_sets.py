@@ -1,0 +1,80 @@
+"""scikit-learn's checks at settings that are drawn from the parameters' own constraints."""
+
+import zlib
+from numbers import Integral
+
+import numpy as np
+import pytest
+from sklearn.base import clone
+from sklearn.datasets import make_classification
+from sklearn.utils._param_validation import Interval, Options
+from sklearn.utils.estimator_checks import check_estimator
+
+from pnsklearn import AUPRCClassifier, PUTrendClassifier, SMaLLClassifier, TOPRPolicy
+
+N_SETTINGS = 3  # of each estimator
+# Integers without an upper bound, and those that would take long.
+RANGES = {
+    "batch_size": (2, 64),
+    "max_iter": (5, 100),
+    "n_epochs": (1, 3),
+    "n_folds": (2, 3),
+    "n_init": (1, 3),
+    "n_nonzero": (1, 4),
+    "n_passes": (1, 3),
+    "n_prototypes": (1, 3),
+    "n_snapshots": (1, 4),
+}
+
+
+def draw(constraint, name, rng):
+    """Return a value that a constraint allows; raise NotImplementedError for the other kinds."""
+    if constraint is None:
+        return None
+    if constraint == "boolean":
+        return bool(rng.randint(2))
+    if isinstance(constraint, Options):
+        return sorted(constraint.options, key=str)[rng.randint(len(constraint.options))]
+    if isinstance(constraint, Interval) and constraint.type is Integral and name in RANGES:
+        low, high = RANGES[name]
+        return int(rng.randint(low, high + 1))
+    if isinstance(constraint, Interval) and constraint.type is not Integral:
+        low, high = constraint.left or 0.0, constraint.right
+        if high is None:
+            return float(low + 10 ** rng.uniform(-3, 1))
+        return float(low + (high - low) * rng.uniform(0.05, 0.95))
+    raise NotImplementedError
+
+
+def random_setting(kind, rng):
+    """Return an estimator with about a third of its parameters drawn."""
+    params = {}
+    for name, constraints in kind._parameter_constraints.items():
+        if constraints == "no_validation" or rng.rand() < 0.6:
+            continue
+        try:
+            params[name] = draw(constraints[rng.randint(len(constraints))], name, rng)
+        except NotImplementedError:
+            pass
+    return kind(**params)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # some checks use a handful of rows
+@pytest.mark.parametrize("number", range(N_SETTINGS))
+@pytest.mark.parametrize("kind", [AUPRCClassifier, PUTrendClassifier, SMaLLClassifier, TOPRPolicy])
+def test_checks_at_a_random_setting(kind, number, global_random_seed):
+    seed = zlib.crc32(f"{kind.__name__} {number} {global_random_seed}".encode())
+    rng = np.random.RandomState(seed)
+    X, y = make_classification(200, 5, random_state=0)
+    for _ in range(20):
+        estimator = random_setting(kind, rng)
+        try:
+            clone(estimator).fit(X, y)
+        except ValueError as error:  # parameters that do not go together: a sentence says so
+            assert len(str(error).split()) > 5
+        else:
+            break
+    else:
+        raise AssertionError("no setting was accepted")
+    print(estimator)  # shown where a check fails
+    check_estimator(estimator, on_skip=None)
