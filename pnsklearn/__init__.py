@@ -59,5 +59,5 @@ def __getattr__(name):
 
 
 def __dir__():
-    modules = {"datasets", "displays", "exceptions", "language", "losses", "metrics", "onnx"}
-    return sorted({*globals(), *__all__, *modules})
+    modules = ["datasets", "displays", "exceptions", "language", "losses", "metrics", "onnx"]
+    return sorted(__all__ + modules)
