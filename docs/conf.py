@@ -41,7 +41,8 @@ html_static_path = ["_static"]
 html_css_files = ["pnsklearn.css"]
 # Pages without pages below them have nothing to show on the left.
 html_sidebars = {
-    name: [] for name in ("getting_started", "install", "benchmarks", "faq", "development", "changes")
+    name: []
+    for name in ("getting_started", "install", "benchmarks", "faq", "development", "changes")
 }
 html_title = f"pnsklearn {release}"
 html_show_sourcelink = False

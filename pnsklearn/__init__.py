@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # for editors and type checkers, which do not run `__getattr__`
     from pnsklearn import datasets, displays, exceptions, language, losses, metrics, onnx
-    from pnsklearn._auprc import AUPRCClassifier
-    from pnsklearn._pu_trend import PUTrendClassifier
+    from pnsklearn._auprc._estimator import AUPRCClassifier
+    from pnsklearn._pu_trend._estimator import PUTrendClassifier
     from pnsklearn._show_versions import show_versions
-    from pnsklearn._small import SMaLLClassifier
-    from pnsklearn._topr import TOPRPolicy
+    from pnsklearn._small._estimator import SMaLLClassifier
+    from pnsklearn._topr._estimator import TOPRPolicy
 
 __version__ = "0.1.0"
 
@@ -29,13 +29,13 @@ def __getattr__(name):
     value: Any
     match name:
         case "AUPRCClassifier":
-            from pnsklearn._auprc import AUPRCClassifier as value
+            from pnsklearn._auprc._estimator import AUPRCClassifier as value
         case "PUTrendClassifier":
-            from pnsklearn._pu_trend import PUTrendClassifier as value
+            from pnsklearn._pu_trend._estimator import PUTrendClassifier as value
         case "SMaLLClassifier":
-            from pnsklearn._small import SMaLLClassifier as value
+            from pnsklearn._small._estimator import SMaLLClassifier as value
         case "TOPRPolicy":
-            from pnsklearn._topr import TOPRPolicy as value
+            from pnsklearn._topr._estimator import TOPRPolicy as value
         case "show_versions":
             from pnsklearn._show_versions import show_versions as value
         case "datasets":

@@ -19,7 +19,7 @@ from sklearn.tree import DecisionTreeClassifier
 from sklearn.utils.validation import has_fit_parameter
 from threadpoolctl import threadpool_limits
 
-from pnsklearn import AUPRCClassifier, PUTrendClassifier, SMaLLClassifier, TOPRPolicy
+from pnsklearn import AUPRCClassifier, PUTrendClassifier, SMaLLClassifier, TOPRPolicy, displays
 from pnsklearn.datasets import make_logged_bandit, make_pu
 
 N_RARE = 40
@@ -123,11 +123,20 @@ def _print_table(models, data_sets, scoring):
     print()
 
 
-def _save_curves(models, data_sets, path):
-    """Draw each model's precision-recall curve on one held-out half of each data set."""
+def _save(what, path, draw):
+    """Save the figure that `draw` returns, where matplotlib is installed."""
+    if not find_spec("matplotlib"):
+        print(f"Install matplotlib to also get {what} as a figure.")
+        return
     import matplotlib
 
     matplotlib.use("Agg")
+    draw().savefig(path, dpi=120, bbox_inches="tight")
+    print(f"As a figure, {what} are in {path}.")
+
+
+def _curves(models, data_sets):
+    """Draw each model's precision-recall curve on one held-out half of each data set."""
     import matplotlib.pyplot as plt
     from sklearn.metrics import PrecisionRecallDisplay
 
@@ -140,8 +149,7 @@ def _save_curves(models, data_sets, path):
             fitted = Pipeline([("scale", StandardScaler()), ("model", model)]).fit(X_train, y_train)
             PrecisionRecallDisplay.from_estimator(fitted, X_test, y_test, name=name, ax=ax)
         ax.set_title(title)
-    fig.savefig(path, dpi=120, bbox_inches="tight")
-    print(f"The precision-recall curves of one held-out half are in {path}.")
+    return fig
 
 
 def tour_auprc():
@@ -165,10 +173,11 @@ def tour_auprc():
     models["AUPRCClassifier"].fit(*data_sets["digits, 8 against the rest"])  # compiles the kernels
     _print_table(models, data_sets, ["average_precision"])
 
-    if find_spec("matplotlib"):
-        _save_curves(models, data_sets, "pnsklearn_tour_auprc.png")
-    else:
-        print("Install matplotlib to also get the precision-recall curves as a figure.")
+    _save(
+        "the precision-recall curves of one held-out half",
+        "pnsklearn_tour_auprc.png",
+        lambda: _curves(models, data_sets),
+    )
 
 
 def tour_small():
@@ -199,22 +208,15 @@ def tour_small():
         f"{model.objective_:.4f}, and none with the same assignment is below "
         f"{model.lower_bound_:.4f}."
     )
-    if find_spec("matplotlib"):
-        _save_rules(model, cancer, "pnsklearn_tour_small.png")
-    else:
-        print("Install matplotlib to also get the rules as a figure.")
-
-
-def _save_rules(model, data, path):
-    """Draw the rules as a heat map."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from pnsklearn.displays import PrototypeDisplay
-
-    display = PrototypeDisplay.from_estimator(model, data.data, feature_names=data.feature_names)
-    display.figure_.savefig(path, dpi=120, bbox_inches="tight")
-    print(f"The rules as a figure are in {path}.")
+    _save(
+        "the rules",
+        "pnsklearn_tour_small.png",
+        lambda: (
+            displays.PrototypeDisplay.from_estimator(
+                model, cancer.data, feature_names=cancer.feature_names
+            ).figure_
+        ),
+    )
 
 
 def tour_pu_trend():
@@ -249,21 +251,11 @@ def tour_pu_trend():
         f"{model.class_prior_:.0%} of the unlabelled rows are\npositive (90 % interval {low:.0%} "
         f"to {high:.0%}); in truth {y_true[s == 0].mean():.0%} are."
     )
-    if find_spec("matplotlib"):
-        _save_trends(model, "pnsklearn_tour_pu_trend.png")
-    else:
-        print("Install matplotlib to also get the scores in training as a figure.")
-
-
-def _save_trends(model, path):
-    """Draw the scores in training, and their split."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from pnsklearn.displays import TrendDisplay
-
-    TrendDisplay.from_estimator(model).figure_.savefig(path, dpi=120, bbox_inches="tight")
-    print(f"The scores in training as a figure are in {path}.")
+    _save(
+        "the scores in training",
+        "pnsklearn_tour_pu_trend.png",
+        lambda: displays.TrendDisplay.from_estimator(model).figure_,
+    )
 
 
 def tour_topr():
@@ -301,25 +293,18 @@ def tour_topr():
         f"in truth it is {2 * _share_right(policy, log.X, log.y) - 1:.2f}. The log's own is "
         f"{log.reward.mean():.2f}."
     )
-    if find_spec("matplotlib"):
-        _save_values(policy, log.X, log.action, feedback, "pnsklearn_tour_topr.png")
-    else:
-        print("Install matplotlib to also get the estimates of the value as a figure.")
+    _save(
+        "the estimates of the value",
+        "pnsklearn_tour_topr.png",
+        lambda: (
+            displays.PolicyValueDisplay.from_estimator(
+                policy, log.X, log.action, **feedback
+            ).figure_
+        ),
+    )
 
 
-def _save_values(policy, X, action, feedback, path):
-    """Draw the estimates of a policy's value, and how far it is from the log."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from pnsklearn.displays import PolicyValueDisplay
-
-    display = PolicyValueDisplay.from_estimator(policy, X, action, **feedback)
-    display.figure_.savefig(path, dpi=120, bbox_inches="tight")
-    print(f"The estimates of the value as a figure are in {path}.")
-
-
-def main():
+def main() -> None:
     """Take the whole tour, on one thread: more cost more than they bring on data this small."""
     with threadpool_limits(1):
         tour_auprc()

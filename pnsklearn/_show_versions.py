@@ -8,14 +8,14 @@ REQUIRED = ("pnsklearn", "scikit-learn", "numpy", "scipy", "numba")
 OPTIONAL = ("torch", "matplotlib", "rich", "cvxpy", "pandas", "polars")
 
 
-def _version(package):
+def _version(package: str) -> str:
     try:
         return version(package)
     except PackageNotFoundError:
         return "not installed"
 
 
-def show_versions():
+def show_versions() -> None:
     """Print the versions of Python, of this package and of what it uses.
 
     Nothing is imported for it: the versions are those of the installed distributions.

@@ -1,11 +1,11 @@
 """Export to ONNX, through skl2onnx."""
 
-import importlib.util
+from pnsklearn._device import check_installed
 
 __all__ = ["register_converters"]
 
 
-def register_converters():
+def register_converters() -> None:
     """Let skl2onnx convert the estimators of this package, alone or in a pipeline.
 
     To be called once, before ``skl2onnx.to_onnx``; a second call changes nothing. These convert:
@@ -44,11 +44,7 @@ def register_converters():
     >>> [output.name for output in graph.graph.output]
     ['label', 'probabilities']
     """
-    if importlib.util.find_spec("skl2onnx") is None:
-        raise ImportError(
-            "register_converters needs skl2onnx, which is not installed. Install it with "
-            "`pip install 'pnsklearn[onnx]'`."
-        )
+    check_installed("skl2onnx", "register_converters", "onnx")
     from skl2onnx import update_registered_converter
     from skl2onnx.common.shape_calculator import calculate_linear_classifier_output_shapes
 

@@ -7,15 +7,12 @@ from importlib.util import find_spec
 
 import numpy as np
 import pytest
-from sklearn.datasets import load_wine, make_classification
-from sklearn.dummy import DummyClassifier
+from sklearn.datasets import make_classification
 from sklearn.linear_model import LogisticRegression
-from sklearn.preprocessing import StandardScaler
 
 import pnsklearn
-from pnsklearn import PUTrendClassifier, TOPRPolicy
+from pnsklearn import PUTrendClassifier
 from pnsklearn import __main__ as tour
-from pnsklearn.datasets import make_logged_bandit
 
 
 def test_show_versions(capsys):
@@ -28,40 +25,6 @@ def test_show_versions(capsys):
 
 def test_version_is_set():
     assert re.fullmatch(r"\d+\.\d+\.\d+", pnsklearn.__version__)
-
-
-def test_data_of_the_tour():
-    X, y = tour._rare_breast_cancer()
-    assert X.shape == (357 + tour.N_RARE, 30)
-    assert y.sum() == tour.N_RARE
-    # Malignant tumours are the larger ones.
-    assert X[y, 0].mean() > X[~y, 0].mean()
-    X, y = tour._digit_eight()
-    assert X.shape == (1797, 64)
-    assert y.sum() == 174
-    assert tour._even_digits()[1].sum() == 891
-
-
-def test_hidden_labels_of_the_tour():
-    X, y = tour._digit_eight()
-    model = tour._LabelsHidden(DummyClassifier(strategy="prior")).fit(X, y)
-    assert np.allclose(model.model_.class_prior_, [1 - 50 / 1797, 50 / 1797])
-    assert model.predict(X[:2]).tolist() == [False, False]
-
-
-def test_logged_guesses_of_the_tour():
-    X, y = load_wine(return_X_y=True)
-    X = StandardScaler().fit_transform(X)
-    log = make_logged_bandit(X, y, logging="good", random_state=0)
-    feedback = {"reward": log.reward, "propensity": log.propensity}
-    policy = TOPRPolicy().fit(X, log.action, **feedback)
-    shown = tour._Logged(TOPRPolicy()).fit(X, y)
-    assert np.array_equal(shown.predict_proba(X), policy.predict_proba(X))
-    # A model without rewards sees the guesses alone: their shares are all that the dummy learns.
-    blind = tour._Logged(DummyClassifier(strategy="prior")).fit(X, y)
-    shares = np.bincount(log.action) / len(y)
-    assert np.allclose(blind.predict_proba(X), shares)
-    assert np.isclose(tour._share_right(blind, X, y), np.mean(shares[y]))
 
 
 @pytest.mark.filterwarnings("ignore::pnsklearn.exceptions.PUTrendWarning")  # the data are small
