@@ -6,6 +6,7 @@ import numpy as np
 from scipy.optimize import minimize
 
 from pnsklearn._jit import njit
+from pnsklearn._typing import Array
 
 
 @njit
@@ -28,7 +29,7 @@ def _log_loss_terms(scores, positive, weight, high, low, slope, intercept):
     return loss, g0, g1, h00, h01, h11
 
 
-def platt(scores, positive, weight):
+def platt(scores: Array, positive: Array, weight: Array) -> tuple[float, float]:
     """Return (slope, intercept), slope > 0, that turn scores into log-odds.
 
     Targets are Platt's (1999), (N+ + 1) / (N+ + 2) and 1 / (N- + 2) with N the sums of weights,

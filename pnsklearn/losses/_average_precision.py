@@ -6,19 +6,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from pnsklearn._auprc._solver import (
-    DEFAULT_MARGIN,
-    LARGEST_MARGIN,
-    SMALLEST_MARGIN,
-    loss_terms,
-)
-from pnsklearn._device import get_kernels
+from pnsklearn._auprc._objective import DEFAULT_MARGIN, loss_terms, surrogate_of_scores
 
 
 def _check_loss(loss, margin, prior=None):
     if loss not in DEFAULT_MARGIN:
         raise ValueError(f"loss must be 'smooth' or 'squared_hinge', got {loss!r}.")
-    if margin != "auto" and not (isinstance(margin, Real) and 0 < margin < np.inf):
+    if margin != "auto" and not (isinstance(margin, Real) and 0 < float(margin) < np.inf):
         raise ValueError(f"margin must be 'auto' or a positive number, got {margin!r}.")
     if prior is not None and not 0 < prior < 1:
         raise ValueError(f"prior must be None or in (0, 1), got {prior!r}.")
@@ -38,20 +32,19 @@ class _Exact(torch.autograd.Function):
     """F with its exact gradient; once differentiable."""
 
     @staticmethod
-    def forward(ctx, scores, *arrays):
-        kernels = get_kernels("auprc", scores.device.type)
-        double = scores.detach().double().contiguous()
+    def forward(ctx, scores, positive, weight, loss, margin, prior):
+        arrays = scores.detach().double().contiguous(), positive, weight
         if scores.device.type == "cpu":
-            double, *arrays = (array.numpy() for array in (double, *arrays))
-        state = kernels.surrogate(double, *arrays)
-        ctx.save_for_backward(torch.as_tensor(kernels.gradient(state)).to(scores))
-        return torch.tensor(state.value, dtype=scores.dtype, device=scores.device)
+            arrays = tuple(array.numpy() for array in arrays)
+        value, slope = surrogate_of_scores(*arrays, loss=loss, margin=margin, prior=prior)
+        ctx.save_for_backward(torch.as_tensor(slope()).to(scores))
+        return torch.tensor(value, dtype=scores.dtype, device=scores.device)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx, upstream):
         (gradient,) = ctx.saved_tensors
-        return upstream * gradient, *[None] * 6
+        return upstream * gradient, *[None] * 5
 
 
 class AUPRCLoss(nn.Module):
@@ -119,36 +112,17 @@ class AUPRCLoss(nn.Module):
         """
         _check_batch(scores, y)
         positive = y > 0
-        with torch.no_grad():
-            weight = torch.ones_like(scores, dtype=torch.float64)
-            if sample_weight is not None:
-                weight = sample_weight.to(weight)
-            if not bool((weight >= 0).all()):
-                raise ValueError("sample_weight must not be negative or NaN.")
-            n_positive, total = weight[positive].sum(), weight.sum()
-            if not bool(0 < n_positive) or not bool(n_positive < total):
-                raise ValueError(
-                    "y needs a positive and a negative of non-zero weight; skip the batch, or draw "
-                    "batches that have both."
-                )
-            s = scores.double()
-            mean = (weight * s).sum() / total
-            unit = float(((weight * (s - mean) ** 2).sum() / total).sqrt())
-            inner = weight
-            if self.prior is not None:
-                factor = self.prior / (1 - self.prior) * (total - n_positive) / n_positive
-                inner = torch.where(positive, weight * factor, weight)
-            margin = DEFAULT_MARGIN[self.loss] if self.margin == "auto" else self.margin
-            margin = min(max(margin, SMALLEST_MARGIN), LARGEST_MARGIN) * (unit or 1.0)
-            margins, coefs, own = loss_terms(self.loss, margin)
-            _, inverse = torch.unique(s[positive], return_inverse=True)
-            tied = torch.zeros_like(inverse, dtype=torch.float64)
-            tied = tied.index_add(0, inverse, inner[positive])[inverse]
-            # A weight of zero on a positive must not divide zero by zero.
-            own = own * tied + (tied == 0)
-            terms = (torch.as_tensor(array, device=s.device) for array in (margins, coefs))
-        outer = weight[positive] / n_positive
-        return _Exact.apply(scores, positive, inner, outer, own, *terms)
+        weight = torch.ones_like(scores, dtype=torch.float64)
+        if sample_weight is not None:
+            weight = sample_weight.detach().to(weight)
+        if not bool((weight >= 0).all()):
+            raise ValueError("sample_weight must not be negative or NaN.")
+        if not bool(0 < weight[positive].sum() < weight.sum()):
+            raise ValueError(
+                "y needs a positive and a negative of non-zero weight; skip the batch, or draw "
+                "batches that have both."
+            )
+        return _Exact.apply(scores, positive, weight, self.loss, self.margin, self.prior)
 
 
 class SOAPLoss(nn.Module):
@@ -199,6 +173,14 @@ class SOAPLoss(nn.Module):
     True
     """
 
+    positive: torch.Tensor
+    weight: torch.Tensor
+    outer_weight: torch.Tensor
+    u: torch.Tensor
+    seen: torch.Tensor
+    margins: torch.Tensor
+    coefs: torch.Tensor
+
     def __init__(self, y, *, loss="squared_hinge", margin=1.0, gamma=0.9, sample_weight=None):
         super().__init__()
         _check_loss(loss, margin)
@@ -221,7 +203,7 @@ class SOAPLoss(nn.Module):
         for name, value in (
             ("positive", positive),
             ("weight", weight / weight.sum()),
-            ("outer", weight / weight[positive].sum()),
+            ("outer_weight", weight / weight[positive].sum()),
             ("u", torch.zeros(positive.shape[0], 2, dtype=torch.float64)),
             ("seen", torch.zeros(positive.shape[0], dtype=torch.bool)),
             ("margins", torch.as_tensor(margins)),
@@ -268,7 +250,7 @@ class SOAPLoss(nn.Module):
             self.u[rows] = u
             self.seen[rows] = True
             A = u.sum(1, keepdim=True)
-            v = self.outer[rows][:, None] * (self.n_positives / len(pos))
+            v = self.outer_weight[rows][:, None] * (self.n_positives / len(pos))
             c = v * torch.hstack([u[:, 1:], -u[:, :1]]) / A**2
             value = (v * u[:, :1] / A).sum()
         linear = (c * g).sum()
