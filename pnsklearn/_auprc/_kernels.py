@@ -81,9 +81,9 @@ def as_array(array: Matrix, device: Any) -> Matrix:
     return array
 
 
-def to_numpy(array: Array) -> Array:
+def to_numpy(tensor: Array) -> Array:
     """Return the array itself."""
-    return array
+    return tensor
 
 
 def linear_scores(X: Matrix, coef: Array) -> Array:

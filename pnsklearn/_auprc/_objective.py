@@ -30,7 +30,7 @@ from pnsklearn._typing import Array, Matrix, Tensor
 # The smooth step's half width and the hinge's margin, in standard deviations of the scores.
 DEFAULT_MARGIN = {"smooth": 0.5, "squared_hinge": 1.0}
 SMALLEST_MARGIN, LARGEST_MARGIN = 1e-3, 1e6
-FARTHEST = 1e100  # of the scores and thresholds from each other
+LARGEST_EXTENT = 1e100  # of the scores and thresholds, whose squares are summed
 NOT_FINITE = (
     "The objective is not finite: the scores are NaN or too far apart, or the margin, the prior or "
     "the weights are extreme. Scale the features, or lower learning_rate."
@@ -214,8 +214,8 @@ def block_moments(
     """
     kernels, values = get_kernels(scores.device), thresholds.values
     scores = scores - thresholds.origin
-    farthest = max(abs(scores).max(), abs(values[0]), abs(values[-1]))
-    if not farthest <= FARTHEST:  # there is no bin for NaN
+    extent = abs(scores).max() + abs(values[0]) + abs(values[-1])
+    if not extent <= LARGEST_EXTENT:  # there is no bin for NaN
         raise ValueError(NOT_FINITE)
     bins = kernels.find_bins(scores, values)
     block = Block(scores, positive, weight, bins)

@@ -11,8 +11,7 @@ from sklearn.datasets import make_moons
 from sklearn.metrics import average_precision_score
 
 from pnsklearn import AUPRCClassifier
-from pnsklearn._auprc import _kernels
-from pnsklearn._auprc._solver import loss_terms, make_problem, weight_of_equal_rows
+from pnsklearn._auprc._objective import loss_terms, make_objective, number_equal_rows, weighted_std
 
 torch = pytest.importorskip("torch")
 
@@ -48,13 +47,13 @@ def test_objective_and_gradient_by_autograd(loss, chunk, moons, monkeypatch):
     """Scores and backward passes in chunks are one backward pass through the definition."""
     X, y = moons
     positive, weight = y == 1, np.linspace(0.5, 2.0, len(y))
-    monkeypatch.setattr(_module, "CHUNK", chunk)
-    model = _module.ModuleModel(network(), X, "cpu", _kernels)
+    monkeypatch.setattr(_module, "ROWS_PER_PASS", chunk)
+    model = _module.ModuleModel(network(), X, "cpu")
     theta = model.get()
-    problem = make_problem(
-        _kernels, model, positive, weight, loss=loss, margin=0.3, prior=None,
-        equal_weight=weight_of_equal_rows(X[positive], weight[positive]),
-        anchor=np.full_like(theta, 0.1), alpha=0.2, device="cpu",
+    anchor = np.full_like(theta, 0.1)
+    problem = make_objective(
+        model, positive, weight, number_equal_rows(X[positive]), anchor=anchor, alpha=0.2,
+        loss=loss, margin=0.3 / weighted_std(model.scores(anchor), weight), prior=None,
     )  # fmt: skip
     value, gradient = problem.value_and_gradient(theta)
 
@@ -112,7 +111,7 @@ def test_exact_training_improves_on_cross_entropy(moons, model):
 def test_chunks_change_nothing(moons, model, monkeypatch):
     X, y = moons
     whole = clone(model).fit(X, y).decision_function(X)
-    monkeypatch.setattr(_module, "CHUNK", 50)
+    monkeypatch.setattr(_module, "ROWS_PER_PASS", 50)
     assert_allclose(clone(model).fit(X, y).decision_function(X), whole, atol=1e-4)
 
 
