@@ -120,7 +120,7 @@ def test_soap_loss_agrees_with_the_linear_solver(data):
     for _ in range(5):
         draw, neg = rng.permutation(len(pos_rows))[:4], rng.permutation(neg_rows)[:9]
         rows = np.r_[pos_rows[draw], neg]
-        slope = batch_slopes(scores[rows], weight[rows], draw, outer[draw], np.zeros(4), state)
+        slope = batch_slopes(scores[rows], weight[rows], draw, pairs, state)
         s = torch.tensor(scores[rows], requires_grad=True)
         criterion(s, torch.tensor(rows)).backward()
         assert_allclose(s.grad.numpy(), slope, rtol=1e-10, atol=1e-14)

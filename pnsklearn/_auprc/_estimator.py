@@ -51,7 +51,7 @@ def _streams(estimator):
     if estimator.module is None and str(estimator.solver).startswith("soap-"):
         return True
     raise AttributeError(
-        "partial_fit needs a linear model and solver='soap-adam' or solver='soap-sgd'."
+        "partial_fit needs a linear model and a solver whose name starts with soap."
     )
 
 
@@ -238,25 +238,25 @@ class AUPRCClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
 
     def __init__(
         self,
-        loss="smooth",
+        loss: str = "smooth",
         *,
-        margin="auto",
-        alpha="cv",
-        anchor="logistic",
-        prior=None,
-        solver="lbfgs",
-        max_iter=1000,
-        tol=1e-5,
-        gamma=0.9,
-        batch_size=128,
-        learning_rate=0.01,
-        n_epochs=20,
-        threshold="proba",
-        module=None,
-        device="cpu",
-        warm_start=False,
-        cv=5,
-        random_state=None,
+        margin: str | float = "auto",
+        alpha: str | float = "cv",
+        anchor: str = "logistic",
+        prior: float | None = None,
+        solver: str = "lbfgs",
+        max_iter: int = 1000,
+        tol: float = 1e-5,
+        gamma: float = 0.9,
+        batch_size: int = 128,
+        learning_rate: float = 0.01,
+        n_epochs: int = 20,
+        threshold: str | tuple[str, float] | float = "proba",
+        module: Any = None,
+        device: str = "cpu",
+        warm_start: bool = False,
+        cv: Any = 5,
+        random_state: Any = None,
     ):
         self.loss = loss
         self.margin = margin
@@ -312,9 +312,8 @@ class AUPRCClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             anchor, alpha = self._choose(X, positive, weight, kept, schedule)
             objective = self._objective(X, positive, weight, anchor, alpha)
 
-            def attributes(theta):  # a Platt fit, for which most callbacks do not ask
-                fitted = self._model_attributes(objective.model, theta, positive, weight)
-                return {"classes_": classes, **fitted}
+            def attributes(theta):  # with a Platt fit, for which most callbacks do not ask
+                return self._attributes(objective.model, theta, positive, weight, classes)
 
             def on_iteration(theta):
                 return on_task("iteration", lambda: attributes(theta))
@@ -327,9 +326,12 @@ class AUPRCClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
                     "StandardScaler say.",
                     ConvergenceWarning,
                 )
-            how = {"alpha_": float(alpha), "n_iter_": solution.n_iter}
-            how["surrogate_"] = float(solution.surrogate)
-            replace_fitted(self, attributes(solution.theta) | how)
+            results = {
+                "alpha_": alpha,
+                "n_iter_": solution.n_iter,
+                "surrogate_": solution.surrogate,
+            }
+            replace_fitted(self, attributes(solution.theta) | results)
         return self
 
     @available_if(_streams)
@@ -370,26 +372,19 @@ class AUPRCClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         """
         self._check_settings()
         first = not hasattr(self, "_stream_coef_")
-        X, positive, weight, classes_seen, _ = self._check_data(X, y, sample_weight, reset=first)
-        expected = np.unique(classes) if classes is not None else getattr(self, "classes_", None)
-        if expected is not None and not np.array_equal(expected, classes_seen):
-            raise ValueError(f"y has the labels {classes_seen}, but {expected} are expected.")
+        X, positive, weight, seen, _ = self._check_data(X, y, sample_weight, reset=first)
+        expected = np.unique(classes) if classes is not None else getattr(self, "classes_", seen)
+        if not np.array_equal(expected, seen):
+            raise ValueError(f"y has the labels {seen}, but {expected} are expected.")
 
         alpha = self.alpha if self.alpha != "cv" and np.isfinite(self.alpha) else 0.0
         start = np.zeros(X.shape[1]) if first else self._stream_coef_
         objective = self._objective(X, positive, weight, None, alpha)
         solution = self._solve(objective, start, self._schedule(n_epochs=1))
-        replace_fitted(
-            self,
-            {
-                **self._model_attributes(objective.model, solution.theta, positive, weight),
-                "_stream_coef_": solution.theta,
-                "classes_": classes_seen,
-                "alpha_": alpha,
-                "n_iter_": 1 if first else self.n_iter_ + 1,
-                "surrogate_": float(solution.surrogate),
-            },
-        )
+        attributes = self._attributes(objective.model, solution.theta, positive, weight, seen)
+        n_iter = 1 if first else self.n_iter_ + 1
+        results = {"alpha_": alpha, "n_iter_": n_iter, "surrogate_": solution.surrogate}
+        replace_fitted(self, attributes | results | {"_stream_coef_": solution.theta})
         return self
 
     def decision_function(self, X: Any) -> Array:
@@ -461,8 +456,8 @@ class AUPRCClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             raise ValueError("alpha=inf with anchor='zero' leaves nothing to fit; lower alpha.")
         if isinstance(self.threshold, tuple):
             kind, level = self.threshold if len(self.threshold) == 2 else (None, None)
-            valid = kind in ("precision", "recall") and isinstance(level, Real) and 0 < float(level) <= 1
-            if not valid:
+            is_level = isinstance(level, Real) and 0 < float(level) <= 1
+            if kind not in ("precision", "recall") or not is_level:
                 raise ValueError(
                     "threshold must be 'proba', 'f1', ('precision', p), ('recall', r) or a "
                     f"probability, with p and r in (0, 1]; got {self.threshold!r}."
@@ -515,22 +510,13 @@ class AUPRCClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         """Return the Solution from `start`."""
         if np.isinf(objective.alpha):
             return keep_anchor(objective)
-        if self.solver in ("lbfgs", "trust-ncg"):
-            return solve_exact(
-                objective,
-                start,
-                solver=self.solver,
-                tol=self.tol,
-                max_iter=self.max_iter,
-                on_iteration=on_iteration,
+        if self.solver.startswith("soap-"):
+            adam = self.solver == "soap-adam"
+            return solve_soap(
+                objective, start, schedule, on_iteration, use_adam=adam, gamma=self.gamma
             )
-        return solve_soap(
-            objective,
-            start,
-            schedule,
-            use_adam=self.solver == "soap-adam",
-            gamma=self.gamma,
-            on_iteration=on_iteration,
+        return solve_exact(
+            objective, start, on_iteration, solver=self.solver, tol=self.tol, max_iter=self.max_iter
         )
 
     def _fit_anchors(self, X, positive, weight, schedule, Cs=(1.0,)):
@@ -548,10 +534,9 @@ class AUPRCClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
 
     def _choose(self, X, positive, weight, kept, schedule):
         """Return (anchor or start, alpha)."""
-        if self.alpha != "cv":
-            return self._fit_anchors(X, positive, weight, schedule)[0], float(self.alpha)
-        alphas = strengths(positive, anchored=self.anchor == "logistic")
-        splits = make_splits(self.cv, positive, kept)
+        by_cv = self.alpha == "cv"
+        alphas = strengths(positive, self.anchor == "logistic") if by_cv else [float(self.alpha)]
+        splits = make_splits(self.cv, positive, kept) if by_cv else []
         if not splits:
             return self._fit_anchors(X, positive, weight, schedule)[0], alphas[0]
 
@@ -576,8 +561,7 @@ class AUPRCClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
 
     def _start(self, anchor):
         """Return the weights to start from: the anchor's, or the last fit's at its scale."""
-        fitted = hasattr(self, "coef_" if self.module is None else "module_")
-        if not self.warm_start or not fitted:
+        if not (self.warm_start and hasattr(self, "coef_" if self.module is None else "module_")):
             return anchor
         if self.module is not None:
             from pnsklearn._auprc._module import ModuleModel
@@ -590,24 +574,20 @@ class AUPRCClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
                 start *= anchor_norm / norm
         return start if start.shape == anchor.shape else anchor
 
-    def _model_attributes(self, model, theta, positive, weight):
-        """Return the fitted attributes of a parameter vector."""
+    def _attributes(self, model, theta, positive, weight, classes):
+        """Return the attributes with which a parameter vector predicts."""
         scores = model.kernels.to_numpy(model.scores(theta))
         slope, intercept = platt(scores, positive, weight)
         probability = expit(slope * scores + intercept)
+        threshold = choose_threshold(self.threshold, positive, probability, weight)
+        attributes = {"classes_": classes, "threshold_": threshold}
         if model.is_linear:
-            dtype = model.dtype
-            attributes = {
-                "coef_": (slope * theta).astype(dtype)[np.newaxis],
-                "intercept_": np.array([intercept], dtype=dtype),
-            }
+            attributes["coef_"] = (slope * theta).astype(model.dtype)[np.newaxis]
+            attributes["intercept_"] = np.array([intercept], dtype=model.dtype)
         else:
             model.set(theta)
-            attributes = {
-                "module_": copy.deepcopy(model.module).cpu().eval(),
-                "calibration_": np.array([slope, intercept]),
-            }
-        attributes["threshold_"] = choose_threshold(self.threshold, positive, probability, weight)
+            attributes["module_"] = copy.deepcopy(model.module).cpu().eval()
+            attributes["calibration_"] = np.array([slope, intercept])
         return attributes
 
     def __sklearn_tags__(self):

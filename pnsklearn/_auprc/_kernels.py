@@ -17,21 +17,41 @@ over the bins shifts these moments from each threshold to the next:  S2 += 2 g S
 S1 += g S0  (g = gap of neighbouring thresholds). These sums are of non-negative numbers, so nothing
 cancels, whatever the offset of the scores.
 
-`_objective` makes values and derivatives of these functions. Thresholds have an `owner`, the
-positive that each belongs to, and a coefficient, its a_k. Of the two classes, 0 are the negatives.
+`_objective` makes values and derivatives of these functions. Of two classes, 0 are the negatives.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.sparse import issparse
 
 from pnsklearn._jit import njit
-from pnsklearn._typing import Array, Matrix
+from pnsklearn._typing import Array, Matrix, Tensor
 
 # Cells of the look-up table per threshold; thresholds in a cell from which on to bisect. Measured.
 CELLS_PER_THRESHOLD = 2
 LONGEST_WALK = 8
+
+
+class Thresholds(NamedTuple):
+    """The sorted thresholds of all positives: what a block of rows must know of the others.
+
+    `origin` is taken from all scores, `owner` is the positive and `coefs` the a_k of a threshold.
+    """
+
+    origin: Any
+    values: Tensor
+    owner: Tensor
+    coefs: Tensor
+
+
+class Block(NamedTuple):
+    """Rows: their scores less the origin, classes, inner weights and bins."""
+
+    scores: Tensor
+    positive: Tensor
+    weight: Tensor
+    bins: Tensor
 
 
 @njit(fastmath={"reassoc", "contract"})
@@ -113,7 +133,7 @@ def _build_table(thresholds):
     n_cells = CELLS_PER_THRESHOLD * n_thresholds
     low = thresholds[0]
     extent = thresholds[-1] - low
-    inverse = n_cells / extent if extent > 0 else 0.0
+    inverse = n_cells / extent
     if not np.isfinite(inverse):
         inverse = 0.0
     table = np.empty(n_cells + 2, dtype=np.int32)
@@ -147,30 +167,28 @@ def _find_bin(padded, table, low, inverse, score):
 
 
 @njit
-def _find_bins(scores, padded, table, low, inverse):
+def find_bins(scores: Array, thresholds: Array) -> Array:
+    """Return #{tau < s_j} for each of the finite scores s_j."""
+    padded = np.append(thresholds, np.inf)
+    table, low, inverse = _build_table(thresholds)
     bins = np.empty(scores.shape[0], dtype=np.int32)
     for j in range(scores.shape[0]):
         bins[j] = _find_bin(padded, table, low, inverse, scores[j])
     return bins
 
 
-def find_bins(scores: Array, thresholds: Array) -> Array:
-    """Return #{tau < s_j} for each of the finite scores s_j."""
-    return _find_bins(scores, np.append(thresholds, np.inf), *_build_table(thresholds))
-
-
 @njit
-def bin_moments(
-    scores: Array, positive: Array, weight: Array, thresholds: Array, bins: Array
-) -> Array:
+def bin_moments(block: Block, thresholds: Thresholds) -> Array:
     """Sum (w, w u, w u^2) per class and bin, of shape (2, n_thresholds + 1, 3).
 
-    The sums of blocks of rows add up. Bin zero takes the samples below every threshold.
+    The sums of blocks add up. Bin zero takes the samples below every threshold.
     """
-    moments = np.zeros((2, thresholds.shape[0] + 1, 3))
+    scores, positive, weight, bins = block
+    values = thresholds.values
+    moments = np.zeros((2, values.shape[0] + 1, 3))
     for j in range(scores.shape[0]):
         b = bins[j]
-        u = scores[j] - thresholds[max(b - 1, 0)]
+        u = scores[j] - values[max(b - 1, 0)]
         label = 1 if positive[j] else 0
         moments[label, b, 0] += weight[j]
         moments[label, b, 1] += weight[j] * u
@@ -179,20 +197,19 @@ def bin_moments(
 
 
 @njit
-def sweep_down(
-    thresholds: Array, owner: Array, coefs: Array, moments: Array, n_positives: int
-) -> Array:
+def sweep_down(thresholds: Thresholds, moments: Array, n_positives: int) -> Array:
     """Turn moments per bin into sums per positive, of shape (3, 2, n_positives).
 
     For each class they are the sums of w_j l(d_ij), of minus half its slope in d_ij, and of half
     its curvature: sum_k a_k sum_{j: u > 0} w_j u^p with u = m_k - d_ij and p = 2, 1, 0.
     """
+    _, values, owner, coefs = thresholds
     sums = np.zeros((3, 2, n_positives))
     for label in range(2):
         S0 = S1 = S2 = 0.0
-        for i in range(thresholds.shape[0] - 1, -1, -1):
-            if i < thresholds.shape[0] - 1:
-                gap = thresholds[i + 1] - thresholds[i]
+        for i in range(values.shape[0] - 1, -1, -1):
+            if i < values.shape[0] - 1:
+                gap = values[i + 1] - values[i]
                 S2 += gap * (2.0 * S1 + gap * S0)
                 S1 += gap * S0
             S0 += moments[label, i + 1, 0]
@@ -205,13 +222,14 @@ def sweep_down(
 
 
 @njit
-def sweep_up(points: Array, owner: Array, coefs: Array, c: tuple[Array, Array]) -> Array:
-    """Sum c_i, the weights of the positives' sums, from the lowest threshold up.
+def sweep_up(thresholds: Thresholds, points: Array, c: tuple[Array, Array]) -> Array:
+    """Sum c_i, the slopes in the positives' sums, from the lowest threshold up.
 
     Returns T of shape (2, n_thresholds, 2) with T0_i = sum_{h <= i} a_h c_h and
     T1_i = sum_{h <= i} a_h c_h (x_i - x_h) for one point x per threshold: itself, or its derivative
     along a direction.
     """
+    owner, coefs = thresholds.owner, thresholds.coefs
     T = np.empty((2, points.shape[0], 2))
     for label in range(2):
         T0 = T1 = 0.0
@@ -225,13 +243,12 @@ def sweep_up(points: Array, owner: Array, coefs: Array, c: tuple[Array, Array]) 
 
 
 @njit
-def scatter(
-    values: Array, positive: Array, weight: Array, points: Array, bins: Array, T: Array
-) -> Array:
+def scatter(block: Block, values: Array, points: Array, T: Array) -> Array:
     """Return 2 w_j sum_{i: tau_i < s_j} a_i c_i (y_j - x_i), y one value per sample.
 
     With y = s and x = tau it is the gradient in the score of a sample as a member of the sums.
     """
+    _, positive, weight, bins = block
     out = np.zeros(values.shape[0])
     for j in range(values.shape[0]):
         b = bins[j] - 1

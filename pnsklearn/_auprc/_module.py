@@ -49,13 +49,12 @@ class ModuleModel:
     def forward(self, rows: Any) -> torch.Tensor:
         """Return the scores of some rows, which can be differentiated."""
         scores = self.module(tensor_of(self.X[rows], self.device, self.dtype))
-        n_rows = scores.shape[0]
-        if scores.numel() != n_rows:
+        shape = tuple(scores.shape)
+        if scores.numel() != shape[0]:
             raise ValueError(
-                "module must return one score per row, of shape (n,) or (n, 1); got "
-                f"{tuple(scores.shape)}."
+                f"module must return one score per row, of shape (n,) or (n, 1); got {shape}."
             )
-        return scores.reshape(n_rows)
+        return scores.reshape(shape[0])
 
     def _passes(self, theta):
         self.set(theta)

@@ -5,8 +5,8 @@ Weights, ties and a loss make `Pairs`; `surrogate` evaluates F at some scores; `
 
 F is a sum over pairs, and yet rows may come in blocks. All must know the thresholds of all the
 positives (`sort_thresholds`); the moments of the blocks then add up (`block_moments`, `combine`),
-and the gradient is scattered block by block (`upstream`, `scatter`). An array in memory
-is one block.
+and the gradient is scattered block by block (`sweep_slopes`, `scatter`). An array in
+memory is one block.
 
 `AnchoredObjective` is what a solver minimises over the parameters theta of a model with scores
 s(theta),
@@ -25,6 +25,7 @@ import numpy as np
 from scipy.sparse import issparse
 
 from pnsklearn._auprc import _kernels
+from pnsklearn._auprc._kernels import Block, Thresholds
 from pnsklearn._typing import Array, Matrix, Tensor
 
 # The smooth step's half width and the hinge's margin, in standard deviations of the scores.
@@ -35,7 +36,6 @@ NOT_FINITE = (
     "The objective is not finite: the scores are NaN or too far apart, or the margin, the prior or "
     "the weights are extreme. Scale the features, or lower learning_rate."
 )
-EVERY_ROW = slice(None)
 
 
 def get_kernels(device: Any) -> Any:
@@ -155,27 +155,6 @@ def make_pairs(
 # F in blocks of rows
 
 
-class Thresholds(NamedTuple):
-    """The sorted thresholds s_i - m_k of all positives: what a block must know of the others.
-
-    `origin` is taken from all scores, `owner` is the positive and `coefs` the a_k of a threshold.
-    """
-
-    origin: Any
-    values: Tensor
-    owner: Tensor
-    coefs: Tensor
-
-
-class Block(NamedTuple):
-    """Rows: their scores less the origin, classes, inner weights and bins."""
-
-    scores: Tensor
-    positive: Tensor
-    weight: Tensor
-    bins: Tensor
-
-
 class Surrogate(NamedTuple):
     """The value of F at some scores, and what its derivatives need of all the positives.
 
@@ -219,43 +198,44 @@ def block_moments(
         raise ValueError(NOT_FINITE)
     bins = kernels.find_bins(scores, values)
     block = Block(scores, positive, weight, bins)
-    return block, kernels.bin_moments(scores, positive, weight, values, bins)
+    return block, kernels.bin_moments(block, thresholds)
 
 
-def combine(
-    thresholds: Thresholds, moments: Tensor, outer_weight: Tensor, own: Tensor
-) -> Surrogate:
-    """Return F from the added moments of all blocks.
+def combine(thresholds: Thresholds, moments: Tensor, outer: Tensor, own: Tensor) -> Surrogate:
+    """Return F from the added moments of all blocks, and the `outer_weight` and `own` of `Pairs`.
 
     Raises
     ------
     ValueError
         If the value is not finite.
     """
-    sums, *halves = _sweep_down(thresholds, moments, len(outer_weight))
+    sweep_down = get_kernels(moments.device).sweep_down
+    sums, *halves = sweep_down(thresholds, moments, len(outer))
     # A second difference of squared hinges can leave -1e-17 where the sum is zero.
     N, P = sums.clip(0.0)
     P = P + own
     with np.errstate(invalid="ignore"):
-        value = float(outer_weight @ (N / (P + N)))
+        value = float(outer @ (N / (P + N)))
     if not math.isfinite(value):
         raise ValueError(NOT_FINITE)
-    return Surrogate(value, thresholds, outer_weight, N, P, *halves)
+    return Surrogate(value, thresholds, outer, N, P, *halves)
 
 
-def upstream(state: Surrogate) -> tuple[Tensor, Tensor]:
+def sweep_slopes(state: Surrogate) -> tuple[Tensor, Tensor]:
     """Return what `scatter` makes a gradient of: a sweep, and the positives' own slopes.
 
     dF/ds_j = 2 w_j sum_{i below j} c_i^{y_j} (m - d_ij) - [j in P] 2 (c_j^+ S1_j^+ + c_j^- S1_j^-).
     """
     c, thresholds = _sum_slopes(state), state.thresholds
     own_slope = 2.0 * (c[0] * state.half_slope[0] + c[1] * state.half_slope[1])
-    return _sweep_up(thresholds, thresholds.values, c), own_slope
+    sweep_up = get_kernels(own_slope.device).sweep_up
+    return sweep_up(thresholds, thresholds.values, c), own_slope
 
 
 def scatter(block: Block, thresholds: Thresholds, sweep: Tensor, own_slope: Tensor) -> Tensor:
     """Return dF/ds of a block's rows; `own_slope` is that of its own positives."""
-    out = _scatter(block, block.scores, thresholds.values, sweep)
+    kernels = get_kernels(block.scores.device)
+    out = kernels.scatter(block, block.scores, thresholds.values, sweep)
     out[block.positive] -= own_slope
     return out
 
@@ -265,21 +245,6 @@ def _sum_slopes(state):
     N, P, v = state.negative_sum, state.positive_sum, state.outer_weight
     A2 = (P + N) ** 2
     return v * P / A2, -v * N / A2
-
-
-def _sweep_down(thresholds, moments, n_positives):
-    _, *rest = thresholds
-    return get_kernels(moments.device).sweep_down(*rest, moments, n_positives)
-
-
-def _sweep_up(thresholds, points, c):
-    sweep_up = get_kernels(points.device).sweep_up
-    return sweep_up(points, thresholds.owner, thresholds.coefs, c)
-
-
-def _scatter(block, values, points, sweep):
-    scatter = get_kernels(points.device).scatter
-    return scatter(values, block.positive, block.weight, points, block.bins, sweep)
 
 
 # F of all rows, which are one block
@@ -301,7 +266,7 @@ def surrogate(scores: Tensor, pairs: Pairs) -> tuple[Block, Surrogate]:
 
 def gradient(block: Block, state: Surrogate) -> Tensor:
     """Return dF/ds, of shape (n,)."""
-    return scatter(block, state.thresholds, *upstream(state))
+    return scatter(block, state.thresholds, *sweep_slopes(state))
 
 
 def hessian_product(block: Block, state: Surrogate, direction: Tensor) -> Tensor:
@@ -310,12 +275,12 @@ def hessian_product(block: Block, state: Surrogate, direction: Tensor) -> Tensor
     Where a squared hinge has a kink in its slope, the one-sided second derivative is used.
     """
     _, thresholds, v, N, P, half_slope, half_curvature = state
+    kernels = get_kernels(direction.device)
     # With weights w_j h_j, h the direction, the sums are the derivatives by way of the s_j.
-    scores, positive, weight, bins = block
-    bin_moments = get_kernels(scores.device).bin_moments
-    moments = bin_moments(scores, positive, weight * direction, thresholds.values, bins)
-    _, H1, H0 = _sweep_down(thresholds, moments, len(v))
-    h = direction[positive]
+    moved = block._replace(weight=block.weight * direction)
+    moments = kernels.bin_moments(moved, thresholds)
+    _, H1, H0 = kernels.sweep_down(thresholds, moments, len(v))
+    h = direction[block.positive]
     # dS2 = 2 (sum w h_j u - h_i S1) and dS1 = sum w h_j - h_i S0.
     dN, dP = 2.0 * (H1 - h * half_slope)
     d_slope = H0 - h * half_curvature
@@ -323,9 +288,10 @@ def hessian_product(block: Block, state: Surrogate, direction: Tensor) -> Tensor
     c = _sum_slopes(state)
     dc = v * (dP - 2.0 * P * dA / A) / A**2, v * (-dN + 2.0 * N * dA / A) / A**2
     own_slope = 2.0 * sum(dc[k] * half_slope[k] + c[k] * d_slope[k] for k in (0, 1))
-    out = scatter(block, thresholds, _sweep_up(thresholds, thresholds.values, dc), own_slope)
+    out = scatter(block, thresholds, kernels.sweep_up(thresholds, thresholds.values, dc), own_slope)
     points = h[thresholds.owner]  # the thresholds move with their positives
-    return out + _scatter(block, direction, points, _sweep_up(thresholds, points, c))
+    sweep = kernels.sweep_up(thresholds, points, c)
+    return out + kernels.scatter(block, direction, points, sweep)
 
 
 def surrogate_of_scores(
@@ -342,13 +308,14 @@ def surrogate_of_scores(
     The margin is in weighted standard deviations of the scores; rows may have zero weight.
     """
     kept = weight > 0
-    s, w, p = scores[kept], weight[kept], positive[kept]
+    rows = slice(None) if kept.all() else kept  # a slice copies nothing
+    s, w, p = scores[rows], weight[rows], positive[rows]
     width = margin_in_units(loss, margin, weighted_std(s, w))
     evaluated = surrogate(s, make_pairs(p, w, s[p], loss=loss, margin=width, prior=prior))
 
     def slope():
         out = 0.0 * scores
-        out[kept] = gradient(*evaluated)
+        out[rows] = gradient(*evaluated)
         return out
 
     return evaluated[1].value, slope

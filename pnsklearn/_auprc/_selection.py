@@ -55,7 +55,7 @@ def make_splits(cv: Any, positive: Array, kept: Array) -> list[tuple[Array, Arra
     usable = usable_splits(splits, kept, positive)
     if not usable:
         raise ValueError(
-            "cv has no split with both classes on both sides. Use cv=5, or set alpha to a number."
+            "cv has no split with both classes on both sides; use cv=5 or a fixed alpha."
         )
     return usable
 
@@ -64,22 +64,18 @@ def usable_splits(splits: Iterable, kept: Array, positive: Array) -> list[tuple[
     """Return the splits over the kept rows that have both classes on both sides."""
     position = np.cumsum(kept) - 1
     mapped = [(position[train[kept[train]]], position[test[kept[test]]]) for train, test in splits]
-    return [
-        split
-        for split in mapped
-        if all(positive[side].any() and not positive[side].all() for side in split)
-    ]
+
+    def has_both(side):
+        return positive[side].any() and not positive[side].all()
+
+    return [split for split in mapped if all(map(has_both, split))]
 
 
 def logistic_path(X: Matrix, positive: Array, weight: Array, Cs: Sequence[float]) -> list[Array]:
     """Return the coefficients of logistic regressions at increasing C, each from the last."""
     small = X.shape[0] * X.shape[1] ** 2 <= NEWTON_WORK
-    model = LogisticRegression(
-        solver="newton-cholesky" if small else "lbfgs",
-        tol=1e-8 if small else 1e-4,
-        max_iter=1000,
-        warm_start=True,
-    )
+    solver, tol = ("newton-cholesky", 1e-8) if small else ("lbfgs", 1e-4)
+    model = LogisticRegression(solver=solver, tol=tol, max_iter=1000, warm_start=True)
     coefs = []
     with warnings.catch_warnings():
         # A candidate that did not converge (separable data at a large C) is judged as any other.
@@ -120,19 +116,16 @@ def select(
         return average_precision_score(positive[test], values, sample_weight=weight[test])
 
     def mean_precision(thetas):
-        values = [
-            precision_of(theta, test) for (_, test), theta in zip(splits, thetas, strict=True)
-        ]
+        pairs = zip(splits, thetas, strict=True)
+        values = [precision_of(theta, test) for (_, test), theta in pairs]
         return round(float(np.mean(values)), 9)
 
     candidates = list(zip(*[anchors(train) for train, _ in splits], strict=True))
     best = int(np.argmax([mean_precision(thetas) for thetas in candidates]))
-    chosen = thetas = candidates[best]
+    chosen = starts = candidates[best]
     precision = []
     for alpha in alphas:
-        thetas = [
-            solve(train, anchor, alpha, theta)
-            for (train, _), anchor, theta in zip(splits, chosen, thetas, strict=True)
-        ]
-        precision.append(mean_precision(thetas))
+        folds = zip(splits, chosen, starts, strict=True)
+        starts = [solve(train, anchor, alpha, start) for (train, _), anchor, start in folds]
+        precision.append(mean_precision(starts))
     return best, alphas[int(np.argmax(precision))]

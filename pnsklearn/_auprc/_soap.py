@@ -31,7 +31,7 @@ class Schedule(NamedTuple):
     rng: np.random.RandomState
 
 
-class MovingAverages(NamedTuple):
+class Averages(NamedTuple):
     """The estimates u, of shape (n_positives, 2), and what their updates need of all rows.
 
     The first column is of the negatives. `seen` marks the positives that have an estimate.
@@ -42,18 +42,14 @@ class MovingAverages(NamedTuple):
     gamma: float
     n_negatives: int
     total_weight: float
-    margins: Array
-    coefs: Array
 
 
-def start_averages(pairs: Pairs, gamma: float) -> MovingAverages:
+def start_averages(pairs: Pairs, gamma: float) -> Averages:
     """Return the state before the first batch."""
-    n_positives, total_weight = len(pairs.own), float(pairs.weight.sum())
-    u, seen = np.zeros((n_positives, 2)), np.zeros(n_positives, dtype=bool)
-    n_negatives = len(pairs.positive) - n_positives
-    return MovingAverages(
-        u, seen, float(gamma), n_negatives, total_weight, pairs.margins, pairs.coefs
-    )
+    n = len(pairs.own)
+    u, seen = np.zeros((n, 2)), np.zeros(n, dtype=bool)
+    n_negatives = len(pairs.positive) - n
+    return Averages(u, seen, float(gamma), n_negatives, float(pairs.weight.sum()))
 
 
 @njit
@@ -68,41 +64,33 @@ def _loss_and_slope(d, margins, coefs):
 
 
 @njit
-def batch_slopes(
-    scores: Array,
-    weight: Array,
-    draw: Array,
-    outer_weight: Array,
-    own: Array,
-    state: MovingAverages,
-) -> Array:
+def batch_slopes(scores: Array, weight: Array, draw: Array, pairs: Pairs, state: Averages) -> Array:
     """Update the averages of a batch's positives, return the gradient in the batch's scores.
 
-    The positives come first in the batch. `draw` says which of all positives they are;
-    `outer_weight` and `own` are theirs.
+    The positives come first in the batch; `draw` says which of all positives they are.
     """
-    u, margins, coefs, total = state.u, state.margins, state.coefs, state.total_weight
+    u, margins, coefs, total = state.u, pairs.margins, pairs.coefs, state.total_weight
     n_rows, n_pos = scores.shape[0], draw.shape[0]
     pos_share = (u.shape[0] - 1) / max(n_pos - 1, 1)
     neg_share = state.n_negatives / max(n_rows - n_pos, 1)
     outer_share = u.shape[0] / n_pos
     out = np.zeros(n_rows)
+    own_loss, _ = _loss_and_slope(0.0, margins, coefs)
     for a in range(n_pos):
-        own_loss, _ = _loss_and_slope(0.0, margins, coefs)
-        estimate_pos, estimate_neg = own_loss * weight[a] + own[a], 0.0
+        i = draw[a]
+        estimate_pos, estimate_neg = own_loss * weight[a] + pairs.own[i], 0.0
         for b in range(n_rows):
             loss, _ = _loss_and_slope(scores[a] - scores[b], margins, coefs)
             if b >= n_pos:
                 estimate_neg += neg_share * weight[b] * loss
             elif b != a:
                 estimate_pos += pos_share * weight[b] * loss
-        i = draw[a]
         rate = state.gamma if state.seen[i] else 1.0
         state.seen[i] = True
         u[i, 0] += rate * (estimate_neg / total - u[i, 0])
         u[i, 1] += rate * (estimate_pos / total - u[i, 1])
         square = (u[i, 0] + u[i, 1]) ** 2
-        factor = outer_share * outer_weight[a] / total
+        factor = outer_share * pairs.outer_weight[i] / total
         c_pos, c_neg = -factor * u[i, 0] / square, factor * u[i, 1] / square
         for b in range(n_rows):
             if b != a:
@@ -122,13 +110,13 @@ def soap_epochs(
     The step size falls to zero along a cosine. Steps are taken in theta / ||anchor||.
     """
     X, scale, rng = objective.model.X, objective.scale, schedule.rng
-    positive, weight, outer_weight, own, *_ = objective.pairs
-    pos_rows, neg_rows = np.flatnonzero(positive), np.flatnonzero(~positive)
+    pairs = objective.pairs
+    pos_rows, neg_rows = np.flatnonzero(pairs.positive), np.flatnonzero(~pairs.positive)
     n_pos = min(len(pos_rows), max(2, schedule.batch_size // 4))
     n_neg = min(len(neg_rows), max(1, schedule.batch_size - n_pos))
     starts = range(0, len(neg_rows), n_neg)
     rates = half_cosine(schedule.learning_rate, schedule.n_epochs * len(starts))
-    averages, adam = start_averages(objective.pairs, gamma), Adam(len(theta))
+    averages, adam = start_averages(pairs, gamma), Adam(len(theta))
     queue = np.empty(0, dtype=np.intp)
     for _ in range(schedule.n_epochs):
         negatives = rng.permutation(neg_rows)
@@ -138,9 +126,7 @@ def soap_epochs(
             draw, queue = queue[:n_pos], queue[n_pos:]
             rows = np.concatenate([pos_rows[draw], negatives[start : start + n_neg]])
             batch = X[rows]
-            slope = batch_slopes(
-                batch @ theta, weight[rows], draw, outer_weight[draw], own[draw], averages
-            )
+            slope = batch_slopes(batch @ theta, pairs.weight[rows], draw, pairs, averages)
             gradient = (slope @ batch + objective.penalty(theta)[1]) * scale
             rate = next(rates) * scale
             theta = adam.step(theta, gradient, rate) if use_adam else theta - rate * gradient

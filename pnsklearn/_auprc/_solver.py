@@ -11,6 +11,8 @@ from pnsklearn._auprc._objective import AnchoredObjective
 from pnsklearn._auprc._soap import Schedule, soap_epochs
 from pnsklearn._typing import Array
 
+# L-BFGS stops by its gradient only; its line search may take many steps on a steep objective.
+LINE_SEARCH = {"ftol": 0.0, "maxls": 50}
 # Called with theta after each iteration or epoch; returns whether to stop.
 OnIteration = Callable[[Array], bool] | None
 
@@ -36,11 +38,11 @@ def keep_anchor(objective: AnchoredObjective) -> Solution:
 def solve_exact(
     objective: AnchoredObjective,
     theta: Array,
+    on_iteration: OnIteration = None,
     *,
     solver: str,
     tol: float,
     max_iter: int,
-    on_iteration: OnIteration = None,
 ) -> Solution:
     """Minimise J with SciPy's L-BFGS or trust-region Newton method.
 
@@ -64,14 +66,15 @@ def solve_exact(
         if on_iteration is not None and on_iteration(intermediate_result.x * scale):
             raise StopIteration
 
-    if solver == "trust-ncg":
-        options = {"method": "trust-ncg", "hessp": hessian_product}
-        limits = {"gtol": tol, "maxiter": max_iter}
-    else:
-        options = {"method": "L-BFGS-B"}
-        limits = {"gtol": tol, "ftol": 0.0, "maxiter": max_iter, "maxls": 50}
+    newton = solver == "trust-ncg"
     result = minimize(
-        value_and_gradient, theta / scale, jac=True, callback=callback, options=limits, **options
+        value_and_gradient,
+        theta / scale,
+        jac=True,
+        method="trust-ncg" if newton else "L-BFGS-B",
+        hessp=hessian_product if newton else None,
+        callback=callback,
+        options={"gtol": tol, "maxiter": max_iter} | ({} if newton else LINE_SEARCH),
     )
     theta = result.x * scale
     value = float(result.fun) - objective.penalty(theta)[0]
@@ -85,10 +88,10 @@ def solve_soap(
     objective: AnchoredObjective,
     theta: Array,
     schedule: Schedule,
+    on_iteration: OnIteration = None,
     *,
     use_adam: bool,
     gamma: float,
-    on_iteration: OnIteration = None,
 ) -> Solution:
     """Minimise J with SOAP (Qi et al. 2021, algorithm 1); the last iterate is the solution."""
     epochs = soap_epochs

@@ -11,6 +11,7 @@ sums of non-negative numbers again.
 
 import torch
 
+from pnsklearn._auprc._kernels import Block, Thresholds
 from pnsklearn._device import as_tensor as as_array  # noqa: F401, as `_kernels` has them
 from pnsklearn._device import to_numpy
 from pnsklearn._typing import Array, Tensor
@@ -37,16 +38,16 @@ def find_bins(scores: Tensor, thresholds: Tensor) -> Tensor:
     return torch.searchsorted(thresholds, scores)
 
 
-def bin_moments(
-    scores: Tensor, positive: Tensor, weight: Tensor, thresholds: Tensor, bins: Tensor
-) -> Tensor:
+def bin_moments(block: Block, thresholds: Thresholds) -> Tensor:
     """Sum moments per class and bin; see `_kernels.bin_moments`."""
-    n_bins = len(thresholds) + 1
-    u = scores - thresholds[(bins - 1).clamp(min=0)]
+    scores, positive, weight, bins = block
+    values = thresholds.values
+    u = scores - values[(bins - 1).clamp(min=0)]
+    n_bins = len(values) + 1
     index = positive.long() * n_bins + bins
-    moments = torch.zeros(3, 2 * n_bins, dtype=scores.dtype, device=scores.device)
-    for power, values in enumerate((weight, weight * u, weight * u * u)):
-        moments[power].index_add_(0, index, values)
+    moments = torch.zeros(3, 2 * n_bins, dtype=u.dtype, device=u.device)
+    for power, terms in enumerate((weight, weight * u, weight * u * u)):
+        moments[power].index_add_(0, index, terms)
     return moments.T.reshape(2, n_bins, 3)
 
 
@@ -59,31 +60,28 @@ def _next(x):
     return torch.nn.functional.pad(x[..., 1:], (0, 1))
 
 
-def sweep_down(
-    thresholds: Tensor, owner: Tensor, coefs: Tensor, moments: Tensor, n_positives: int
-) -> Tensor:
+def sweep_down(thresholds: Thresholds, moments: Tensor, n_positives: int) -> Tensor:
     """Turn moments per bin into sums per positive; see `_kernels.sweep_down`."""
-    gap = torch.nn.functional.pad(thresholds.diff(), (0, 1))
+    gap = torch.nn.functional.pad(thresholds.values.diff(), (0, 1))
     b0, b1, b2 = moments[:, 1:].unbind(-1)
     S0 = _sum_above(b0)
     S1 = _sum_above(b1 + gap * _next(S0))
     S2 = _sum_above(b2 + gap * (2 * _next(S1) + gap * _next(S0)))
     sums = torch.zeros(3, 2, n_positives, dtype=gap.dtype, device=gap.device)
-    return sums.index_add_(2, owner, coefs * torch.stack([S2, S1, S0]))
+    return sums.index_add_(2, thresholds.owner, thresholds.coefs * torch.stack([S2, S1, S0]))
 
 
-def sweep_up(points: Tensor, owner: Tensor, coefs: Tensor, c: tuple[Tensor, Tensor]) -> Tensor:
-    """Sum the weights of the sums from the lowest threshold up; see `_kernels.sweep_up`."""
-    T0 = (coefs * torch.stack(c)[:, owner]).cumsum(1)
+def sweep_up(thresholds: Thresholds, points: Tensor, c: tuple[Tensor, Tensor]) -> Tensor:
+    """Sum the slopes in the sums from the lowest threshold up; see `_kernels.sweep_up`."""
+    T0 = (thresholds.coefs * torch.stack(c)[:, thresholds.owner]).cumsum(1)
     T1 = torch.nn.functional.pad((points.diff() * T0[:, :-1]).cumsum(1), (1, 0))
     return torch.stack([T0, T1], dim=2)
 
 
-def scatter(
-    values: Tensor, positive: Tensor, weight: Tensor, points: Tensor, bins: Tensor, T: Tensor
-) -> Tensor:
-    """Return each sample's share of the gradient; see `_kernels.scatter`."""
-    label, below = positive.long(), (bins - 1).clamp(min=0)
-    T0, T1 = T[label, below].unbind(1)
+def scatter(block: Block, values: Tensor, points: Tensor, T: Tensor) -> Tensor:
+    """Return the samples' gradient as members of the sums; see `_kernels.scatter`."""
+    _, positive, weight, bins = block
+    below = (bins - 1).clamp(min=0)
+    T0, T1 = T[positive.long(), below].unbind(1)
     out = 2.0 * weight * (T1 + T0 * (values - points[below]))
     return torch.where(bins > 0, out, 0.0)

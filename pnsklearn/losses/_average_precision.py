@@ -1,6 +1,7 @@
 """One minus the smooth average precision as a torch loss: exact, and SOAP's estimate."""
 
 from numbers import Real
+from typing import Any
 
 import numpy as np
 import torch
@@ -86,14 +87,18 @@ class AUPRCLoss(nn.Module):
     True
     """
 
-    def __init__(self, loss="smooth", margin="auto", prior=None):
+    def __init__(
+        self, loss: str = "smooth", margin: str | float = "auto", prior: float | None = None
+    ):
         super().__init__()
         _check_loss(loss, margin, prior)
         self.loss = loss
         self.margin = margin
         self.prior = prior
 
-    def forward(self, scores, y, sample_weight=None):
+    def forward(
+        self, scores: torch.Tensor, y: torch.Tensor, sample_weight: torch.Tensor | None = None
+    ) -> torch.Tensor:
         """Return the loss.
 
         Parameters
@@ -173,15 +178,15 @@ class SOAPLoss(nn.Module):
     True
     """
 
-    positive: torch.Tensor
-    weight: torch.Tensor
-    outer_weight: torch.Tensor
-    u: torch.Tensor
-    seen: torch.Tensor
-    margins: torch.Tensor
-    coefs: torch.Tensor
-
-    def __init__(self, y, *, loss="squared_hinge", margin=1.0, gamma=0.9, sample_weight=None):
+    def __init__(
+        self,
+        y: Any,
+        *,
+        loss: str = "squared_hinge",
+        margin: float = 1.0,
+        gamma: float = 0.9,
+        sample_weight: Any = None,
+    ):
         super().__init__()
         _check_loss(loss, margin)
         if margin == "auto":
@@ -200,18 +205,19 @@ class SOAPLoss(nn.Module):
         self.n_positives = int(positive.sum())
         self.n_negatives = positive.shape[0] - self.n_positives
         margins, coefs, self.own = loss_terms(loss, margin)
-        for name, value in (
-            ("positive", positive),
-            ("weight", weight / weight.sum()),
-            ("outer_weight", weight / weight[positive].sum()),
-            ("u", torch.zeros(positive.shape[0], 2, dtype=torch.float64)),
-            ("seen", torch.zeros(positive.shape[0], dtype=torch.bool)),
-            ("margins", torch.as_tensor(margins)),
-            ("coefs", torch.as_tensor(coefs)),
-        ):
-            self.register_buffer(name, value)
+        buffers = {
+            "positive": positive,
+            "weight": weight / weight.sum(),
+            "outer_weight": weight / weight[positive].sum(),
+            "margins": torch.as_tensor(margins),
+            "coefs": torch.as_tensor(coefs),
+            "u": torch.zeros(positive.shape[0], 2, dtype=torch.float64),
+            "seen": torch.zeros(positive.shape[0], dtype=torch.bool),
+        }
+        for name, buffer in buffers.items():
+            self.register_buffer(name, buffer)
 
-    def forward(self, scores, index):
+    def forward(self, scores: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
         """Return the estimate and update the moving averages of the batch's positives.
 
         Parameters
@@ -227,30 +233,29 @@ class SOAPLoss(nn.Module):
             The estimate; zero, with zero gradient, for a batch of one class.
         """
         _check_batch(scores, index)
-        positive = self.positive[index]
+        positives, weights, outer_weights, margins, coefs, averages, seen = self.buffers()
+        positive, weight = positives[index], weights[index]
         pos, neg = scores[positive].double(), scores[~positive].double()
         if len(pos) == 0 or len(neg) == 0:
             return 0.0 * scores.sum()
         rows = index[positive]
-        weight = self.weight[index]
 
         def losses(others):
-            u = self.margins - (pos[:, None] - others[None, :])[:, :, None]
-            return (self.coefs * u.clamp(min=0.0) ** 2).sum(-1)
+            u = margins - (pos[:, None] - others[None, :])[:, :, None]
+            return (coefs * u.clamp(min=0.0) ** 2).sum(-1)
 
         share = (self.n_positives - 1) / max(len(pos) - 1, 1)
         shares = torch.full((len(pos), len(pos)), share, dtype=torch.float64, device=pos.device)
         shares.fill_diagonal_(1.0)
-        g_pos = (shares * weight[positive] * losses(pos)).sum(1) + self.own * self.weight[rows]
+        g_pos = (shares * weight[positive] * losses(pos)).sum(1) + self.own * weights[rows]
         g_neg = (weight[~positive] * losses(neg)).sum(1) * (self.n_negatives / len(neg))
         g = torch.stack([g_neg, g_pos], dim=1)
         with torch.no_grad():
-            rate = 1.0 - (1.0 - self.gamma) * self.seen[rows].double()[:, None]
-            u = self.u[rows] + rate * (g - self.u[rows])
-            self.u[rows] = u
-            self.seen[rows] = True
+            rate = 1.0 - (1.0 - self.gamma) * seen[rows].double()[:, None]
+            u = averages[rows] + rate * (g - averages[rows])
+            averages[rows], seen[rows] = u, True
             A = u.sum(1, keepdim=True)
-            v = self.outer_weight[rows][:, None] * (self.n_positives / len(pos))
+            v = outer_weights[rows][:, None] * (self.n_positives / len(pos))
             c = v * torch.hstack([u[:, 1:], -u[:, :1]]) / A**2
             value = (v * u[:, :1] / A).sum()
         linear = (c * g).sum()

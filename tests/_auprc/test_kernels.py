@@ -8,6 +8,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy.sparse import csr_array
 
 from pnsklearn._auprc import _kernels
+from pnsklearn._auprc._kernels import Block, Thresholds
 
 
 def test_same_functions():
@@ -19,6 +20,7 @@ def test_same_functions():
             name: list(inspect.signature(function).parameters)
             for name, function in vars(module).items()
             if callable(function)
+            and not isinstance(function, type)
             and getattr(function, "__module__", "") in (module.__name__, "pnsklearn._device")
             and not name.startswith("_")
         }
@@ -46,11 +48,12 @@ def test_same_results(arrays, global_random_seed):
     results = []
     for module, convert in ((_kernels, lambda array: array), (_torch, torch.as_tensor)):
         s, p, w, t, o, a, h = map(convert, (*arrays, direction))
-        pair = tuple(map(convert, c))
-        bins = module.find_bins(s, t)
-        moments = module.bin_moments(s, p, w, t, bins)
-        sums, sweep = module.sweep_down(t, o, a, moments, 10), module.sweep_up(t, o, a, pair)
-        slope, ties = module.scatter(h, p, w, t, bins, sweep), module.sum_over_ties(s, w)
+        thresholds, bins = Thresholds(0.0, t, o, a), module.find_bins(s, t)
+        block = Block(s, p, w, bins)
+        moments = module.bin_moments(block, thresholds)
+        sums = module.sweep_down(thresholds, moments, 10)
+        sweep = module.sweep_up(thresholds, t, tuple(map(convert, c)))
+        slope, ties = module.scatter(block, h, t, sweep), module.sum_over_ties(s, w)
         results.append([np.asarray(x) for x in (bins, moments, sums, sweep, slope, ties)])
     for numpy, tensor in zip(*results, strict=True):
         assert numpy.shape == tensor.shape
@@ -62,17 +65,17 @@ def test_against_the_definitions(arrays, global_random_seed):
     c = tuple(np.random.default_rng(global_random_seed).standard_normal((2, 10)))
     bins = _kernels.find_bins(scores, thresholds)
     assert_array_equal(bins, (thresholds < scores[:, None]).sum(axis=1))
-    moments = _kernels.bin_moments(scores, positive, weight, thresholds, bins)
-    sums = _kernels.sweep_down(thresholds, owner, coefs, moments, 10)
+    block, state = Block(scores, positive, weight, bins), Thresholds(0.0, thresholds, owner, coefs)
+    sums = _kernels.sweep_down(state, _kernels.bin_moments(block, state), 10)
     u = np.maximum(scores - thresholds[:, None], 0.0)
     for power, result in zip((2, 1, 0), sums, strict=True):
         for label, rows in enumerate((~positive, positive)):
             terms = coefs * (np.where(u > 0, u**power, 0.0) * weight)[:, rows].sum(axis=1)
             assert_allclose(result[label], np.bincount(owner, terms), atol=1e-12)
-    sweep = _kernels.sweep_up(thresholds, owner, coefs, c)
+    sweep = _kernels.sweep_up(state, thresholds, c)
     expected = 2 * weight * (np.where(positive, c[1][owner, None], c[0][owner, None])
                              * coefs[:, None] * u).sum(axis=0)  # fmt: skip
-    result = _kernels.scatter(scores, positive, weight, thresholds, bins, sweep)
+    result = _kernels.scatter(block, scores, thresholds, sweep)
     assert_allclose(result, expected, atol=1e-12)
     assert_allclose(
         _kernels.sum_over_ties(scores, weight), (scores == scores[:, None]) @ weight, atol=1e-12

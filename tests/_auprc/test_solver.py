@@ -193,7 +193,7 @@ def test_soap_on_the_full_batch_is_the_exact_gradient(loss, global_random_seed):
     state = start_averages(pairs, 0.25)
 
     def slopes(scores):
-        return batch_slopes(scores, weight, draw, outer, own, state)
+        return batch_slopes(scores, weight, draw, pairs, state)
 
     def exact(scores):
         return brute_force.gradient(scores, positive, weight, outer, own, loss, 0.5)
@@ -224,8 +224,7 @@ def test_soap_estimates_are_unbiased(loss, global_random_seed):
         draw = rng.permutation(len(pos_rows))[:4]
         rows = np.r_[pos_rows[draw], rng.permutation(neg_rows)[:6]]
         state = start_averages(pairs, 0.9)
-        outer, own = pairs.outer_weight[draw], pairs.own[draw]
-        batch_slopes(scores[rows], weight[rows], draw, outer, own, state)
+        batch_slopes(scores[rows], weight[rows], draw, pairs, state)
         sums += state.u
         counts[draw] += 1
     expected = brute_force.inner_sums(scores, positive, weight, pairs.own, loss, 0.5)
