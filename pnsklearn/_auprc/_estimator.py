@@ -124,7 +124,9 @@ class AUPRCClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     threshold : "proba", "f1", ("precision", p), ("recall", r) or float, default="proba"
         Probability above which `predict` says positive: one half, the best F1 on the training
         data, the one with the largest recall at a training precision of at least p, the one with
-        the highest precision at a training recall of at least r, or the number itself.
+        the highest precision at a training recall of at least r, or the number itself. With any
+        but one half, `predict` no longer follows the sign of `decision_function`, nor the larger
+        probability, as with :class:`~sklearn.model_selection.FixedThresholdClassifier`.
 
     module : torch.nn.Module or None, default=None
         Network that maps a batch to one score per row; trained instead of a linear model. It is
@@ -163,7 +165,7 @@ class AUPRCClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         The strength that was used.
 
     n_iter_ : int
-        Iterations, or epochs of SOAP.
+        Iterations, or epochs of SOAP; at least 1, also where the start was the solution.
 
     surrogate_ : float
         The smooth average precision on the training data, 1 - F, comparable with
@@ -291,7 +293,8 @@ class AUPRCClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             Labels of two classes; the larger in sorted order is the positive one.
 
         sample_weight : array-like of shape (n_samples,), default=None
-            Non-negative weights; a weight of two is the same as a row given twice.
+            Non-negative weights; a weight of two is the same as a row given twice (with a SOAP
+            solver on average, as its batches are random).
 
         Returns
         -------

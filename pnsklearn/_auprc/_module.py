@@ -1,7 +1,7 @@
 """A torch module as the model: exact full-data derivatives in bounded memory, and SOAP."""
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -80,15 +80,7 @@ class ModuleModel:
         return vector.cpu().numpy().astype(np.float64)
 
 
-def minibatch_epochs(
-    model: ModuleModel,
-    theta: Array,
-    schedule: Schedule,
-    loss: Callable,
-    *,
-    use_adam: bool = True,
-    penalty: Callable | None = None,
-) -> Iterator[Array]:
+def _minibatch_epochs(model, theta, schedule, loss, *, use_adam=True, penalty=None):
     """Yield the parameters after each epoch of minimising ``loss(scores, rows)`` over batches."""
     model.set(theta)
     kind = torch.optim.Adam if use_adam else torch.optim.SGD
@@ -119,7 +111,7 @@ def fit_cross_entropy(
     def loss(scores, rows):
         return binary_cross_entropy_with_logits(scores, target[rows], weights[rows])
 
-    *_, theta = minibatch_epochs(model, model.get(), schedule, loss)
+    *_, theta = _minibatch_epochs(model, model.get(), schedule, loss)
     return theta
 
 
@@ -139,6 +131,6 @@ def module_soap_epochs(
     def loss(scores, rows):
         return criterion(scores, torch.as_tensor(rows, device=scores.device))
 
-    return minibatch_epochs(
+    return _minibatch_epochs(
         model, theta, schedule, loss, use_adam=use_adam, penalty=objective.penalty
     )

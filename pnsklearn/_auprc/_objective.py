@@ -5,8 +5,8 @@ Weights, ties and a loss make `Pairs`; `surrogate` evaluates F at some scores; `
 
 F is a sum over pairs, and yet rows may come in blocks. All must know the thresholds of all the
 positives (`sort_thresholds`); the moments of the blocks then add up (`block_moments`, `combine`),
-and the gradient is scattered block by block (`sweep_slopes`, `scatter`). An array in
-memory is one block.
+and the gradient is scattered block by block (`sweep_slopes`, `scatter`). An array in memory
+is one block.
 
 `AnchoredObjective` is what a solver minimises over the parameters theta of a model with scores
 s(theta),

@@ -196,9 +196,8 @@ class SOAPLoss(nn.Module):
         positive = torch.as_tensor(y) > 0
         if positive.ndim != 1 or positive.all() or not positive.any():
             raise ValueError("y must be of shape (n_samples,) and have positives and negatives.")
-        weight = torch.ones(positive.shape[0], dtype=torch.float64)
-        if sample_weight is not None:
-            weight = torch.as_tensor(sample_weight, dtype=torch.float64)
+        weight = torch.ones(positive.shape) if sample_weight is None else sample_weight
+        weight = torch.as_tensor(weight, dtype=torch.float64)
         if weight.shape != positive.shape or not (weight > 0).all():
             raise ValueError("sample_weight must be positive and of the shape of y.")
         self.gamma = gamma

@@ -154,6 +154,72 @@ def test_reproducible_and_leaves_the_global_generator(moons, model):
     assert torch.equal(torch.random.get_rng_state(), state)
 
 
+class Draws:
+    """A callback that may draw from torch's generator at each call."""
+
+    def __init__(self, active):
+        self.active, self.drawn = active, []
+
+    def setup(self, estimator, context):
+        pass
+
+    def teardown(self, estimator, context):
+        pass
+
+    def on_fit_task_begin(self, estimator, context, *, X):
+        self._draw()
+
+    def on_fit_task_end(self, estimator, context):
+        self._draw()
+
+    def _draw(self):
+        if self.active:
+            self.drawn.append(torch.rand(1).item())
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"solver": "soap-adam"},
+        {"solver": "soap-sgd", "anchor": "zero"},
+        {"solver": "lbfgs", "max_iter": 3},
+        {"solver": "soap-adam", "alpha": "cv", "cv": 2},
+    ],
+    ids=str,
+)
+@pytest.mark.filterwarnings("ignore:lbfgs stopped")
+def test_user_and_fit_do_not_share_random_numbers(params, moons, model):
+    """A callback that draws changes nothing, and draws as if there were no fit."""
+    X, y = moons
+    module = torch.nn.Sequential(
+        torch.nn.Linear(2, 8), torch.nn.Dropout(0.5), torch.nn.Linear(8, 1)
+    )
+    model = clone(model).set_params(module=module, n_epochs=2, batch_size=64, **params)
+    torch.manual_seed(3)
+    expected = [torch.rand(1).item() for _ in range(100)]
+    log_odds = []
+    for active in (False, True):
+        callback = Draws(active)
+        torch.manual_seed(3)
+        fitted = clone(model).set_callbacks(callback).fit(X, y)
+        log_odds.append(fitted.decision_function(X))
+        assert callback.drawn == expected[: len(callback.drawn)]
+        assert torch.rand(1).item() == expected[len(callback.drawn)]
+    assert len(callback.drawn) > 4
+    assert_array_equal(log_odds[0], log_odds[1])
+
+
+def test_random_state_of_dropout(moons, model):
+    """The draws go on between epochs, from a stream that `random_state` starts."""
+    X, y = moons
+    module = torch.nn.Sequential(torch.nn.Dropout(0.5), network())
+    soap = clone(model).set_params(module=module, solver="soap-adam", n_epochs=2)
+    results = [clone(soap).set_params(random_state=s).fit(X, y).module_ for s in (0, 0, 1)]
+    weights = [next(iter(result.parameters())).detach().numpy() for result in results]
+    assert_array_equal(weights[0], weights[1])
+    assert not np.array_equal(weights[0], weights[2])
+
+
 def test_read_only_input(moons, model):
     X, y = (part.copy() for part in moons)
     X.flags.writeable = y.flags.writeable = False

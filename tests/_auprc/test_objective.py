@@ -99,6 +99,39 @@ def test_derivatives(loss, offset, global_random_seed):
     )
 
 
+@pytest.mark.parametrize("backend", ["numpy", "torch"])
+@pytest.mark.parametrize("loss", LOSSES)
+def test_blocks_add_up(loss, backend, global_random_seed):
+    """Three blocks of rows, one without positives, are the whole and the definition."""
+    array = np.asarray if backend == "numpy" else pytest.importorskip("torch").as_tensor
+    rng = np.random.default_rng(global_random_seed)
+    scores, positive, weight, *rest = random_problem(rng, loss, n=90, n_positives=20)
+    positive[[30, 55]] = True
+    positive[60:] = False
+    outer, own = rng.dirichlet(np.ones(positive.sum())), rng.uniform(size=positive.sum())
+    problem = scores + 1e6, positive, weight, outer, own, *rest[2:]
+    margins, coefs, _ = loss_terms(loss, problem[-1])
+    s, p, w, outer, own, margins, coefs = map(array, (*problem[:5], margins, coefs))
+
+    thresholds = objective.sort_thresholds(s[p], margins, coefs)
+    slices = slice(0, 25), slice(25, 60), slice(60, 90)
+    parts = [objective.block_moments(s[a], p[a], w[a], thresholds) for a in slices]
+    state = objective.combine(thresholds, sum(moments for _, moments in parts), outer, own)
+    sweep, own_slope = objective.sweep_slopes(state)
+    slopes, first = [], 0
+    for block, _ in parts:
+        last = first + int(block.positive.sum())
+        slopes.append(objective.scatter(block, thresholds, sweep, own_slope[first:last]))
+        first = last
+
+    whole = evaluate(*problem)
+    assert first == positive.sum()
+    assert state.value == pytest.approx(value_of(whole), abs=1e-14)
+    assert state.value == pytest.approx(brute_force.value(*problem), abs=1e-12)
+    assert_allclose(np.concatenate(slopes), objective.gradient(*whole), atol=1e-14)
+    assert_allclose(np.concatenate(slopes), brute_force.gradient(*problem), atol=1e-12)
+
+
 @pytest.mark.parametrize("loss", LOSSES)
 def test_derivatives_by_torch_autograd(loss, global_random_seed):
     torch = pytest.importorskip("torch")
