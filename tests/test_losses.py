@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from pnsklearn._auprc._soap import _batch_slopes
+from pnsklearn._auprc._objective import Pairs
+from pnsklearn._auprc._soap import batch_slopes, start_averages
 from tests import brute_force
 
 torch = pytest.importorskip("torch")
@@ -113,19 +114,16 @@ def test_soap_loss_agrees_with_the_linear_solver(data):
     y, scores, weight = data
     criterion = SOAPLoss(y, sample_weight=weight)
     pos_rows, neg_rows = np.flatnonzero(y), np.flatnonzero(~y)
-    u, seen = np.zeros((len(pos_rows), 2)), np.zeros(len(pos_rows), dtype=bool)
     outer, rng = weight[y] / weight[y].sum(), np.random.default_rng(0)
+    pairs = Pairs(y, weight, outer, np.zeros(len(pos_rows)), np.ones(1), np.ones(1))
+    state = start_averages(pairs, 0.9)
     for _ in range(5):
         draw, neg = rng.permutation(len(pos_rows))[:4], rng.permutation(neg_rows)[:9]
-        pos = pos_rows[draw]
-        slopes = _batch_slopes(
-            scores[pos], scores[neg], weight[pos], weight[neg], outer[draw], np.zeros(4), draw,
-            len(pos_rows), len(neg_rows), weight.sum(), 0.9, np.ones(1), np.ones(1), u, seen,
-        )  # fmt: skip
-        rows = np.r_[pos, neg]
+        rows = np.r_[pos_rows[draw], neg]
+        slope = batch_slopes(scores[rows], weight[rows], draw, pairs, state)
         s = torch.tensor(scores[rows], requires_grad=True)
         criterion(s, torch.tensor(rows)).backward()
-        assert_allclose(s.grad.numpy(), np.concatenate(slopes), rtol=1e-10, atol=1e-14)
+        assert_allclose(s.grad.numpy(), slope, rtol=1e-10, atol=1e-14)
 
 
 def test_soap_loss_state_dict(data):

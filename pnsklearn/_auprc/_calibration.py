@@ -6,6 +6,7 @@ import numpy as np
 from scipy.optimize import minimize
 
 from pnsklearn._jit import njit
+from pnsklearn._typing import Array
 
 
 @njit
@@ -28,7 +29,7 @@ def _log_loss_terms(scores, positive, weight, high, low, slope, intercept):
     return loss, g0, g1, h00, h01, h11
 
 
-def platt(scores, positive, weight):
+def platt(scores: Array, positive: Array, weight: Array) -> tuple[float, float]:
     """Return (slope, intercept), slope > 0, that turn scores into log-odds.
 
     Targets are Platt's (1999), (N+ + 1) / (N+ + 2) and 1 / (N- + 2) with N the sums of weights,
@@ -46,18 +47,15 @@ def platt(scores, positive, weight):
     standard = (scores - center) / scale
 
     @functools.lru_cache(maxsize=2)  # SciPy asks for value and Hessian one after the other
-    def terms_at(slope, intercept):
-        terms = _log_loss_terms(standard, positive, weight, high, low, slope, intercept)
-        return np.array(terms) / total
-
-    def terms(x):
-        return terms_at(*x.tolist())
+    def terms(slope, intercept):
+        sums = _log_loss_terms(standard, positive, weight, high, low, slope, intercept)
+        return np.array(sums) / total
 
     result = minimize(
-        lambda x: (terms(x)[0], terms(x)[1:3]),
+        lambda x: (terms(*x)[0], terms(*x)[1:3]),
         x0=[1.0, prior],
         jac=True,
-        hess=lambda x: terms(x)[[3, 4, 4, 5]].reshape(2, 2),
+        hess=lambda x: terms(*x)[[3, 4, 4, 5]].reshape(2, 2),
         method="trust-exact",
         options={"gtol": 1e-10},
     )

@@ -1,41 +1,57 @@
 """AUPRCClassifier: the scikit-learn face of average precision maximisation."""
 
 import copy
-import warnings
 from numbers import Integral, Real
+from typing import Any, Self
 
 import numpy as np
 from scipy.special import expit, logit
 from sklearn.base import BaseEstimator, ClassifierMixin, _fit_context
 from sklearn.callback import CallbackSupportMixin
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.model_selection import StratifiedKFold, check_cv
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, Options, StrOptions
 from sklearn.utils.extmath import safe_sparse_dot
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
+from threadpoolctl import threadpool_limits
 
 from pnsklearn._auprc._calibration import platt
+from pnsklearn._auprc._objective import LinearModel, make_objective, number_equal_rows
+from pnsklearn._auprc._selection import (
+    C_GRID,
+    ENOUGH_POSITIVES,
+    logistic_path,
+    make_splits,
+    select,
+    strengths,
+)
+from pnsklearn._auprc._soap import Schedule
+from pnsklearn._auprc._solver import keep_anchor, solve_exact, solve_soap
 from pnsklearn._auprc._threshold import choose_threshold
-from pnsklearn._auprc._training import FEW_POSITIVES, Training, usable_splits
-from pnsklearn._device import check_device, check_torch, get_kernels
-from pnsklearn._fitting import unchanged_on_error
+from pnsklearn._device import check_device, check_torch
+from pnsklearn._fitting import callback_tasks, replace_fitted, unchanged_on_error, warn_user
+from pnsklearn._typing import Array
 from pnsklearn._validation import (
     check_binary_target,
     check_weighted_classes,
     check_weights,
+    check_X,
     refuse_huge,
     refuse_overflow,
-    refuse_unreadable,
+    without_weightless,
 )
+
+# Entries of X up to which BLAS threads cost the small fits of a cross-validation more than they
+# bring, and very much more on a busy machine.
+LARGEST_SERIAL_SIZE = 10_000_000
 
 
 def _streams(estimator):
     if estimator.module is None and str(estimator.solver).startswith("soap-"):
         return True
     raise AttributeError(
-        "partial_fit needs a linear model and solver='soap-adam' or solver='soap-sgd'."
+        "partial_fit needs a linear model and a solver whose name starts with soap."
     )
 
 
@@ -108,7 +124,9 @@ class AUPRCClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     threshold : "proba", "f1", ("precision", p), ("recall", r) or float, default="proba"
         Probability above which `predict` says positive: one half, the best F1 on the training
         data, the one with the largest recall at a training precision of at least p, the one with
-        the highest precision at a training recall of at least r, or the number itself.
+        the highest precision at a training recall of at least r, or the number itself. With any
+        but one half, `predict` no longer follows the sign of `decision_function`, nor the larger
+        probability, as with :class:`~sklearn.model_selection.FixedThresholdClassifier`.
 
     module : torch.nn.Module or None, default=None
         Network that maps a batch to one score per row; trained instead of a linear model. It is
@@ -147,7 +165,7 @@ class AUPRCClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         The strength that was used.
 
     n_iter_ : int
-        Iterations, or epochs of SOAP.
+        Iterations, or epochs of SOAP; at least 1, also where the start was the solution.
 
     surrogate_ : float
         The smooth average precision on the training data, 1 - F, comparable with
@@ -222,25 +240,25 @@ class AUPRCClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
 
     def __init__(
         self,
-        loss="smooth",
+        loss: str = "smooth",
         *,
-        margin="auto",
-        alpha="cv",
-        anchor="logistic",
-        prior=None,
-        solver="lbfgs",
-        max_iter=1000,
-        tol=1e-5,
-        gamma=0.9,
-        batch_size=128,
-        learning_rate=0.01,
-        n_epochs=20,
-        threshold="proba",
-        module=None,
-        device="cpu",
-        warm_start=False,
-        cv=5,
-        random_state=None,
+        margin: str | float = "auto",
+        alpha: str | float = "cv",
+        anchor: str = "logistic",
+        prior: float | None = None,
+        solver: str = "lbfgs",
+        max_iter: int = 1000,
+        tol: float = 1e-5,
+        gamma: float = 0.9,
+        batch_size: int = 128,
+        learning_rate: float = 0.01,
+        n_epochs: int = 20,
+        threshold: str | tuple[str, float] | float = "proba",
+        module: Any = None,
+        device: str = "cpu",
+        warm_start: bool = False,
+        cv: Any = 5,
+        random_state: Any = None,
     ):
         self.loss = loss
         self.margin = margin
@@ -263,7 +281,7 @@ class AUPRCClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
 
     @unchanged_on_error
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y, sample_weight=None):
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Fit the model.
 
         Parameters
@@ -275,7 +293,8 @@ class AUPRCClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             Labels of two classes; the larger in sorted order is the positive one.
 
         sample_weight : array-like of shape (n_samples,), default=None
-            Non-negative weights; a weight of two is the same as a row given twice.
+            Non-negative weights; a weight of two is the same as a row given twice (with a SOAP
+            solver on average, as its batches are random).
 
         Returns
         -------
@@ -291,51 +310,37 @@ class AUPRCClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         """
         self._check_settings()
         X, positive, weight, classes, kept = self._check_data(X, y, sample_weight)
-        y = np.asarray(y)[kept]
-        rng = check_random_state(self.random_state)
-        context = self._init_callback_context(max_subtasks=None)
-        context.call_on_fit_task_begin(estimator=self, X=X, y=y)
+        schedule = self._schedule(self.n_epochs)
+        with callback_tasks(self, X, np.asarray(y)[kept]) as on_task:
+            anchor, alpha = self._choose(X, positive, weight, kept, schedule)
+            objective = self._objective(X, positive, weight, anchor, alpha)
 
-        training = Training(X, positive, weight, self.get_params(deep=False), rng)
-        anchor, alpha = training.choose(self._splits(positive, kept))
-        problem = training.problem(anchor, alpha)
+            def attributes(theta):  # with a Platt fit, for which most callbacks do not ask
+                return self._attributes(objective.model, theta, positive, weight, classes)
 
-        def on_iteration(theta):
-            task = context.subcontext(task_name="iteration")
-            task.call_on_fit_task_begin(estimator=self, X=X, y=y)
-            return task.call_on_fit_task_end(
-                estimator=self,
-                X=X,
-                y=y,
-                # A function, as it takes a Platt fit that most callbacks do not ask for.
-                reconstruction_attributes=lambda: {
-                    "classes_": classes,
-                    **self._model_attributes(problem.model, theta, positive, weight),
-                },
-            )
+            def on_iteration(theta):
+                return on_task("iteration", lambda: attributes(theta))
 
-        solution = training.solve(problem, self._start(anchor), on_iteration)
-        attributes = self._model_attributes(problem.model, solution.theta, positive, weight)
-        if not solution.converged:
-            warnings.warn(
-                f"{self.solver} stopped at max_iter={self.max_iter} before reaching tol={self.tol}."
-                " Increase max_iter or alpha, or scale the features, with StandardScaler say.",
-                ConvergenceWarning,
-                stacklevel=4,
-            )
-
-        self._set(attributes)
-        self.classes_ = classes
-        self.alpha_ = float(alpha)
-        self.n_iter_ = solution.n_iter
-        self.surrogate_ = float(solution.surrogate)
-        context.call_on_fit_task_end(estimator=self, X=X, y=y, reconstruction_attributes={})
+            solution = self._solve(objective, self._start(anchor), schedule, on_iteration)
+            if not solution.converged:
+                warn_user(
+                    f"{self.solver} stopped at max_iter={self.max_iter} before reaching "
+                    f"tol={self.tol}. Increase max_iter or alpha, or scale the features, with "
+                    "StandardScaler say.",
+                    ConvergenceWarning,
+                )
+            results = {
+                "alpha_": alpha,
+                "n_iter_": solution.n_iter,
+                "surrogate_": solution.surrogate,
+            }
+            replace_fitted(self, attributes(solution.theta) | results)
         return self
 
     @available_if(_streams)
     @unchanged_on_error
     @_fit_context(prefer_skip_nested_validation=True)
-    def partial_fit(self, X, y, classes=None, sample_weight=None):
+    def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
         """Take one pass of SOAP steps over a batch, for data that come in pieces.
 
         Starts from zero weights at the first call and uses no anchor: `margin` is in score units,
@@ -369,28 +374,23 @@ class AUPRCClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             If a parameter, X, y or a weight is out of its range, or the batch has one class.
         """
         self._check_settings()
-        first = not hasattr(self, "_stream_coef")
-        X, positive, weight, classes_seen, _ = self._check_data(X, y, sample_weight, reset=first)
-        expected = np.unique(classes) if classes is not None else getattr(self, "classes_", None)
-        if expected is not None and not np.array_equal(expected, classes_seen):
-            raise ValueError(f"y has the labels {classes_seen}, but {expected} are expected.")
+        first = not hasattr(self, "_stream_coef_")
+        X, positive, weight, seen, _ = self._check_data(X, y, sample_weight, reset=first)
+        expected = np.unique(classes) if classes is not None else getattr(self, "classes_", seen)
+        if not np.array_equal(expected, seen):
+            raise ValueError(f"y has the labels {seen}, but {expected} are expected.")
 
         alpha = self.alpha if self.alpha != "cv" and np.isfinite(self.alpha) else 0.0
-        params = self.get_params(deep=False) | {"anchor": "zero", "n_epochs": 1}
-        rng = check_random_state(self.random_state)
-        training = Training(X, positive, weight, params, rng)
-        start = np.zeros(X.shape[1]) if first else self._stream_coef
-        problem = training.problem(start, alpha)
-        solution = training.solve(problem, start)
-        self._set(self._model_attributes(problem.model, solution.theta, positive, weight))
-        self._stream_coef = solution.theta
-        self.classes_ = classes_seen
-        self.alpha_ = alpha
-        self.n_iter_ = 1 if first else self.n_iter_ + 1
-        self.surrogate_ = float(solution.surrogate)
+        start = np.zeros(X.shape[1]) if first else self._stream_coef_
+        objective = self._objective(X, positive, weight, None, alpha)
+        solution = self._solve(objective, start, self._schedule(n_epochs=1))
+        attributes = self._attributes(objective.model, solution.theta, positive, weight, seen)
+        n_iter = 1 if first else self.n_iter_ + 1
+        results = {"alpha_": alpha, "n_iter_": n_iter, "surrogate_": solution.surrogate}
+        replace_fitted(self, attributes | results | {"_stream_coef_": solution.theta})
         return self
 
-    def decision_function(self, X):
+    def decision_function(self, X: Any) -> Array:
         """Return the log-odds of the positive class.
 
         Parameters
@@ -404,17 +404,16 @@ class AUPRCClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             Positive where the probability is above one half.
         """
         check_is_fitted(self)
-        X = self._check_X(X, reset=False)
+        X = check_X(self, X, reset=False, deep=self.module is not None)
         if not hasattr(self, "module_"):
             products = safe_sparse_dot(X, self.coef_[0], dense_output=True)
             return refuse_overflow(products + self.intercept_[0])
         from pnsklearn._auprc._module import ModuleModel
 
-        kernels = get_kernels("auprc", "cpu")
-        model = ModuleModel(self.module_, X, "cpu", kernels)
+        model = ModuleModel(self.module_, X, "cpu")
         return model.scores(model.get()) * self.calibration_[0] + self.calibration_[1]
 
-    def predict_proba(self, X):
+    def predict_proba(self, X: Any) -> Array:
         """Return the probabilities of both classes.
 
         Parameters
@@ -430,7 +429,7 @@ class AUPRCClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         log_odds = self.decision_function(X)
         return np.stack([expit(-log_odds), expit(log_odds)], axis=1)
 
-    def predict(self, X):
+    def predict(self, X: Any) -> Array:
         """Return the label of each sample: positive above `threshold_`.
 
         Parameters
@@ -451,88 +450,126 @@ class AUPRCClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         check_device(self.device)
         if self.module is not None:
             check_torch("module=")
-            import torch
+            from pnsklearn._modules import check_module
 
-            if not isinstance(self.module, torch.nn.Module):
-                raise TypeError(
-                    f"module must be a torch.nn.Module instance, got {type(self.module).__name__}."
-                )
-            if not any(p.requires_grad for p in self.module.parameters()):
-                raise ValueError("module has no parameter to train (requires_grad=True).")
+            check_module(self.module)
             if self.solver == "trust-ncg":
                 raise ValueError("solver='trust-ncg' needs a linear model; use 'lbfgs'.")
         if self.anchor == "zero" and self.alpha == np.inf:
             raise ValueError("alpha=inf with anchor='zero' leaves nothing to fit; lower alpha.")
         if isinstance(self.threshold, tuple):
             kind, level = self.threshold if len(self.threshold) == 2 else (None, None)
-            valid = kind in ("precision", "recall") and isinstance(level, Real) and 0 < level <= 1
-            if not valid:
+            is_level = isinstance(level, Real) and 0 < float(level) <= 1
+            if kind not in ("precision", "recall") or not is_level:
                 raise ValueError(
                     "threshold must be 'proba', 'f1', ('precision', p), ('recall', r) or a "
                     f"probability, with p and r in (0, 1]; got {self.threshold!r}."
                 )
 
-    def _check_X(self, X, reset, y="no_validation"):
-        refuse_unreadable(X, y)
-        deep = self.module is not None
-        return validate_data(
-            self,
-            X,
-            y,
-            reset=reset,
-            accept_sparse=False if deep else "csr",
-            allow_nd=deep,
-            dtype=[np.float64, np.float32],
-            order="C",
-        )
-
     def _check_data(self, X, y, sample_weight, reset=True):
         """Return X, positives, weights without the rows of weight zero; classes; kept rows."""
-        X, y = self._check_X(X, reset, y)
+        X, y = check_X(self, X, y, reset=reset, deep=self.module is not None)
         refuse_huge(X)
         classes, positive = check_binary_target(y)
         weight = check_weights(sample_weight, X)
         check_weighted_classes(positive, weight)
-        kept = weight > 0
-        if not kept.all():
-            X, positive, weight = X[kept], positive[kept], weight[kept]
-        if positive.sum() < FEW_POSITIVES and reset:
-            warnings.warn(
+        weight, X, positive, kept = without_weightless(weight, X, positive)
+        if positive.sum() < ENOUGH_POSITIVES and reset:
+            warn_user(
                 f"Only {positive.sum()} positive samples: average precision can hardly be learned "
-                "from so few. Consider alpha=float('inf') or prior=0.1.",
-                UserWarning,
-                stacklevel=5,
+                "from so few. Consider alpha=float('inf') or prior=0.1."
             )
         return X, positive, weight, classes, kept
 
-    def _splits(self, positive, kept):
-        """Return the inner splits, or None when `alpha` is a number."""
-        if self.alpha != "cv":
-            return None
-        if self.cv is None or isinstance(self.cv, Integral):
-            folds = min(self.cv or 5, positive.sum(), (~positive).sum())
-            # One positive cannot be split: the anchor alone is the answer.
-            return list(StratifiedKFold(folds).split(positive, positive)) if folds > 1 else []
-        everyone = np.zeros(kept.shape[0], dtype=bool)
-        everyone[kept] = positive
-        splits = check_cv(self.cv, everyone, classifier=True).split(everyone, everyone)
-        splits = usable_splits(splits, kept, positive)
-        if not splits:
-            raise ValueError(
-                "cv has no split with both classes on both sides. Use cv=5, or set alpha to a "
-                "number."
+    def _schedule(self, n_epochs):
+        """Return how the stochastic solvers go through the rows."""
+        rng = check_random_state(self.random_state)
+        return Schedule(self.batch_size, self.learning_rate, n_epochs, rng)
+
+    def _model(self, X):
+        """Return the model on some rows, on its device."""
+        if self.module is not None:
+            from pnsklearn._auprc._module import ModuleModel
+
+            return ModuleModel(self.module, X, self.device)
+        # SOAP's batches for a linear model are too small for a GPU to be of use.
+        return LinearModel(X, "cpu" if self.solver.startswith("soap-") else self.device)
+
+    def _objective(self, X, positive, weight, anchor, alpha):
+        """Return the objective on some rows; without an anchor where it is None."""
+        return make_objective(
+            self._model(X),
+            positive,
+            weight,
+            number_equal_rows(X[positive]),
+            anchor=anchor if self.anchor == "logistic" else None,
+            alpha=alpha,
+            loss=self.loss,
+            margin=self.margin,
+            prior=self.prior,
+        )
+
+    def _solve(self, objective, start, schedule, on_iteration=None):
+        """Return the Solution from `start`."""
+        if np.isinf(objective.alpha):
+            return keep_anchor(objective)
+        if self.solver.startswith("soap-"):
+            adam = self.solver == "soap-adam"
+            return solve_soap(
+                objective, start, schedule, on_iteration, use_adam=adam, gamma=self.gamma
             )
-        return splits
+        return solve_exact(
+            objective, start, on_iteration, solver=self.solver, tol=self.tol, max_iter=self.max_iter
+        )
+
+    def _fit_anchors(self, X, positive, weight, schedule, Cs=(1.0,)):
+        """Return the candidate anchors: logistic regressions, or one cross-entropy fit."""
+        if self.module is None:
+            if self.anchor == "zero":
+                return [np.zeros(X.shape[1])]
+            return logistic_path(X, positive, weight, Cs)
+        from pnsklearn._auprc._module import fit_cross_entropy
+
+        model = self._model(X)
+        if self.anchor == "zero":
+            return [model.get()]
+        return [fit_cross_entropy(model, positive, weight, schedule)]
+
+    def _choose(self, X, positive, weight, kept, schedule):
+        """Return (anchor or start, alpha)."""
+        by_cv = self.alpha == "cv"
+        alphas = strengths(positive, self.anchor == "logistic") if by_cv else [float(self.alpha)]
+        splits = make_splits(self.cv, positive, kept) if by_cv else []
+        if not splits:
+            return self._fit_anchors(X, positive, weight, schedule)[0], alphas[0]
+
+        def anchors(rows):
+            return self._fit_anchors(X[rows], positive[rows], weight[rows], schedule, C_GRID)
+
+        def solve(rows, anchor, alpha, start):
+            objective = self._objective(X[rows], positive[rows], weight[rows], anchor, alpha)
+            return self._solve(objective, start, schedule).theta
+
+        def scores(theta, rows):
+            model = self._model(X[rows])
+            return model.kernels.to_numpy(model.scores(theta))
+
+        with threadpool_limits(1 if X.size < LARGEST_SERIAL_SIZE else None, user_api="blas"):
+            best, alpha = select(
+                positive, weight, splits, alphas, anchors=anchors, solve=solve, scores=scores
+            )
+            # The path is warm-started, so that C is reached as it was on the splits.
+            path = self._fit_anchors(X, positive, weight, schedule, C_GRID[: best + 1])
+        return path[-1], alpha
 
     def _start(self, anchor):
         """Return the weights to start from: the anchor's, or the last fit's at its scale."""
-        fitted = hasattr(self, "coef_" if self.module is None else "module_")
-        if not self.warm_start or not fitted:
+        if not (self.warm_start and hasattr(self, "coef_" if self.module is None else "module_")):
             return anchor
         if self.module is not None:
             from pnsklearn._auprc._module import ModuleModel
 
-            start = ModuleModel(self.module_, None, "cpu", None).get()
+            start = ModuleModel(self.module_, None, "cpu").get()
         else:
             start = self.coef_[0].astype(np.float64)
             norm, anchor_norm = np.linalg.norm(start), np.linalg.norm(anchor)
@@ -540,30 +577,20 @@ class AUPRCClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
                 start *= anchor_norm / norm
         return start if start.shape == anchor.shape else anchor
 
-    def _set(self, attributes):
-        for name in ("coef_", "intercept_", "module_", "calibration_", "_stream_coef"):
-            vars(self).pop(name, None)  # a refit may turn from a linear model to a module
-        for name, value in attributes.items():
-            setattr(self, name, value)
-
-    def _model_attributes(self, model, theta, positive, weight):
-        """Return the fitted attributes of a parameter vector."""
+    def _attributes(self, model, theta, positive, weight, classes):
+        """Return the attributes with which a parameter vector predicts."""
         scores = model.kernels.to_numpy(model.scores(theta))
         slope, intercept = platt(scores, positive, weight)
         probability = expit(slope * scores + intercept)
+        threshold = choose_threshold(self.threshold, positive, probability, weight)
+        attributes = {"classes_": classes, "threshold_": threshold}
         if model.is_linear:
-            dtype = model.dtype
-            attributes = {
-                "coef_": (slope * theta).astype(dtype)[np.newaxis],
-                "intercept_": np.array([intercept], dtype=dtype),
-            }
+            attributes["coef_"] = (slope * theta).astype(model.dtype)[np.newaxis]
+            attributes["intercept_"] = np.array([intercept], dtype=model.dtype)
         else:
             model.set(theta)
-            attributes = {
-                "module_": copy.deepcopy(model.module).cpu().eval(),
-                "calibration_": np.array([slope, intercept]),
-            }
-        attributes["threshold_"] = choose_threshold(self.threshold, positive, probability, weight)
+            attributes["module_"] = copy.deepcopy(model.module).cpu().eval()
+            attributes["calibration_"] = np.array([slope, intercept])
         return attributes
 
     def __sklearn_tags__(self):

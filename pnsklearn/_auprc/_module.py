@@ -1,15 +1,22 @@
 """A torch module as the model: exact full-data derivatives in bounded memory, and SOAP."""
 
 import copy
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
 from torch.nn.functional import binary_cross_entropy_with_logits
 
+from pnsklearn._auprc._objective import AnchoredObjective, get_kernels
+from pnsklearn._auprc._soap import Schedule
+from pnsklearn._modules import seeded, tensor_of
+from pnsklearn._optim import batches
+from pnsklearn._typing import Array, Tensor
 from pnsklearn.losses import SOAPLoss
 
 # Rows per forward and backward pass of the exact solver; bounds the memory for activations.
-CHUNK = 8192
+ROWS_PER_PASS = 8192
 
 
 class ModuleModel:
@@ -21,71 +28,68 @@ class ModuleModel:
 
     is_linear = False
 
-    def __init__(self, module, X, device, kernels):
+    def __init__(self, module: torch.nn.Module, X: Any, device: str):
         self.module = copy.deepcopy(module).to(device)
         self.X = X
         self.device = device
-        self.kernels = kernels
+        self.kernels = get_kernels(device)
         self.parameters = [p for p in self.module.parameters() if p.requires_grad]
         self.dtype = self.parameters[0].dtype
 
-    def get(self):
+    def get(self) -> Array:
         """Return the parameters as one float64 array."""
         vector = torch.nn.utils.parameters_to_vector(self.parameters)
         return vector.detach().cpu().numpy().astype(np.float64)
 
-    def set(self, theta):
+    def set(self, theta: Array) -> None:
+        """Set the parameters."""
         vector = torch.as_tensor(theta, dtype=self.dtype, device=self.device)
         torch.nn.utils.vector_to_parameters(vector, self.parameters)
 
-    def batch(self, rows):
-        # A copy: torch warns of arrays that it cannot write to.
-        return torch.tensor(self.X[rows], dtype=self.dtype, device=self.device)
-
-    def forward(self, rows):
-        scores = self.module(self.batch(rows))
-        n_rows = scores.shape[0]
-        if scores.numel() != n_rows:
+    def forward(self, rows: Any) -> torch.Tensor:
+        """Return the scores of some rows, which can be differentiated."""
+        scores = self.module(tensor_of(self.X[rows], self.device, self.dtype))
+        shape = tuple(scores.shape)
+        if scores.numel() != shape[0]:
             raise ValueError(
-                "module must return one score per row, of shape (n,) or (n, 1); got "
-                f"{tuple(scores.shape)}."
+                f"module must return one score per row, of shape (n,) or (n, 1); got {shape}."
             )
-        return scores.reshape(n_rows)
+        return scores.reshape(shape[0])
 
-    def chunks(self):
-        return (slice(a, a + CHUNK) for a in range(0, self.X.shape[0], CHUNK))
-
-    def scores(self, theta):
+    def _passes(self, theta):
         self.set(theta)
         self.module.eval()
+        return (slice(a, a + ROWS_PER_PASS) for a in range(0, self.X.shape[0], ROWS_PER_PASS))
+
+    def scores(self, theta: Array) -> Tensor:
+        """Return the float64 scores of all rows."""
+        passes = self._passes(theta)
         with torch.no_grad():
-            scores = torch.cat([self.forward(rows) for rows in self.chunks()]).double()
-        return self.kernels.as_array(scores.cpu().numpy(), self.device)
+            scores = torch.cat([self.forward(rows) for rows in passes]).double()
+        return scores.numpy() if self.device == "cpu" else scores
 
-    def pull_back(self, theta, slope):
-        self.set(theta)
-        self.module.eval()
+    def pull_back(self, theta: Array, slope: Tensor) -> Array:
+        """Return the gradient in theta of a function whose gradient in the scores is `slope`."""
+        passes = self._passes(theta)
         self.module.zero_grad()
         slope = torch.as_tensor(slope).to(self.device, self.dtype)
-        for rows in self.chunks():
+        for rows in passes:
             self.forward(rows).backward(slope[rows])
         gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in self.parameters]
         vector = torch.nn.utils.parameters_to_vector(gradients)
         return vector.cpu().numpy().astype(np.float64)
 
 
-def minibatch_epochs(model, theta, loss, *, use_adam, batch_size, learning_rate, n_epochs, rng,
-                     penalty=None):  # fmt: skip
+def _minibatch_epochs(model, theta, schedule, loss, *, use_adam=True, penalty=None):
     """Yield the parameters after each epoch of minimising ``loss(scores, rows)`` over batches."""
     model.set(theta)
     kind = torch.optim.Adam if use_adam else torch.optim.SGD
-    optimizer = kind(model.parameters, lr=learning_rate)
-    n_rows = model.X.shape[0]
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(rng.randint(2**31 - 1))  # dropout follows random_state too
-        for _ in range(n_epochs):
+    optimizer = kind(model.parameters, lr=schedule.learning_rate)
+    stream = seeded(schedule.rng, model.device)  # dropout follows random_state too
+    for _ in range(schedule.n_epochs):
+        with stream:
             model.module.train()
-            for rows in np.array_split(rng.permutation(n_rows), -(-n_rows // batch_size)):
+            for rows in batches(model.X.shape[0], schedule.batch_size, schedule.rng):
                 optimizer.zero_grad()
                 loss(model.forward(rows), rows).backward()
                 if penalty is not None:
@@ -94,35 +98,39 @@ def minibatch_epochs(model, theta, loss, *, use_adam, batch_size, learning_rate,
                     for p, part in zip(model.parameters, parts, strict=True):
                         p.grad += part.reshape(p.shape).to(p)
                 optimizer.step()
-            yield model.get()
+        yield model.get()
 
 
-def fit_cross_entropy(model, positive, weight, **training):
+def fit_cross_entropy(
+    model: ModuleModel, positive: Array, weight: Array, schedule: Schedule
+) -> Array:
     """Return the parameters of the module trained for classification: the anchor."""
     target = torch.as_tensor(positive, dtype=model.dtype, device=model.device)
-    weight = torch.as_tensor(weight / weight.mean(), dtype=model.dtype, device=model.device)
+    weights = torch.as_tensor(weight / weight.mean(), dtype=model.dtype, device=model.device)
 
     def loss(scores, rows):
-        return binary_cross_entropy_with_logits(scores, target[rows], weight[rows])
+        return binary_cross_entropy_with_logits(scores, target[rows], weights[rows])
 
-    *_, theta = minibatch_epochs(model, model.get(), loss, use_adam=True, **training)
+    *_, theta = _minibatch_epochs(model, model.get(), schedule, loss)
     return theta
 
 
-def module_soap_epochs(problem, theta, *, use_adam, gamma, **training):
-    """Yield the parameters after each SOAP epoch; see `losses.SOAPLoss` for the estimates."""
-    model = problem.model
+def module_soap_epochs(
+    objective: AnchoredObjective, theta: Array, schedule: Schedule, *, use_adam: bool, gamma: float
+) -> Iterator[Array]:
+    """Yield theta after each SOAP epoch; see `losses.SOAPLoss` for the estimates."""
+    model, pairs = objective.model, objective.pairs
     criterion = SOAPLoss(
-        problem.positive,
-        loss="squared_hinge" if len(problem.margins) == 1 else "smooth",
-        margin=float(problem.margins[0]),
+        pairs.positive,
+        loss="squared_hinge" if len(pairs.margins) == 1 else "smooth",
+        margin=float(pairs.margins[0]),
         gamma=gamma,
-        sample_weight=problem.weight,
+        sample_weight=pairs.weight,
     ).to(model.device)
 
-    def batch_loss(scores, rows):
+    def loss(scores, rows):
         return criterion(scores, torch.as_tensor(rows, device=scores.device))
 
-    yield from minibatch_epochs(
-        model, theta, batch_loss, use_adam=use_adam, penalty=problem.penalty, **training
+    return _minibatch_epochs(
+        model, theta, schedule, loss, use_adam=use_adam, penalty=objective.penalty
     )

@@ -11,11 +11,45 @@ positives are drawn without replacement, and u starts at its first estimate (alg
 published starts it at zero, which inflates the first step by 1 / gamma).
 """
 
+from collections.abc import Iterator
+from typing import NamedTuple
+
 import numpy as np
 
+from pnsklearn._auprc._objective import AnchoredObjective, Pairs
 from pnsklearn._jit import njit
+from pnsklearn._optim import Adam, half_cosine
+from pnsklearn._typing import Array
 
-ADAM_BETA1, ADAM_BETA2, ADAM_EPSILON = 0.9, 0.999, 1e-8
+
+class Schedule(NamedTuple):
+    """How a stochastic solver goes through the rows."""
+
+    batch_size: int
+    learning_rate: float
+    n_epochs: int
+    rng: np.random.RandomState
+
+
+class Averages(NamedTuple):
+    """The estimates u, of shape (n_positives, 2), and what their updates need of all rows.
+
+    The first column is of the negatives. `seen` marks the positives that have an estimate.
+    """
+
+    u: Array
+    seen: Array
+    gamma: float
+    n_negatives: int
+    total_weight: float
+
+
+def start_averages(pairs: Pairs, gamma: float) -> Averages:
+    """Return the state before the first batch."""
+    n = len(pairs.own)
+    u, seen = np.zeros((n, 2)), np.zeros(n, dtype=bool)
+    n_negatives = len(pairs.positive) - n
+    return Averages(u, seen, float(gamma), n_negatives, float(pairs.weight.sum()))
 
 
 @njit
@@ -30,84 +64,70 @@ def _loss_and_slope(d, margins, coefs):
 
 
 @njit
-def _batch_slopes(pos_scores, neg_scores, pos_weight, neg_weight, outer, own, rows,
-                  n_positives, n_negatives, total, gamma, margins, coefs, u, seen):  # fmt: skip
-    """Update u for the batch's positives, return the gradient in the batch's scores."""
-    n_pos, n_neg = pos_scores.shape[0], neg_scores.shape[0]
-    pos_slope, neg_slope = np.zeros(n_pos), np.zeros(n_neg)
-    pos_share = (n_positives - 1) / max(n_pos - 1, 1)
-    neg_share = n_negatives / max(n_neg, 1)
-    outer_share = n_positives / n_pos
+def batch_slopes(scores: Array, weight: Array, draw: Array, pairs: Pairs, state: Averages) -> Array:
+    """Update the averages of a batch's positives, return the gradient in the batch's scores.
+
+    The positives come first in the batch; `draw` says which of all positives they are.
+    """
+    u, margins, coefs, total = state.u, pairs.margins, pairs.coefs, state.total_weight
+    n_rows, n_pos = scores.shape[0], draw.shape[0]
+    pos_share = (u.shape[0] - 1) / max(n_pos - 1, 1)
+    neg_share = state.n_negatives / max(n_rows - n_pos, 1)
+    outer_share = u.shape[0] / n_pos
+    out = np.zeros(n_rows)
+    own_loss, _ = _loss_and_slope(0.0, margins, coefs)
     for a in range(n_pos):
-        own_loss, _ = _loss_and_slope(0.0, margins, coefs)
-        estimate_pos, estimate_neg = own_loss * pos_weight[a] + own[a], 0.0
-        for b in range(n_pos):
-            if b != a:
-                loss, _ = _loss_and_slope(pos_scores[a] - pos_scores[b], margins, coefs)
-                estimate_pos += pos_share * pos_weight[b] * loss
-        for b in range(n_neg):
-            loss, _ = _loss_and_slope(pos_scores[a] - neg_scores[b], margins, coefs)
-            estimate_neg += neg_share * neg_weight[b] * loss
-        i = rows[a]
-        rate = gamma if seen[i] else 1.0
-        seen[i] = True
+        i = draw[a]
+        estimate_pos, estimate_neg = own_loss * weight[a] + pairs.own[i], 0.0
+        for b in range(n_rows):
+            loss, _ = _loss_and_slope(scores[a] - scores[b], margins, coefs)
+            if b >= n_pos:
+                estimate_neg += neg_share * weight[b] * loss
+            elif b != a:
+                estimate_pos += pos_share * weight[b] * loss
+        rate = state.gamma if state.seen[i] else 1.0
+        state.seen[i] = True
         u[i, 0] += rate * (estimate_neg / total - u[i, 0])
         u[i, 1] += rate * (estimate_pos / total - u[i, 1])
         square = (u[i, 0] + u[i, 1]) ** 2
-        factor = outer_share * outer[a] / total
+        factor = outer_share * pairs.outer_weight[i] / total
         c_pos, c_neg = -factor * u[i, 0] / square, factor * u[i, 1] / square
-        for b in range(n_pos):
+        for b in range(n_rows):
             if b != a:
-                _, slope = _loss_and_slope(pos_scores[a] - pos_scores[b], margins, coefs)
-                change = c_pos * pos_share * pos_weight[b] * slope
-                pos_slope[a] += change
-                pos_slope[b] -= change
-        for b in range(n_neg):
-            _, slope = _loss_and_slope(pos_scores[a] - neg_scores[b], margins, coefs)
-            change = c_neg * neg_share * neg_weight[b] * slope
-            pos_slope[a] += change
-            neg_slope[b] -= change
-    return pos_slope, neg_slope
+                c, share = (c_pos, pos_share) if b < n_pos else (c_neg, neg_share)
+                _, slope = _loss_and_slope(scores[a] - scores[b], margins, coefs)
+                change = c * share * weight[b] * slope
+                out[a] += change
+                out[b] -= change
+    return out
 
 
-def soap_epochs(problem, theta, *, use_adam, gamma, batch_size, learning_rate, n_epochs, rng):
-    """Yield theta after each epoch, one pass over the negatives.
+def soap_epochs(
+    objective: AnchoredObjective, theta: Array, schedule: Schedule, *, use_adam: bool, gamma: float
+) -> Iterator[Array]:
+    """Yield theta after each epoch, one pass over the negatives; a quarter of a batch is positive.
 
-    The step size falls to zero along a cosine.
+    The step size falls to zero along a cosine. Steps are taken in theta / ||anchor||.
     """
-    X, positive, weight = problem.model.X, problem.positive, problem.weight
-    pos_rows, neg_rows = np.flatnonzero(positive), np.flatnonzero(~positive)
-    total = weight.sum()
-    n_pos = min(len(pos_rows), max(2, batch_size // 4))
-    n_neg = min(len(neg_rows), max(1, batch_size - n_pos))
-    n_batches = -(-len(neg_rows) // n_neg)
-    u, seen = np.zeros((len(pos_rows), 2)), np.zeros(len(pos_rows), dtype=bool)
-    mean, square = np.zeros_like(theta), np.zeros_like(theta)
-    theta, scale, step = theta.copy(), problem.scale, 0
+    X, scale, rng = objective.model.X, objective.scale, schedule.rng
+    pairs = objective.pairs
+    pos_rows, neg_rows = np.flatnonzero(pairs.positive), np.flatnonzero(~pairs.positive)
+    n_pos = min(len(pos_rows), max(2, schedule.batch_size // 4))
+    n_neg = min(len(neg_rows), max(1, schedule.batch_size - n_pos))
+    starts = range(0, len(neg_rows), n_neg)
+    rates = half_cosine(schedule.learning_rate, schedule.n_epochs * len(starts))
+    averages, adam = start_averages(pairs, gamma), Adam(len(theta))
     queue = np.empty(0, dtype=np.intp)
-    for _ in range(n_epochs):
+    for _ in range(schedule.n_epochs):
         negatives = rng.permutation(neg_rows)
-        for batch in range(n_batches):
+        for start in starts:
             if len(queue) < n_pos:
                 queue = rng.permutation(len(pos_rows))
             draw, queue = queue[:n_pos], queue[n_pos:]
-            neg = negatives[batch * n_neg : (batch + 1) * n_neg]
-            pos = pos_rows[draw]
-            X_pos, X_neg = X[pos], X[neg]
-            pos_slope, neg_slope = _batch_slopes(
-                X_pos @ theta, X_neg @ theta, weight[pos], weight[neg], problem.outer[draw],
-                problem.own[draw], draw, len(pos_rows), len(neg_rows), total, gamma,
-                problem.margins, problem.coefs, u, seen,
-            )  # fmt: skip
-            gradient = pos_slope @ X_pos + neg_slope @ X_neg + problem.penalty(theta)[1]
-            gradient = gradient * scale  # steps are taken in theta / scale
-            rate = learning_rate * 0.5 * (1 + np.cos(np.pi * step / (n_epochs * n_batches)))
-            step += 1
-            if use_adam:
-                mean += (1 - ADAM_BETA1) * (gradient - mean)
-                square += (1 - ADAM_BETA2) * (gradient**2 - square)
-                gradient = (mean / (1 - ADAM_BETA1**step)) / (
-                    np.sqrt(square / (1 - ADAM_BETA2**step)) + ADAM_EPSILON
-                )
-            theta -= rate * scale * gradient
-        yield theta.copy()
+            rows = np.concatenate([pos_rows[draw], negatives[start : start + n_neg]])
+            batch = X[rows]
+            slope = batch_slopes(batch @ theta, pairs.weight[rows], draw, pairs, averages)
+            gradient = (slope @ batch + objective.penalty(theta)[1]) * scale
+            rate = next(rates) * scale
+            theta = adam.step(theta, gradient, rate) if use_adam else theta - rate * gradient
+        yield theta

@@ -1,10 +1,14 @@
 """Decision thresholds from training probabilities."""
 
+from typing import Any
+
 import numpy as np
 from sklearn.metrics import precision_recall_curve
 
+from pnsklearn._typing import Array
 
-def choose_threshold(rule, positive, probability, weight):
+
+def choose_threshold(rule: Any, positive: Array, probability: Array, weight: Array) -> float:
     """Return the probability above which a sample is called positive.
 
     Parameters

@@ -9,23 +9,46 @@ threshold and b_k the moments of a bin,
 sums of non-negative numbers again.
 """
 
-import math
-
 import torch
 
-from pnsklearn._auprc._kernels import NOT_FINITE, Surrogate
+from pnsklearn._auprc._kernels import Block, Thresholds
 from pnsklearn._device import as_tensor as as_array  # noqa: F401, as `_kernels` has them
 from pnsklearn._device import to_numpy
+from pnsklearn._typing import Array, Tensor
 
 
-def linear_scores(X, coef):
+def linear_scores(X: Tensor, coef: Array) -> Tensor:
     """Return X @ coef in float64, a tensor."""
     return (X @ torch.as_tensor(coef).to(X)).double()
 
 
-def linear_pull_back(X, slope):
+def linear_pull_back(X: Tensor, slope: Tensor) -> Array:
     """Return X.T @ slope, a float64 NumPy array."""
     return to_numpy((X.t() @ slope.to(X.dtype)).double())
+
+
+def sum_over_ties(values: Tensor, weight: Tensor) -> Tensor:
+    """Return, for each of the values, the summed weight of those equal to it."""
+    inverse = torch.unique(values, return_inverse=True)[1]
+    return torch.zeros_like(weight).index_add_(0, inverse, weight)[inverse]
+
+
+def find_bins(scores: Tensor, thresholds: Tensor) -> Tensor:
+    """Return #{tau < s_j} for each of the scores s_j."""
+    return torch.searchsorted(thresholds, scores)
+
+
+def bin_moments(block: Block, thresholds: Thresholds) -> Tensor:
+    """Sum moments per class and bin; see `_kernels.bin_moments`."""
+    scores, positive, weight, bins = block
+    values = thresholds.values
+    u = scores - values[(bins - 1).clamp(min=0)]
+    n_bins = len(values) + 1
+    index = positive.long() * n_bins + bins
+    moments = torch.zeros(3, 2 * n_bins, dtype=u.dtype, device=u.device)
+    for power, terms in enumerate((weight, weight * u, weight * u * u)):
+        moments[power].index_add_(0, index, terms)
+    return moments.T.reshape(2, n_bins, 3)
 
 
 def _sum_above(x):
@@ -37,89 +60,28 @@ def _next(x):
     return torch.nn.functional.pad(x[..., 1:], (0, 1))
 
 
-def _gaps(thresholds):
-    return torch.nn.functional.pad(thresholds.diff(), (0, 1))
+def sweep_down(thresholds: Thresholds, moments: Tensor, n_positives: int) -> Tensor:
+    """Turn moments per bin into sums per positive; see `_kernels.sweep_down`."""
+    gap = torch.nn.functional.pad(thresholds.values.diff(), (0, 1))
+    b0, b1, b2 = moments[:, 1:].unbind(-1)
+    S0 = _sum_above(b0)
+    S1 = _sum_above(b1 + gap * _next(S0))
+    S2 = _sum_above(b2 + gap * (2 * _next(S1) + gap * _next(S0)))
+    sums = torch.zeros(3, 2, n_positives, dtype=gap.dtype, device=gap.device)
+    return sums.index_add_(2, thresholds.owner, thresholds.coefs * torch.stack([S2, S1, S0]))
 
 
-def _add_up(values, positive, bins, n_thresholds):
-    """Sum values of shape (n,) per class and threshold, dropping those below every threshold."""
-    index = positive.long() * n_thresholds + (bins - 1).clamp(min=0)
-    out = torch.zeros(2 * n_thresholds, dtype=values.dtype, device=values.device)
-    out.index_add_(0, index, torch.where(bins > 0, values, 0.0))
-    return out.reshape(2, n_thresholds)
+def sweep_up(thresholds: Thresholds, points: Tensor, c: tuple[Tensor, Tensor]) -> Tensor:
+    """Sum the slopes in the sums from the lowest threshold up; see `_kernels.sweep_up`."""
+    T0 = (thresholds.coefs * torch.stack(c)[:, thresholds.owner]).cumsum(1)
+    T1 = torch.nn.functional.pad((points.diff() * T0[:, :-1]).cumsum(1), (1, 0))
+    return torch.stack([T0, T1], dim=2)
 
 
-def _per_positive(sums, owner, coefs, n_positives):
-    """Sum coefs * sums, of shape (2, n_thresholds), over the thresholds of each positive."""
-    out = torch.zeros(n_positives, 2, dtype=sums.dtype, device=sums.device)
-    return out.index_add_(0, owner, (coefs * sums).T)
-
-
-def surrogate(scores, positive, weight, outer, own, margins, coefs):
-    """Evaluate F; arguments and result as in `_kernels.surrogate`, tensors throughout."""
-    scores = scores - scores[positive][0]
-    thresholds, order = torch.sort((scores[positive][:, None] - margins).ravel(), stable=True)
-    owner, coefs = order // len(margins), coefs[order % len(margins)]
-    bins = torch.searchsorted(thresholds, scores)
-    u = scores - thresholds[(bins - 1).clamp(min=0)]
-    gap = _gaps(thresholds)
-    where = (positive, bins, len(thresholds))
-    S0 = _sum_above(_add_up(weight, *where))
-    S1 = _sum_above(_add_up(weight * u, *where) + gap * _next(S0))
-    S2 = _sum_above(_add_up(weight * u * u, *where) + gap * (2 * _next(S1) + gap * _next(S0)))
-    sums = _per_positive(S2, owner, coefs, len(outer))
-    slopes = _per_positive(S1, owner, coefs, len(outer))
-    N, P = sums[:, 0].clamp(min=0.0), sums[:, 1].clamp(min=0.0) + own
-    value = float(outer @ (N / (P + N)))
-    if not math.isfinite(value):
-        raise ValueError(NOT_FINITE)
-    return Surrogate(
-        value, scores, positive, weight, thresholds, owner, coefs, bins, outer, P, N, slopes
-    )
-
-
-def _pull_back(state, c, own_slope):
-    """Gradient from the weights c_i of the sums and the positives' own terms."""
-    T0 = (state.coefs[:, None] * c[state.owner]).cumsum(0)
-    gap = _gaps(state.thresholds)[:, None]
-    T1 = torch.nn.functional.pad((gap * T0)[:-1], (0, 0, 1, 0)).cumsum(0)
-    label, below = state.positive.long(), (state.bins - 1).clamp(min=0)
-    u = state.scores - state.thresholds[below]
-    out = 2.0 * state.weight * (T1[below, label] + T0[below, label] * u)
-    out = torch.where(state.bins > 0, out, 0.0)
-    out[state.positive] -= own_slope
-    return out
-
-
-def gradient(state):
-    """Return dF/ds, of shape (n,); see `_kernels.gradient`."""
-    A2 = (state.P + state.N) ** 2
-    c = torch.stack([state.outer * state.P / A2, -state.outer * state.N / A2], dim=1)
-    return _pull_back(state, c, 2.0 * (c * state.D).sum(1))
-
-
-def hessian_product(state, direction):
-    """Return the product of the Hessian of F with `direction`; see `_kernels.hessian_product`."""
-    below = (state.bins - 1).clamp(min=0)
-    u = state.scores - state.thresholds[below]
-    where = (state.positive, state.bins, len(state.thresholds))
-    wh = state.weight * direction
-    S0 = _sum_above(_add_up(state.weight, *where))
-    H0 = _sum_above(_add_up(wh, *where))
-    H1 = _sum_above(_add_up(wh * u, *where) + _gaps(state.thresholds) * _next(H0))
-    S0, H0, H1 = (
-        _per_positive(S, state.owner, state.coefs, len(state.outer)) for S in (S0, H0, H1)
-    )
-    P, N, v = state.P[:, None], state.N[:, None], state.outer[:, None]
-    h = direction[state.positive][:, None]
-    d_sums, d_slopes = 2.0 * (H1 - h * state.D), H0 - h * S0
-    dN, dP = d_sums[:, :1], d_sums[:, 1:]
-    A, dA = P + N, dN + dP
-    c = torch.hstack([v * P, -v * N]) / A**2
-    dc = torch.hstack([v * (dP - 2.0 * P * dA / A), v * (-dN + 2.0 * N * dA / A)]) / A**2
-    out = _pull_back(state, dc, 2.0 * (dc * state.D + c * d_slopes).sum(1))
-    a = state.coefs[:, None]
-    C, E = (a * c[state.owner]).cumsum(0), (a * (c * h)[state.owner]).cumsum(0)
-    label = state.positive.long()
-    change = 2.0 * state.weight * (C[below, label] * direction - E[below, label])
-    return out + torch.where(state.bins > 0, change, 0.0)
+def scatter(block: Block, values: Tensor, points: Tensor, T: Tensor) -> Tensor:
+    """Return the samples' gradient as members of the sums; see `_kernels.scatter`."""
+    _, positive, weight, bins = block
+    below = (bins - 1).clamp(min=0)
+    T0, T1 = T[positive.long(), below].unbind(1)
+    out = 2.0 * weight * (T1 + T0 * (values - points[below]))
+    return torch.where(bins > 0, out, 0.0)

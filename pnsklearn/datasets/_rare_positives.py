@@ -1,10 +1,13 @@
 """A ranking problem with rare positives."""
 
 from numbers import Integral, Real
+from typing import Any
 
 import numpy as np
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, validate_params
+
+from pnsklearn._typing import Array
 
 
 @validate_params(
@@ -19,8 +22,14 @@ from sklearn.utils._param_validation import Interval, validate_params
     prefer_skip_nested_validation=True,
 )
 def make_rare_positives(
-    n_samples=1000, n_features=20, *, prior=0.05, class_sep=1.0, outliers=0.0, random_state=None
-):
+    n_samples: int = 1000,
+    n_features: int = 20,
+    *,
+    prior: float = 0.05,
+    class_sep: float = 1.0,
+    outliers: float = 0.0,
+    random_state: Any = None,
+) -> tuple[Array, Array]:
     """Make two normal classes, one rare, with positives that no linear model can rank first.
 
     Negatives are standard normal. Positives are too, shifted by `class_sep` along the first axis

@@ -1,8 +1,12 @@
 """Precision, recall and F1 against the decision threshold."""
 
+from typing import Any, Self
+
 import numpy as np
 from sklearn.metrics import precision_recall_curve
 from sklearn.utils._optional_dependencies import check_matplotlib_support
+
+from pnsklearn._typing import Array
 
 
 class ThresholdDisplay:
@@ -36,14 +40,25 @@ class ThresholdDisplay:
     'Threshold'
     """
 
-    def __init__(self, precision, recall, thresholds, *, threshold=None):
+    def __init__(
+        self, precision: Array, recall: Array, thresholds: Array, *, threshold: float | None = None
+    ):
         self.precision = precision
         self.recall = recall
         self.thresholds = thresholds
         self.threshold = threshold
 
     @classmethod
-    def from_estimator(cls, estimator, X, y, *, sample_weight=None, ax=None, **kwargs):
+    def from_estimator(
+        cls,
+        estimator: Any,
+        X: Any,
+        y: Any,
+        *,
+        sample_weight: Any = None,
+        ax: Any = None,
+        **kwargs: Any,
+    ) -> Self:
         """Plot for a fitted binary classifier, marking its `threshold_` where it has one.
 
         Parameters
@@ -67,27 +82,22 @@ class ThresholdDisplay:
             The display.
         """
         last = estimator[-1] if hasattr(estimator, "steps") else estimator
-        return cls.from_predictions(
-            np.asarray(y) == estimator.classes_[1],
-            estimator.predict_proba(X)[:, 1],
-            threshold=getattr(last, "threshold_", None),
-            sample_weight=sample_weight,
-            ax=ax,
-            **kwargs,
-        )
+        given = {"threshold": getattr(last, "threshold_", None), "sample_weight": sample_weight}
+        positive, probability = np.asarray(y) == estimator.classes_[1], estimator.predict_proba(X)
+        return cls.from_predictions(positive, probability[:, 1], ax=ax, **given, **kwargs)
 
     @classmethod
     def from_predictions(
         cls,
-        y_true,
-        y_prob,
+        y_true: Any,
+        y_prob: Any,
         *,
-        threshold=None,
-        pos_label=None,
-        sample_weight=None,
-        ax=None,
-        **kwargs,
-    ):
+        threshold: float | None = None,
+        pos_label: Any = None,
+        sample_weight: Any = None,
+        ax: Any = None,
+        **kwargs: Any,
+    ) -> Self:
         """Plot for given probabilities.
 
         Parameters
@@ -118,7 +128,7 @@ class ThresholdDisplay:
         # The curve's last point, precision one at recall zero, has no threshold.
         return cls(precision[:-1], recall[:-1], thresholds, threshold=threshold).plot(ax, **kwargs)
 
-    def plot(self, ax=None, **kwargs):
+    def plot(self, ax: Any = None, **kwargs: Any) -> Self:
         """Draw the display.
 
         Parameters
@@ -145,13 +155,10 @@ class ThresholdDisplay:
             _, ax = plt.subplots()
         total = self.precision + self.recall
         f1 = 2 * self.precision * self.recall / np.where(total > 0, total, 1.0)
+        curves = {"Precision": self.precision, "Recall": self.recall, "F1": f1}
         self.lines_ = [
             ax.plot(self.thresholds, values, label=label, **kwargs)[0]
-            for label, values in (
-                ("Precision", self.precision),
-                ("Recall", self.recall),
-                ("F1", f1),
-            )
+            for label, values in curves.items()
         ]
         if self.threshold is not None:
             label = f"Threshold in use ({self.threshold:.3g})"

@@ -1,24 +1,19 @@
 """One minus the smooth average precision as a torch loss: exact, and SOAP's estimate."""
 
 from numbers import Real
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from pnsklearn._auprc._solver import (
-    DEFAULT_MARGIN,
-    LARGEST_MARGIN,
-    SMALLEST_MARGIN,
-    loss_terms,
-)
-from pnsklearn._device import get_kernels
+from pnsklearn._auprc._objective import DEFAULT_MARGIN, loss_terms, surrogate_of_scores
 
 
 def _check_loss(loss, margin, prior=None):
     if loss not in DEFAULT_MARGIN:
         raise ValueError(f"loss must be 'smooth' or 'squared_hinge', got {loss!r}.")
-    if margin != "auto" and not (isinstance(margin, Real) and 0 < margin < np.inf):
+    if margin != "auto" and not (isinstance(margin, Real) and 0 < float(margin) < np.inf):
         raise ValueError(f"margin must be 'auto' or a positive number, got {margin!r}.")
     if prior is not None and not 0 < prior < 1:
         raise ValueError(f"prior must be None or in (0, 1), got {prior!r}.")
@@ -38,20 +33,19 @@ class _Exact(torch.autograd.Function):
     """F with its exact gradient; once differentiable."""
 
     @staticmethod
-    def forward(ctx, scores, *arrays):
-        kernels = get_kernels("auprc", scores.device.type)
-        double = scores.detach().double().contiguous()
+    def forward(ctx, scores, positive, weight, loss, margin, prior):
+        arrays = scores.detach().double().contiguous(), positive, weight
         if scores.device.type == "cpu":
-            double, *arrays = (array.numpy() for array in (double, *arrays))
-        state = kernels.surrogate(double, *arrays)
-        ctx.save_for_backward(torch.as_tensor(kernels.gradient(state)).to(scores))
-        return torch.tensor(state.value, dtype=scores.dtype, device=scores.device)
+            arrays = tuple(array.numpy() for array in arrays)
+        value, slope = surrogate_of_scores(*arrays, loss=loss, margin=margin, prior=prior)
+        ctx.save_for_backward(torch.as_tensor(slope()).to(scores))
+        return torch.tensor(value, dtype=scores.dtype, device=scores.device)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx, upstream):
         (gradient,) = ctx.saved_tensors
-        return upstream * gradient, *[None] * 6
+        return upstream * gradient, *[None] * 5
 
 
 class AUPRCLoss(nn.Module):
@@ -93,14 +87,18 @@ class AUPRCLoss(nn.Module):
     True
     """
 
-    def __init__(self, loss="smooth", margin="auto", prior=None):
+    def __init__(
+        self, loss: str = "smooth", margin: str | float = "auto", prior: float | None = None
+    ):
         super().__init__()
         _check_loss(loss, margin, prior)
         self.loss = loss
         self.margin = margin
         self.prior = prior
 
-    def forward(self, scores, y, sample_weight=None):
+    def forward(
+        self, scores: torch.Tensor, y: torch.Tensor, sample_weight: torch.Tensor | None = None
+    ) -> torch.Tensor:
         """Return the loss.
 
         Parameters
@@ -119,36 +117,17 @@ class AUPRCLoss(nn.Module):
         """
         _check_batch(scores, y)
         positive = y > 0
-        with torch.no_grad():
-            weight = torch.ones_like(scores, dtype=torch.float64)
-            if sample_weight is not None:
-                weight = sample_weight.to(weight)
-            if not bool((weight >= 0).all()):
-                raise ValueError("sample_weight must not be negative or NaN.")
-            n_positive, total = weight[positive].sum(), weight.sum()
-            if not bool(0 < n_positive) or not bool(n_positive < total):
-                raise ValueError(
-                    "y needs a positive and a negative of non-zero weight; skip the batch, or draw "
-                    "batches that have both."
-                )
-            s = scores.double()
-            mean = (weight * s).sum() / total
-            unit = float(((weight * (s - mean) ** 2).sum() / total).sqrt())
-            inner = weight
-            if self.prior is not None:
-                factor = self.prior / (1 - self.prior) * (total - n_positive) / n_positive
-                inner = torch.where(positive, weight * factor, weight)
-            margin = DEFAULT_MARGIN[self.loss] if self.margin == "auto" else self.margin
-            margin = min(max(margin, SMALLEST_MARGIN), LARGEST_MARGIN) * (unit or 1.0)
-            margins, coefs, own = loss_terms(self.loss, margin)
-            _, inverse = torch.unique(s[positive], return_inverse=True)
-            tied = torch.zeros_like(inverse, dtype=torch.float64)
-            tied = tied.index_add(0, inverse, inner[positive])[inverse]
-            # A weight of zero on a positive must not divide zero by zero.
-            own = own * tied + (tied == 0)
-            terms = (torch.as_tensor(array, device=s.device) for array in (margins, coefs))
-        outer = weight[positive] / n_positive
-        return _Exact.apply(scores, positive, inner, outer, own, *terms)
+        weight = torch.ones_like(scores, dtype=torch.float64)
+        if sample_weight is not None:
+            weight = sample_weight.detach().to(weight)
+        if not bool((weight >= 0).all()):
+            raise ValueError("sample_weight must not be negative or NaN.")
+        if not bool(0 < weight[positive].sum() < weight.sum()):
+            raise ValueError(
+                "y needs a positive and a negative of non-zero weight; skip the batch, or draw "
+                "batches that have both."
+            )
+        return _Exact.apply(scores, positive, weight, self.loss, self.margin, self.prior)
 
 
 class SOAPLoss(nn.Module):
@@ -199,7 +178,15 @@ class SOAPLoss(nn.Module):
     True
     """
 
-    def __init__(self, y, *, loss="squared_hinge", margin=1.0, gamma=0.9, sample_weight=None):
+    def __init__(
+        self,
+        y: Any,
+        *,
+        loss: str = "squared_hinge",
+        margin: float = 1.0,
+        gamma: float = 0.9,
+        sample_weight: Any = None,
+    ):
         super().__init__()
         _check_loss(loss, margin)
         if margin == "auto":
@@ -209,27 +196,27 @@ class SOAPLoss(nn.Module):
         positive = torch.as_tensor(y) > 0
         if positive.ndim != 1 or positive.all() or not positive.any():
             raise ValueError("y must be of shape (n_samples,) and have positives and negatives.")
-        weight = torch.ones(positive.shape[0], dtype=torch.float64)
-        if sample_weight is not None:
-            weight = torch.as_tensor(sample_weight, dtype=torch.float64)
+        weight = torch.ones(positive.shape) if sample_weight is None else sample_weight
+        weight = torch.as_tensor(weight, dtype=torch.float64)
         if weight.shape != positive.shape or not (weight > 0).all():
             raise ValueError("sample_weight must be positive and of the shape of y.")
         self.gamma = gamma
         self.n_positives = int(positive.sum())
         self.n_negatives = positive.shape[0] - self.n_positives
         margins, coefs, self.own = loss_terms(loss, margin)
-        for name, value in (
-            ("positive", positive),
-            ("weight", weight / weight.sum()),
-            ("outer", weight / weight[positive].sum()),
-            ("u", torch.zeros(positive.shape[0], 2, dtype=torch.float64)),
-            ("seen", torch.zeros(positive.shape[0], dtype=torch.bool)),
-            ("margins", torch.as_tensor(margins)),
-            ("coefs", torch.as_tensor(coefs)),
-        ):
-            self.register_buffer(name, value)
+        buffers = {
+            "positive": positive,
+            "weight": weight / weight.sum(),
+            "outer_weight": weight / weight[positive].sum(),
+            "margins": torch.as_tensor(margins),
+            "coefs": torch.as_tensor(coefs),
+            "u": torch.zeros(positive.shape[0], 2, dtype=torch.float64),
+            "seen": torch.zeros(positive.shape[0], dtype=torch.bool),
+        }
+        for name, buffer in buffers.items():
+            self.register_buffer(name, buffer)
 
-    def forward(self, scores, index):
+    def forward(self, scores: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
         """Return the estimate and update the moving averages of the batch's positives.
 
         Parameters
@@ -245,30 +232,29 @@ class SOAPLoss(nn.Module):
             The estimate; zero, with zero gradient, for a batch of one class.
         """
         _check_batch(scores, index)
-        positive = self.positive[index]
+        positives, weights, outer_weights, margins, coefs, averages, seen = self.buffers()
+        positive, weight = positives[index], weights[index]
         pos, neg = scores[positive].double(), scores[~positive].double()
         if len(pos) == 0 or len(neg) == 0:
             return 0.0 * scores.sum()
         rows = index[positive]
-        weight = self.weight[index]
 
         def losses(others):
-            u = self.margins - (pos[:, None] - others[None, :])[:, :, None]
-            return (self.coefs * u.clamp(min=0.0) ** 2).sum(-1)
+            u = margins - (pos[:, None] - others[None, :])[:, :, None]
+            return (coefs * u.clamp(min=0.0) ** 2).sum(-1)
 
         share = (self.n_positives - 1) / max(len(pos) - 1, 1)
         shares = torch.full((len(pos), len(pos)), share, dtype=torch.float64, device=pos.device)
         shares.fill_diagonal_(1.0)
-        g_pos = (shares * weight[positive] * losses(pos)).sum(1) + self.own * self.weight[rows]
+        g_pos = (shares * weight[positive] * losses(pos)).sum(1) + self.own * weights[rows]
         g_neg = (weight[~positive] * losses(neg)).sum(1) * (self.n_negatives / len(neg))
         g = torch.stack([g_neg, g_pos], dim=1)
         with torch.no_grad():
-            rate = 1.0 - (1.0 - self.gamma) * self.seen[rows].double()[:, None]
-            u = self.u[rows] + rate * (g - self.u[rows])
-            self.u[rows] = u
-            self.seen[rows] = True
+            rate = 1.0 - (1.0 - self.gamma) * seen[rows].double()[:, None]
+            u = averages[rows] + rate * (g - averages[rows])
+            averages[rows], seen[rows] = u, True
             A = u.sum(1, keepdim=True)
-            v = self.outer[rows][:, None] * (self.n_positives / len(pos))
+            v = outer_weights[rows][:, None] * (self.n_positives / len(pos))
             c = v * torch.hstack([u[:, 1:], -u[:, :1]]) / A**2
             value = (v * u[:, :1] / A).sum()
         linear = (c * g).sum()

@@ -1,13 +1,13 @@
 """The smooth average precision of any scores, with its gradient."""
 
 from numbers import Real
+from typing import Any
 
 import numpy as np
 from sklearn.utils import check_array, check_consistent_length
 from sklearn.utils._param_validation import Interval, StrOptions, validate_params
 
-from pnsklearn._auprc import _kernels
-from pnsklearn._auprc._solver import inner_weights, loss_terms, margin_in_units, weighted_std
+from pnsklearn._auprc._objective import surrogate_of_scores
 from pnsklearn._validation import check_weighted_classes, check_weights
 
 
@@ -25,16 +25,16 @@ from pnsklearn._validation import check_weighted_classes, check_weights
     prefer_skip_nested_validation=True,
 )
 def average_precision_surrogate(
-    y_true,
-    y_score,
+    y_true: Any,
+    y_score: Any,
     *,
-    loss="smooth",
-    margin="auto",
-    prior=None,
-    pos_label=1,
-    sample_weight=None,
-    return_gradient=False,
-):
+    loss: str = "smooth",
+    margin: str | float = "auto",
+    prior: float | None = None,
+    pos_label: Any = 1,
+    sample_weight: Any = None,
+    return_gradient: bool = False,
+) -> Any:
     r"""Smooth average precision, exact in :math:`O(n \log n_+)`.
 
     .. math::
@@ -107,19 +107,7 @@ def average_precision_surrogate(
     weight = check_weights(sample_weight, scores)
     positive = y_true == pos_label
     check_weighted_classes(positive, weight)
-
-    kept = weight > 0
-    if not kept.all():
-        scores, positive, weight = scores[kept], positive[kept], weight[kept]
-    unit = weighted_std(scores, weight)
-    margins, coefs, own = loss_terms(loss, margin_in_units(loss, margin, unit))
-    inner = inner_weights(positive, weight, prior)
-    _, inverse = np.unique(scores[positive], return_inverse=True)
-    tied = np.bincount(inverse, weights=inner[positive])[inverse]
-    outer = weight[positive] / weight[positive].sum()
-    state = _kernels.surrogate(scores, positive, inner, outer, own * tied, margins, coefs)
-    if not return_gradient:
-        return 1.0 - state.value
-    gradient = np.zeros(kept.shape[0])
-    gradient[kept] = -_kernels.gradient(state)
-    return 1.0 - state.value, gradient
+    value, slope = surrogate_of_scores(
+        scores, positive, weight, loss=loss, margin=margin, prior=prior
+    )
+    return (1.0 - value, -slope()) if return_gradient else 1.0 - value

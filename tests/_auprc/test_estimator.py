@@ -21,6 +21,7 @@ from sklearn.model_selection import (
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from sklearn.utils.estimator_checks import check_non_transformer_estimators_n_iter
 
 from pnsklearn import AUPRCClassifier
 from tests import brute_force
@@ -44,7 +45,7 @@ def test_pipeline_and_grid_search(cancer):
     X, y = cancer
     model = make_pipeline(StandardScaler(), clone(FAST))
     grid = {"auprcclassifier__alpha": [0.01, np.inf]}
-    search = GridSearchCV(model, grid, scoring="average_precision", cv=3, n_jobs=2).fit(X, y)
+    search = GridSearchCV(model, grid, scoring="average_precision", cv=3).fit(X, y)
     assert 0.9 < search.best_score_ <= 1
     # Scores of a plain loop over the same splits.
     splits = list(StratifiedKFold(3).split(X, y))
@@ -62,7 +63,7 @@ def test_cross_validate_beside_logistic_regression(noisy):
     X, y = noisy
     means = [
         np.mean(cross_validate(model, X, y, scoring="average_precision", cv=3)["test_score"])
-        for model in (AUPRCClassifier(), LogisticRegression())
+        for model in (AUPRCClassifier(cv=2), LogisticRegression())
     ]
     assert means[0] > means[1] - 0.02
 
@@ -88,7 +89,7 @@ def test_one_vs_rest():
 
 
 @pytest.mark.parametrize("container", [csr_matrix, csr_array, csc_matrix])
-@pytest.mark.parametrize("model", [FAST, SOAP, AUPRCClassifier(cv=3)])
+@pytest.mark.parametrize("model", [FAST, SOAP, AUPRCClassifier(cv=2)])
 def test_sparse_is_dense(model, container, noisy):
     X, y = noisy
     X = np.where(np.abs(X) > 0.5, X, 0.0)
@@ -449,6 +450,16 @@ def test_one_positive_is_left_to_the_anchor():
     cosine = model.coef_[0] @ logistic.coef_[0]
     cosine /= np.linalg.norm(model.coef_) * np.linalg.norm(logistic.coef_)
     assert cosine == pytest.approx(1.0, abs=1e-3)
+
+
+def test_solved_at_the_start(noisy):
+    """The start is the solution: one evaluation, and so one iteration."""
+    X, y = noisy
+    model = AUPRCClassifier(alpha=1e9).fit(X, y)
+    assert model.n_iter_ == 1
+    ranking = AUPRCClassifier(alpha=np.inf).fit(X, y)
+    assert_allclose(model.decision_function(X), ranking.decision_function(X), atol=1e-4)
+    check_non_transformer_estimators_n_iter("AUPRCClassifier", AUPRCClassifier(alpha=0))
 
 
 def test_max_iter_warns(noisy):

@@ -11,8 +11,7 @@ from sklearn.datasets import make_moons
 from sklearn.metrics import average_precision_score
 
 from pnsklearn import AUPRCClassifier
-from pnsklearn._auprc import _kernels
-from pnsklearn._auprc._solver import loss_terms, make_problem, weight_of_equal_rows
+from pnsklearn._auprc._objective import loss_terms, make_objective, number_equal_rows, weighted_std
 
 torch = pytest.importorskip("torch")
 
@@ -48,13 +47,13 @@ def test_objective_and_gradient_by_autograd(loss, chunk, moons, monkeypatch):
     """Scores and backward passes in chunks are one backward pass through the definition."""
     X, y = moons
     positive, weight = y == 1, np.linspace(0.5, 2.0, len(y))
-    monkeypatch.setattr(_module, "CHUNK", chunk)
-    model = _module.ModuleModel(network(), X, "cpu", _kernels)
+    monkeypatch.setattr(_module, "ROWS_PER_PASS", chunk)
+    model = _module.ModuleModel(network(), X, "cpu")
     theta = model.get()
-    problem = make_problem(
-        _kernels, model, positive, weight, loss=loss, margin=0.3, prior=None,
-        equal_weight=weight_of_equal_rows(X[positive], weight[positive]),
-        anchor=np.full_like(theta, 0.1), alpha=0.2, device="cpu",
+    anchor = np.full_like(theta, 0.1)
+    problem = make_objective(
+        model, positive, weight, number_equal_rows(X[positive]), anchor=anchor, alpha=0.2,
+        loss=loss, margin=0.3 / weighted_std(model.scores(anchor), weight), prior=None,
     )  # fmt: skip
     value, gradient = problem.value_and_gradient(theta)
 
@@ -112,7 +111,7 @@ def test_exact_training_improves_on_cross_entropy(moons, model):
 def test_chunks_change_nothing(moons, model, monkeypatch):
     X, y = moons
     whole = clone(model).fit(X, y).decision_function(X)
-    monkeypatch.setattr(_module, "CHUNK", 50)
+    monkeypatch.setattr(_module, "ROWS_PER_PASS", 50)
     assert_allclose(clone(model).fit(X, y).decision_function(X), whole, atol=1e-4)
 
 
@@ -153,6 +152,72 @@ def test_reproducible_and_leaves_the_global_generator(moons, model):
     results = [clone(soap).fit(*moons).decision_function(moons[0]) for _ in range(2)]
     assert_array_equal(results[0], results[1])
     assert torch.equal(torch.random.get_rng_state(), state)
+
+
+class Draws:
+    """A callback that may draw from torch's generator at each call."""
+
+    def __init__(self, active):
+        self.active, self.drawn = active, []
+
+    def setup(self, estimator, context):
+        pass
+
+    def teardown(self, estimator, context):
+        pass
+
+    def on_fit_task_begin(self, estimator, context, *, X):
+        self._draw()
+
+    def on_fit_task_end(self, estimator, context):
+        self._draw()
+
+    def _draw(self):
+        if self.active:
+            self.drawn.append(torch.rand(1).item())
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"solver": "soap-adam"},
+        {"solver": "soap-sgd", "anchor": "zero"},
+        {"solver": "lbfgs", "max_iter": 3},
+        {"solver": "soap-adam", "alpha": "cv", "cv": 2},
+    ],
+    ids=str,
+)
+@pytest.mark.filterwarnings("ignore:lbfgs stopped")
+def test_user_and_fit_do_not_share_random_numbers(params, moons, model):
+    """A callback that draws changes nothing, and draws as if there were no fit."""
+    X, y = moons
+    module = torch.nn.Sequential(
+        torch.nn.Linear(2, 8), torch.nn.Dropout(0.5), torch.nn.Linear(8, 1)
+    )
+    model = clone(model).set_params(module=module, n_epochs=2, batch_size=64, **params)
+    torch.manual_seed(3)
+    expected = [torch.rand(1).item() for _ in range(100)]
+    log_odds = []
+    for active in (False, True):
+        callback = Draws(active)
+        torch.manual_seed(3)
+        fitted = clone(model).set_callbacks(callback).fit(X, y)
+        log_odds.append(fitted.decision_function(X))
+        assert callback.drawn == expected[: len(callback.drawn)]
+        assert torch.rand(1).item() == expected[len(callback.drawn)]
+    assert len(callback.drawn) > 4
+    assert_array_equal(log_odds[0], log_odds[1])
+
+
+def test_random_state_of_dropout(moons, model):
+    """The draws go on between epochs, from a stream that `random_state` starts."""
+    X, y = moons
+    module = torch.nn.Sequential(torch.nn.Dropout(0.5), network())
+    soap = clone(model).set_params(module=module, solver="soap-adam", n_epochs=2)
+    results = [clone(soap).set_params(random_state=s).fit(X, y).module_ for s in (0, 0, 1)]
+    weights = [next(iter(result.parameters())).detach().numpy() for result in results]
+    assert_array_equal(weights[0], weights[1])
+    assert not np.array_equal(weights[0], weights[2])
 
 
 def test_read_only_input(moons, model):

@@ -19,8 +19,8 @@ def test_selection_does_not_depend_on_the_unit_of_the_scores():
             positive,
             weight,
             splits,
-            alphas=[1.0],
-            fit_anchors=lambda train: [unit * bad, unit * good],
+            [1.0],
+            anchors=lambda train: [unit * bad, unit * good],
             solve=lambda train, anchor, alpha, start: anchor,
             scores=lambda theta, test: X[test] @ theta,
         )

@@ -11,18 +11,18 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import scale
 
 from pnsklearn import AUPRCClassifier
-from pnsklearn._auprc import _kernels
 from pnsklearn._auprc._calibration import platt
-from pnsklearn._auprc._soap import _batch_slopes
-from pnsklearn._auprc._solver import (
+from pnsklearn._auprc._objective import (
     LinearModel,
+    Pairs,
     inner_weights,
     loss_terms,
-    make_problem,
-    solve_exact,
-    solve_soap,
-    weight_of_equal_rows,
+    make_objective,
+    number_equal_rows,
+    weighted_std,
 )
+from pnsklearn._auprc._soap import Schedule, batch_slopes, start_averages
+from pnsklearn._auprc._solver import solve_exact, solve_soap
 from tests import brute_force
 
 LOSSES = ["smooth", "squared_hinge"]
@@ -36,18 +36,17 @@ def small_data(seed, n=50, n_positives=12, n_features=3):
 
 
 def problem_of(X, positive, weight, loss, *, alpha, anchor, margin=0.5, prior=None):
-    return make_problem(
-        _kernels,
-        LinearModel(_kernels, X),
+    """Return the objective with the margin in score units."""
+    return make_objective(
+        LinearModel(X, "cpu"),
         positive,
         weight,
-        loss=loss,
-        margin=margin,
-        prior=prior,
-        equal_weight=weight_of_equal_rows(X[positive], weight[positive]),
+        number_equal_rows(X[positive]),
         anchor=anchor,
         alpha=alpha,
-        device="cpu",
+        loss=loss,
+        margin=margin / weighted_std(X @ anchor, weight),
+        prior=prior,
     )
 
 
@@ -118,10 +117,8 @@ def test_exact_solvers_agree_and_beat_soap(loss, name, cancer):
     ]
     assert_allclose(exact[0].theta, exact[1].theta, atol=1e-5 * np.linalg.norm(anchor))
     assert exact[0].objective == pytest.approx(exact[1].objective, abs=1e-10)
-    soap = solve_soap(
-        problem, anchor, use_adam=True, gamma=0.9, batch_size=64, learning_rate=0.01, n_epochs=10,
-        rng=np.random.RandomState(0),
-    )  # fmt: skip
+    schedule = Schedule(64, 0.01, 10, np.random.RandomState(0))
+    soap = solve_soap(problem, anchor, schedule, use_adam=True, gamma=0.9)
     start = problem.value_and_gradient(anchor)[0]
     assert exact[0].objective <= soap.objective < start
 
@@ -167,50 +164,51 @@ def test_prior_weighs_the_positives_inside_the_sums(prior, loss, global_random_s
     theta = np.array([1.0, -0.3, 0.4])
     expected = brute_force.value(X @ theta, positive, inner, outer, own, loss, 0.5)
     problem = problem_of(X, positive, weight, loss, alpha=0.0, anchor=theta, prior=prior)
-    assert problem.evaluate(theta).value == pytest.approx(expected, rel=1e-12)
+    assert problem.surrogate(theta)[1].value == pytest.approx(expected, rel=1e-12)
 
 
 @pytest.mark.parametrize("container", [np.asarray, csr_array])
-def test_weight_of_equal_rows(container):
-    X = container(np.array([[1.0, 0.0], [0.0, 2.0], [1.0, 0.0], [0.0, 0.0], [1.0, 0.0]]))
-    weight = np.array([1.0, 2.0, 3.0, 4.0, 5.0])
-    assert_allclose(weight_of_equal_rows(X, weight), [9.0, 2.0, 9.0, 4.0, 9.0])
+def test_equal_rows(container):
+    X = container(np.array([[1.0, 0.0], [0.0, 2.0], [1.0, 0.0], [0.0, 0.0], [0.0, 1.0]]))
+    a, b, c, d, e = number_equal_rows(X)
+    assert a == c
+    assert len({a, b, d, e}) == 4
 
 
 # SOAP
 
 
+def soap_pairs(positive, weight, loss):
+    margins, coefs, constant = loss_terms(loss, 0.5)
+    pos = weight[positive]
+    return Pairs(positive, weight, pos / pos.sum(), constant * pos, margins, coefs)
+
+
 @pytest.mark.parametrize("loss", LOSSES)
 def test_soap_on_the_full_batch_is_the_exact_gradient(loss, global_random_seed):
-    X, positive, weight = small_data(global_random_seed)
+    X, positive, weight = small_data(global_random_seed)  # positives first, as in a batch
     scores = X @ np.array([1.0, -0.3, 0.4])
-    margins, coefs, constant = loss_terms(loss, 0.5)
-    pos, neg, total = weight[positive], weight[~positive], weight.sum()
-    outer, own = pos / pos.sum(), constant * pos
-    rows, u = np.arange(len(pos)), np.zeros((len(pos), 2))
-    seen = np.zeros(len(pos), dtype=bool)
+    pairs = soap_pairs(positive, weight, loss)
+    outer, own, draw = pairs.outer_weight, pairs.own, np.arange(positive.sum())
+    state = start_averages(pairs, 0.25)
 
-    def slopes(scores, gamma):
-        parts = _batch_slopes(
-            scores[positive], scores[~positive], pos, neg, outer, own, rows,
-            len(pos), len(neg), total, gamma, margins, coefs, u, seen,
-        )  # fmt: skip
-        out = np.empty(len(scores))
-        out[positive], out[~positive] = parts
-        return out
+    def slopes(scores):
+        return batch_slopes(scores, weight, draw, pairs, state)
 
     def exact(scores):
         return brute_force.gradient(scores, positive, weight, outer, own, loss, 0.5)
 
     def sums(scores):
         parts = brute_force.inner_sums(scores, positive, weight, own, loss, 0.5)
-        return np.stack(parts, axis=1) / total
+        return np.stack(parts, axis=1) / weight.sum()
 
-    # The first estimate counts in full whatever gamma is, and gamma = 1 forgets at once.
-    assert_allclose(slopes(scores, 0.3), exact(scores), atol=1e-13)
-    assert_allclose(slopes(-scores, 1.0), exact(-scores), atol=1e-13)
-    slopes(scores, 0.25)
-    assert_allclose(u, 0.75 * sums(-scores) + 0.25 * sums(scores), atol=1e-13)
+    # The first estimate counts in full whatever gamma is.
+    assert_allclose(slopes(scores), exact(scores), atol=1e-13)
+    slopes(-scores)
+    assert_allclose(state.u, 0.75 * sums(scores) + 0.25 * sums(-scores), atol=1e-13)
+    # gamma = 1 forgets at once.
+    state = state._replace(gamma=1.0)
+    assert_allclose(slopes(-scores), exact(-scores), atol=1e-13)
 
 
 @pytest.mark.parametrize("loss", LOSSES)
@@ -218,25 +216,19 @@ def test_soap_estimates_are_unbiased(loss, global_random_seed):
     """Averaged over random strata, the estimated sums are those of the full data."""
     X, positive, weight = small_data(global_random_seed)
     scores = X @ np.array([1.0, -0.3, 0.4])
-    margins, coefs, constant = loss_terms(loss, 0.5)
+    pairs = soap_pairs(positive, weight, loss)
     pos_rows, neg_rows = np.flatnonzero(positive), np.flatnonzero(~positive)
-    outer = weight[positive] / weight[positive].sum()
-    own = constant * weight[positive]
-    total, rng = weight.sum(), np.random.default_rng(global_random_seed)
-    sums = np.zeros((len(pos_rows), 2))
-    counts = np.zeros((len(pos_rows), 1))
+    rng = np.random.default_rng(global_random_seed)
+    sums, counts = np.zeros((len(pos_rows), 2)), np.zeros((len(pos_rows), 1))
     for _ in range(4000):
         draw = rng.permutation(len(pos_rows))[:4]
-        pos, neg = pos_rows[draw], rng.permutation(neg_rows)[:6]
-        u, seen = np.zeros_like(sums), np.zeros(len(pos_rows), dtype=bool)
-        _batch_slopes(
-            scores[pos], scores[neg], weight[pos], weight[neg], outer[draw], own[draw], draw,
-            len(pos_rows), len(neg_rows), total, 0.9, margins, coefs, u, seen,
-        )  # fmt: skip
-        sums += u
+        rows = np.r_[pos_rows[draw], rng.permutation(neg_rows)[:6]]
+        state = start_averages(pairs, 0.9)
+        batch_slopes(scores[rows], weight[rows], draw, pairs, state)
+        sums += state.u
         counts[draw] += 1
-    expected = brute_force.inner_sums(scores, positive, weight, own, loss, 0.5)
-    expected = np.stack(expected, axis=1) / total
+    expected = brute_force.inner_sums(scores, positive, weight, pairs.own, loss, 0.5)
+    expected = np.stack(expected, axis=1) / weight.sum()
     assert_allclose(sums / counts, expected, atol=0.05 * expected.max())
 
 
