@@ -55,11 +55,6 @@ class Block:
 
     XT: Array
 
-    @property
-    def n_features(self) -> int:
-        """The number of features."""
-        return self.XT.shape[0]
-
     def columns(self, features: Array) -> Array:
         """Return the features as rows."""
         return self.XT[features]

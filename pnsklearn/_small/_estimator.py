@@ -2,10 +2,9 @@
 
 from collections.abc import Sequence
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
-from numpy.typing import ArrayLike
 from scipy.special import expit
 from sklearn.base import BaseEstimator, ClassifierMixin, _fit_context
 from sklearn.callback import CallbackSupportMixin
@@ -32,6 +31,8 @@ from pnsklearn._validation import (
 )
 
 LARGEST_COUNT = 2**31 - 1  # of iterations
+Names: TypeAlias = Sequence[str] | None
+AT_LEAST_ONE = Interval(Integral, 1, None, closed="left")
 
 
 def _attributes(classes, steps, dtype, objective, solution):
@@ -219,26 +220,22 @@ class SMaLLClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     """
 
     _parameter_constraints: dict = {  # noqa: RUF012, scikit-learn's form
-        "n_prototypes": [Interval(Integral, 1, None, closed="left")],
-        "n_nonzero": [Interval(Integral, 1, None, closed="left")],
+        "n_prototypes": [AT_LEAST_ONE],
+        "n_nonzero": [AT_LEAST_ONE],
         "C": [Interval(Real, 0, None, closed="neither")],
         "solver": [StrOptions({"auto", "swap", "fista", "saddle", "reference"})],
         "positive_class": "no_validation",
-        "n_init": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
+        "n_init": [StrOptions({"auto"}), AT_LEAST_ONE],
         "standardize": ["boolean"],
         "binarize": [StrOptions({"quantile"}), None],
         "fit_intercept": ["boolean"],
         "class_weight": [dict, StrOptions({"balanced"}), None],
         "certify": ["boolean"],
-        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "max_iter": [AT_LEAST_ONE],
         "tol": [Interval(Real, 0, None, closed="neither")],
         "warm_start": ["boolean"],
         "random_state": ["random_state"],
-        "n_jobs": [
-            None,
-            Interval(Integral, 1, None, closed="left"),
-            Interval(Integral, None, -1, closed="right"),
-        ],
+        "n_jobs": [None, AT_LEAST_ONE, Interval(Integral, None, -1, closed="right")],
         "device": [str],
     }
 
@@ -286,9 +283,7 @@ class SMaLLClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
 
     @unchanged_on_error
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit(
-        self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None
-    ) -> "SMaLLClassifier":
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> "SMaLLClassifier":
         """Fit the rules.
 
         Parameters
@@ -319,31 +314,36 @@ class SMaLLClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         if self.solver == "reference":
             check_installed("cvxpy", "solver='reference'", "reference")
         X, y, positive, weight, classes = self._check_data(X, y, sample_weight)
+        unions = self._unions(classes)
         steps = None if self.binarize is None else quantile_steps(X, weight)
         terms = X if steps is None else step_values(X, *steps)
-        objectives = self._objectives(terms, positive, weight, classes)
-        iterations = {"max_iter": int(min(self.max_iter, LARGEST_COUNT)), "tol": self.tol}
+        objectives = self._objectives(terms, positive, weight, unions)
+        max_iter = int(min(self.max_iter, LARGEST_COUNT))
         with callback_tasks(self, X, y) as on_task:
 
             def attributes(objective, solution):
                 return _attributes(classes, steps, X.dtype, objective, solution)
 
+            def on_iteration(*state):
+                return on_task("iteration", lambda: attributes(*state) | _bounds(state[1]))
+
             objective, solution = solve(
                 objectives,
                 solver=self.solver,
                 n_init=self.n_init,
+                max_iter=max_iter,
+                tol=self.tol,
                 start=self._start(objectives[0], classes),
                 rng=check_random_state(self.random_state),
                 n_jobs=self.n_jobs,
                 device=self.device,
-                callback=lambda *state: on_task(
-                    "iteration", lambda: attributes(*state) | _bounds(state[1])
-                ),
-                **iterations,
+                callback=on_iteration,
             )
             self._warn(solution, f"solver={self.solver!r}", "or use solver='auto'")
             if self.certify:
-                solution = certified(objective, solution, device=self.device, **iterations)
+                solution = certified(
+                    objective, solution, max_iter=max_iter, tol=self.tol, device=self.device
+                )
                 self._warn(solution, "The certificate", "for a better lower_bound_")
 
             replace_fitted(self, attributes(objective, solution))
@@ -425,7 +425,7 @@ class SMaLLClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         rules, scores = self._scores(X)
         return np.where(rules.fires(scores).any(axis=1), scores.argmax(axis=1), -1)
 
-    def rules(self, feature_names: Sequence[str] | None = None) -> str:
+    def rules(self, feature_names: Names = None) -> str:
         """Return the model as text that a person can read, in the original units.
 
         Parameters
@@ -447,11 +447,7 @@ class SMaLLClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         return _export.to_text(self._rules(), names, self.coverage_, self.precision_)
 
     def export_c(
-        self,
-        X: Any = None,
-        *,
-        feature_names: Sequence[str] | None = None,
-        fixed_point: int | None = None,
+        self, X: Any = None, *, feature_names: Names = None, fixed_point: int | None = None
     ) -> str:
         """Return the model as a C function without any library.
 
@@ -502,7 +498,7 @@ class SMaLLClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             )
         return source
 
-    def export_sql(self, feature_names: Sequence[str] | None = None) -> str:
+    def export_sql(self, feature_names: Names = None) -> str:
         """Return the model as an SQL expression over columns named like the features.
 
         Parameters
@@ -535,7 +531,7 @@ class SMaLLClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             union=int(self.positive_class_ == self.classes_[1]),
         )
 
-    def _names(self, feature_names: Sequence[str] | None) -> list[str]:
+    def _names(self, feature_names: Names) -> list[str]:
         check_is_fitted(self)
         seen = getattr(self, "feature_names_in_", None)
         return _export.check_feature_names(feature_names, seen, self.n_features_in_)
@@ -554,13 +550,6 @@ class SMaLLClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         """Return X, y, positives and weights without the rows of weight zero; classes."""
         X, y = check_X(self, X, y, reset=True, sparse=self.binarize is None)
         classes, positive = check_binary_target(y)
-        if not self._tries_both() and (
-            np.ndim(self.positive_class) > 0 or self.positive_class not in classes
-        ):
-            raise ValueError(
-                f"positive_class={self.positive_class!r} is not one of the labels "
-                f"{classes.tolist()}."
-            )
         weight = check_weights(sample_weight, X)
         check_weighted_classes(positive, weight)
         factors = compute_class_weight(
@@ -582,13 +571,19 @@ class SMaLLClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         weight, X, y, positive, _ = without_weightless(weight, X, y, positive)
         return X, y, positive, weight, classes
 
-    def _tries_both(self):
-        return isinstance(self.positive_class, str) and self.positive_class == "auto"
+    def _unions(self, classes):
+        """Return the indices of the classes to try as the union."""
+        if isinstance(self.positive_class, str) and self.positive_class == "auto":
+            return 1, 0  # the class that scikit-learn calls positive wins ties
+        if np.ndim(self.positive_class) > 0 or self.positive_class not in classes:
+            raise ValueError(
+                f"positive_class={self.positive_class!r} is not one of the labels "
+                f"{classes.tolist()}."
+            )
+        return (int(self.positive_class == classes[1]),)
 
-    def _objectives(self, X, positive, weight, classes):
+    def _objectives(self, X, positive, weight, unions):
         """Return the objective of each class to try as the union."""
-        # The class that scikit-learn calls positive wins ties.
-        unions = (1, 0) if self._tries_both() else (int(self.positive_class == classes[1]),)
         data = standardised(X, weight, standardize=self.standardize, centered=self.fit_intercept)
         # Plain integers for the kernels; and a row has one largest rule.
         n_prototypes = int(min(self.n_prototypes, X.shape[0]))

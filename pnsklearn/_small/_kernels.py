@@ -169,16 +169,12 @@ def _fused_pass(XT, sign, weight, assignment, W, used, b, mu):
     return value, slack, g, c
 
 
-def _used_features(W):
-    return np.flatnonzero(W.any(axis=0))
-
-
 def margins(XT: Tensor, W: Array, b: Array) -> Tensor:
     """Return the margins z, of shape (n_prototypes, n)."""
     z = np.repeat(b[:, np.newaxis], XT.shape[1], axis=1)
     if issparse(XT):
         return z + (XT.T @ W.T).T
-    used = _used_features(W)
+    used = np.flatnonzero(W.any(axis=0))
     for start in range(0, XT.shape[1], BLOCK_ROWS):
         block = np.ascontiguousarray(z[:, start : start + BLOCK_ROWS])
         _add_margins(XT, W, used, start, block)
@@ -209,7 +205,8 @@ def loss_pass(
 ) -> tuple:
     """Return (value, slack, g, c): the weighted loss and its gradients, in one read of the data."""
     if not issparse(XT):
-        return _fused_pass(XT, sign, weight, assignment, W, _used_features(W), b, mu)
+        used = np.flatnonzero(W.any(axis=0))
+        return _fused_pass(XT, sign, weight, assignment, W, used, b, mu)
     value, slack, A = respond(margins(XT, W, b), sign, weight, assignment, mu)
     return value, slack, *pull_back(XT, weight, A)
 

@@ -12,13 +12,9 @@ SMALLEST_PRECISION = 1e-9  # what Clarabel reaches reliably
 
 
 def solve_reference(
-    problem: Relaxation,
-    *,
-    start: RelaxedSolution | None = None,
-    max_iter: int = 200,
-    tol: float = 1e-8,
-    callback: Callable | None = None,
-) -> RelaxedSolution:
+    problem: Relaxation, *, start: RelaxedSolution | None = None, max_iter: int = 200,
+    tol: float = 1e-8, callback: Callable | None = None,
+) -> RelaxedSolution:  # fmt: skip
     """Solve a `Relaxation` with cvxpy and Clarabel, an interior-point method.
 
     The squared k-support norm is the sum of t_jl >= w_jl^2 / eps_jl, rotated cones. Arguments and
@@ -43,21 +39,20 @@ def solve_reference(
     # The certificate is stricter than Clarabel's own measures of the gap.
     precision = max(tol / 100, SMALLEST_PRECISION)
     program.solve(
-        solver="CLARABEL",
-        max_iter=max_iter,
-        tol_gap_abs=precision,
-        tol_gap_rel=precision,
-        tol_feas=precision,
-    )
+        solver="CLARABEL", max_iter=max_iter,
+        tol_gap_abs=precision, tol_gap_rel=precision, tol_feas=precision,
+    )  # fmt: skip
     # The dual answer: a_i from the margins, q_ij from the multipliers s_i a_i q_ij of the tops.
-    z = W.value @ XT + b.value[:, np.newaxis]
+    coef, intercept = np.asarray(W.value), np.asarray(b.value)
+    z = coef @ XT + intercept[:, np.newaxis]
     A = np.zeros_like(z)
     for j, rows in enumerate(groups):
         A[j, rows] = -expit(-z[j, rows])
     if negative.size:
         shares = np.maximum([constraint.dual_value for constraint in below_top], 1e-300)
         A[:, negative] = expit(z[:, negative].max(axis=0)) * shares / shares.sum(axis=0)
-    solution = certify(problem, W.value, b.value, A, n_iter=program.solver_stats.num_iters, tol=tol)
+    n_iter = program.solver_stats.num_iters or 0
+    solution = certify(problem, coef, intercept, A, n_iter=n_iter, tol=tol)
     if callback is not None:
         callback(solution)
     return solution

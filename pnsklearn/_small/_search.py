@@ -95,8 +95,6 @@ class Scratch(NamedTuple):
     trial: Array
     hessian: Array
     gains: Array
-    features: Array
-    weights: Array
 
 
 @njit
@@ -106,7 +104,7 @@ def make_scratch(n_rows, n_features, n_nonzero):
     return Scratch(
         np.empty(n_rows), np.empty(n_rows), np.empty(n_rows), np.empty(n_rows), np.empty(n_rows),
         np.zeros(size), np.zeros(size), np.zeros(size), np.zeros((size, size)),
-        np.empty((n_features, size + 1)), np.zeros(n_nonzero, dtype=np.int64), np.zeros(size),
+        np.empty((n_features, size + 1)),
     )  # fmt: skip
 
 
@@ -359,10 +357,9 @@ def _add_feature(rule, rows, smoothed, n_tried, target, scratch):
 
 
 @njit
-def _without(rule, slot, scratch):
-    """Return the rule, in the memory of `scratch`, without a feature; an empty slot has none."""
-    features, weights = scratch.features, scratch.weights
-    size = np.int64(0)  # int64 like all later values: with a literal 0, numba compiles it twice
+def _without(rule, slot, features, weights):
+    """Return a copy of the rule, in the given memory, without a feature; an empty slot has none."""
+    size = 0
     weights[0] = rule.weights[0]
     for a in range(rule.size):
         if a != slot:
@@ -388,10 +385,11 @@ def _exchanged(rule, slot, rest):
 def _improve_rule(rule, rows, smoothed, limits, scratch):
     """Refit one prototype, then exchange its features one by one; return it and F_mu."""
     value = _newton(rule, rows, smoothed, Stop(REFIT_DECREMENT, np.inf), scratch)
+    rest_features, rest_weights = np.zeros_like(rule.features), np.zeros_like(rule.weights)
     slot = 0
     while slot < (limits.n_nonzero if limits.n_tried > 0 else 0):
         target = value - limits.tol * max(value, SMALLEST_VALUE)
-        rest = _without(rule, slot, scratch)
+        rest = _without(rule, slot, rest_features, rest_weights)
         if rest.size < rule.size:
             _newton(rest, rows, smoothed, Stop(TRIAL_DECREMENT, np.inf), scratch)
         if _add_feature(rest, rows, smoothed, limits.n_tried, target, scratch) < target:
@@ -459,10 +457,9 @@ def improve(XT, sign, weight, coef, intercept, smoothed, limits):
         if last - total <= limits.tol * max(total, SMALLEST_VALUE):
             break
         last = total
+    coef[:] = 0.0
     for j in range(n_prototypes):
         intercept[j] = weights[j, 0]
-        for feature in range(coef.shape[1]):
-            coef[j, feature] = 0.0
         for a in range(sizes[j]):
             coef[j, features[j, a]] = weights[j, a + 1]
     return sweep

@@ -1,7 +1,7 @@
 """Learn the prototypes: local search from many starts, or relax, round and refit."""
 
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -11,20 +11,13 @@ from sklearn.exceptions import ConvergenceWarning
 
 from pnsklearn._small._objective import Objective
 from pnsklearn._small._reference import solve_reference
-from pnsklearn._small._relaxation import (
-    Relaxation,
-    lower_bound_at,
-    relax,
-    solve_fista,
-    solve_saddle,
-)
+from pnsklearn._small._relaxation import lower_bound_at, relax, solve_fista, solve_saddle
 from pnsklearn._small._search import Limits, Smoothed, improve
-from pnsklearn._typing import Array, Matrix
+from pnsklearn._typing import Array
 
 # The maximum is smoothed by mu log sum exp(z / mu): far first, so that starts move, then close.
 SEARCH_MU = (1.0, 0.3, 0.1)
 POLISH_MU = (0.03, 0.01, 0.003)
-ROUNDED_MU = (0.3, 0.1, 0.03, 0.01, 0.003)
 N_TRIED = 4  # features tried in the place of one
 EXCHANGE_TOL = 1e-4  # least relative gain of an exchange
 REFIT_TOL = 1e-9  # least relative gain of a sweep without exchanges
@@ -42,11 +35,7 @@ MAX_REASSIGNMENTS = 8
 # Relaxation of a start of the search: more precision does not change the start.
 START_TOL, START_ITER = 5e-3, 300
 
-RELAXED_SOLVERS: dict[str, Callable] = {
-    "saddle": solve_saddle,
-    "fista": solve_fista,
-    "reference": solve_reference,
-}
+RELAXED_SOLVERS = {"saddle": solve_saddle, "fista": solve_fista, "reference": solve_reference}
 
 
 @dataclass(frozen=True)
@@ -79,18 +68,10 @@ class StoppingCallback:
 
 
 def solve(
-    objectives: Iterable[Objective],
-    *,
-    solver: str,
-    n_init: int | str,
-    max_iter: int,
-    tol: float,
-    start: tuple[int, Array, Array] | None,
-    rng: np.random.RandomState,
-    n_jobs: int | None,
-    device: str,
-    callback: Callable,
-) -> tuple[Objective, Solution]:
+    objectives: Iterable[Objective], *, solver: str, n_init: int | str, max_iter: int, tol: float,
+    start: tuple[int, Array, Array] | None, rng: np.random.RandomState, n_jobs: int | None,
+    device: str, callback: Callable,
+) -> tuple[Objective, Solution]:  # fmt: skip
     """Minimise each objective in turn, and return the one with the lowest minimum.
 
     Parameters
@@ -123,18 +104,20 @@ def solve(
     found = []
     for objective in objectives:
         on_iteration = StoppingCallback(partial(callback, objective))
-        solution = solve_one(
-            objective,
-            solver=solver,
-            n_init=n_init,
-            max_iter=max_iter,
-            tol=tol,
-            start=None if start is None or start[0] != objective.union else start[1:],
-            rng=rng,
-            n_jobs=n_jobs,
-            device=device,
-            callback=on_iteration,
-        )
+        first = None if start is None or start[0] != objective.union else start[1:]
+        # Steps of constant features are none: there is nothing to relax.
+        if solver in ("auto", "swap") or objective.data.n_features == 0:
+            # With more prototypes the relaxation's start is not better than others, and costs more.
+            relaxed = solver == "auto" and objective.n_prototypes == 1
+            solution = search(
+                objective, first, relaxed, n_init=n_init, max_iter=max_iter, rng=rng,
+                n_jobs=n_jobs, device=device, callback=on_iteration,
+            )  # fmt: skip
+        else:
+            solution = relax_and_round(
+                objective, first, RELAXED_SOLVERS[solver], n_init=n_init, max_iter=max_iter,
+                tol=tol, rng=rng, device=device, callback=on_iteration,
+            )  # fmt: skip
         # F and its bound are those of the rules that are left.
         coef, intercept = objective.without_idle(solution.coef, solution.intercept)
         objective = replace(objective, n_prototypes=len(coef))
@@ -143,58 +126,6 @@ def solve(
         if on_iteration.stopped:
             break
     return min(found, key=lambda pair: pair[1].objective)
-
-
-def solve_one(
-    objective: Objective,
-    *,
-    solver: str,
-    n_init: int | str,
-    max_iter: int,
-    tol: float,
-    start: tuple[Array, Array] | None,
-    rng: np.random.RandomState,
-    n_jobs: int | None,
-    device: str,
-    callback: StoppingCallback,
-) -> Solution:
-    """Minimise one objective; see `solve`."""
-    if objective.data.n_features == 0:
-        solver = "swap"  # steps of constant features: there is nothing to relax
-    if solver in ("auto", "swap"):
-        relaxed = None
-        if solver == "auto" and objective.n_prototypes == 1:
-            # With more prototypes its start is not better than others, and costs more.
-            relaxed = partial(_relaxed_start, device=device, callback=callback)
-        return search(
-            objective,
-            start=start,
-            relaxed=relaxed,
-            n_init=n_init,
-            rng=rng,
-            n_jobs=n_jobs,
-            max_iter=max_iter,
-            callback=callback,
-        )
-    XT, solutions = objective.data.transposed(), []
-    for _ in range(1 if n_init == "auto" or start is not None else int(n_init)):
-        if start is None:
-            sign, weight, n_groups = objective.sign, objective.weight, objective.n_prototypes
-            assignment = groups_by_k_means(XT, sign, weight, n_groups, rng)
-        else:
-            assignment = objective.margins(*start).argmax(axis=0)
-        solution = relax_and_round(
-            objective,
-            relax(objective, XT, assignment, device),
-            RELAXED_SOLVERS[solver],
-            max_iter=max_iter,
-            tol=tol,
-            callback=callback,
-        )
-        solutions.append(solution)
-        if callback.stopped:
-            break
-    return min(solutions, key=lambda solution: solution.objective)
 
 
 def certified(
@@ -218,21 +149,14 @@ def bounded(objective: Objective, solution: Solution) -> Solution:
 
 
 def search(
-    objective: Objective,
-    *,
-    start: tuple[Array, Array] | None,
-    relaxed: Callable | None,
-    n_init: int | str,
-    rng: np.random.RandomState,
-    n_jobs: int | None,
-    max_iter: int,
+    objective: Objective, start: tuple[Array, Array] | None, relaxed: bool, *, n_init: int | str,
+    max_iter: int, rng: np.random.RandomState, n_jobs: int | None, device: str,
     callback: StoppingCallback,
-) -> Solution:
-    """Minimise F by exchanges of features from several starts.
+) -> Solution:  # fmt: skip
+    """Minimise F by exchanges of features from several starts; arguments as in `solve`.
 
-    `relaxed`, called with a block of the objective, returns the start (coef, intercept) of the
-    relaxation. One prototype needs only one random start. The callback is called after each start.
-    Otherwise as in `solve`.
+    `relaxed` says whether the solution of the relaxation is a start too. One prototype needs only
+    one random start. The callback is called after each start.
     """
     features = _searched_features(objective, start)
     rows = _sampled_rows(objective, rng)
@@ -240,17 +164,16 @@ def search(
     if n_init == "auto":
         n_init = N_STARTS_FEW_ENTRIES if block.data.XT.size <= FEW_ENTRIES else N_STARTS
     seeds = rng.randint(2**31 - 1, size=int(n_init) if objective.n_prototypes > 1 else 1)
-    starts = [partial(_random_start, block, *numbered) for numbered in enumerate(seeds)]
-    if relaxed is not None:
-        starts.append(partial(relaxed, block))
+    starts: list[Callable] = [partial(_random_start, block, *pair) for pair in enumerate(seeds)]
+    if relaxed and len(features):
+        starts.append(partial(_relaxed_start, block, device, callback))
     if start is not None:
-        coef, intercept = start
-        starts.append(lambda: (coef[:, features], intercept))
+        starts.append(lambda: (start[0][:, features], start[1]))
 
     def run(make):
         if callback.stopped:
             return None
-        return descend(block, *make(), SEARCH_MU + POLISH_MU[:1], max_sweeps=max_iter)
+        return descend(block, make(), SEARCH_MU + POLISH_MU[:1], max_iter)
 
     best = None
     n_jobs = min(effective_n_jobs(n_jobs), len(starts))
@@ -267,38 +190,27 @@ def search(
 
 
 def descend(
-    block: Objective,
-    coef: Array,
-    intercept: Array,
-    schedule: tuple,
-    *,
-    max_sweeps: int,
+    block: Objective, start: tuple[Array, Array], schedule: Sequence[float], max_sweeps: int,
     n_tried: int = N_TRIED,
-) -> Solution:
+) -> Solution:  # fmt: skip
     """Return the best prototypes met while mu falls along `schedule`, exchanging features.
 
     With ``n_tried=0`` the features stay as they are.
     """
-    coef, intercept = coef.copy(), intercept.copy()
-    if not block.fit_intercept:
-        intercept[:] = 0.0  # the ridge leaves some 1e-30
-    tol = EXCHANGE_TOL if n_tried else REFIT_TOL
-    limits = Limits(block.n_nonzero, n_tried, max_sweeps, tol)
-    best = _met(block, coef, intercept, 0)
-    n_sweeps = 0
+    coef, intercept = start[0].copy(), start[1].copy()
+    limits = Limits(block.n_nonzero, n_tried, max_sweeps, EXCHANGE_TOL if n_tried else REFIT_TOL)
+
+    def state():
+        if not block.fit_intercept:
+            intercept[:] = 0.0  # the ridge leaves some 1e-30
+        value = block.value(coef, block.margins(coef, intercept))
+        return Solution(coef.copy(), intercept.copy(), value, 0)
+
+    states, n_sweeps = [state()], 0
     for mu in schedule:
         n_sweeps += _improve(block, block.weight, coef, intercept, mu, limits)
-        if not block.fit_intercept:
-            intercept[:] = 0.0
-        found = _met(block, coef, intercept, n_sweeps)
-        if found.objective < best.objective:
-            best = found
-    return replace(best, n_iter=n_sweeps)
-
-
-def _met(block, coef, intercept, n_iter):
-    value = block.value(coef, block.margins(coef, intercept))
-    return Solution(coef.copy(), intercept.copy(), value, n_iter)
+        states.append(state())
+    return replace(min(states, key=lambda state: state.objective), n_iter=n_sweeps)
 
 
 def _improve(block, weight, coef, intercept, mu, limits):
@@ -324,9 +236,9 @@ def _relaxed_start(block, device, callback):
     return rounded(solved.W, solved.eps, block.n_nonzero), solved.b
 
 
-def greedy(block: Objective, assignment: Array) -> tuple[Array, Array]:
+def greedy(block, assignment):
     """Return a prototype per group of positives, selected forward against all negatives."""
-    n_features, n_prototypes = block.data.n_features, block.n_prototypes
+    n_features, n_prototypes = len(block.data.XT), block.n_prototypes
     coef, intercept = np.zeros((n_prototypes, n_features)), np.zeros(n_prototypes)
     # One sweep over empty slots is a forward selection.
     limits = Limits(block.n_nonzero, 1, 1, EXCHANGE_TOL)
@@ -342,7 +254,7 @@ def _on_everything(objective, block, features, rows, best, max_iter, callback):
     """Continue from the best start on all rows, and with all features within reach."""
     if not isinstance(rows, slice):  # after a stop too: a sample is not the data
         block = objective.block(features)
-        best = descend(block, best.coef, best.intercept, SEARCH_MU[1:], max_sweeps=max_iter)
+        best = descend(block, (best.coef, best.intercept), SEARCH_MU[1:], max_iter)
         callback(bounded(objective, _widened(objective, features, best)))
     for _ in range(MAX_PRICING_ROUNDS):
         if len(features) == objective.data.n_features or callback.stopped:
@@ -352,30 +264,30 @@ def _on_everything(objective, block, features, rows, best, max_iter, callback):
         wanted = np.abs(objective.coef_gradient(solution.coef, solution.intercept)).max(axis=0)
         wanted[used] = np.inf
         new = np.sort(np.argsort(-wanted, kind="stable")[:MAX_SEARCHED_FEATURES])
-        block, coef = objective.block(new), solution.coef[:, new]
-        trial = descend(block, coef, solution.intercept, SEARCH_MU[1:], max_sweeps=max_iter)
+        start = solution.coef[:, new], solution.intercept
+        trial = descend(objective.block(new), start, SEARCH_MU[1:], max_iter)
         if trial.objective >= best.objective * (1 - EXCHANGE_TOL):
             break
         features, best = new, trial
         callback(bounded(objective, _widened(objective, features, best)))
     used = np.flatnonzero(best.coef.any(axis=0))
-    n_selectable = objective.data.n_features
+    selects = objective.n_nonzero < objective.data.n_features
     block = objective.block(features[used])
-    final = _pruned(block, best.coef[:, used], best.intercept, n_selectable, max_iter)
+    final = _pruned(block, best.coef[:, used], best.intercept, selects, max_iter)
     final = replace(final, n_iter=best.n_iter + final.n_iter)
     return _widened(objective, features[used], final)
 
 
-def _pruned(block, coef, intercept, n_selectable, max_iter):
-    """Return the solution after the last refits, without terms that bring nothing.
+def _pruned(block, coef, intercept, selects, max_iter):
+    """Return the solution after the last refits, and, if it selects, without terms of no use.
 
     A term must bring what an exchange must; one that a sample of the rows suggested may not.
     """
     busy = np.unique(block.margins(coef, intercept).argmax(axis=0))
     refit = partial(descend, block, max_sweeps=max_iter, n_tried=0)
-    best = refit(coef[busy], intercept[busy], POLISH_MU)
-    if block.n_nonzero >= n_selectable:
-        return best  # nothing was to be selected
+    best = refit((coef[busy], intercept[busy]), POLISH_MU)
+    if not selects:
+        return best
     for term in np.argsort(np.abs(best.coef), axis=None, kind="stable"):
         size = np.abs(best.coef.flat[term])
         if size >= LARGEST_PRUNED:
@@ -383,7 +295,7 @@ def _pruned(block, coef, intercept, n_selectable, max_iter):
         trial = best.coef.copy()
         trial.flat[term] = 0.0
         if size > 0:
-            without = refit(trial, best.intercept, POLISH_MU[-1:])
+            without = refit((trial, best.intercept), POLISH_MU[-1:])
             if without.objective <= best.objective * (1 + EXCHANGE_TOL):
                 best = replace(without, n_iter=best.n_iter + without.n_iter)
     return best
@@ -430,53 +342,50 @@ def _sampled_rows(objective, rng):
 
 
 def relax_and_round(
-    objective: Objective,
-    relaxation: Relaxation,
-    solve: Callable,
-    *,
-    max_iter: int,
-    tol: float,
+    objective: Objective, start: tuple[Array, Array] | None, solve: Callable, *,
+    n_init: int | str, max_iter: int, tol: float, rng: np.random.RandomState, device: str,
     callback: StoppingCallback,
-) -> Solution:
+) -> Solution:  # fmt: skip
     """Minimise F as the paper does: relax, reassign until nothing changes, round, refit.
 
-    Parameters
-    ----------
-    objective : Objective
-    relaxation : Relaxation
-        Of the objective, with the first prototype of each positive.
-    solve : callable
-        `solve_saddle`, `solve_fista` or `solve_reference`.
-    max_iter, tol : int, float
-        Most iterations, and relative duality gap, of each relaxed problem.
-    callback : StoppingCallback
-        Called with each state of the relaxed solver; returning True stops.
-
-    Returns
-    -------
-    Solution
+    `solve` is one of `RELAXED_SOLVERS`. The callback is called with each of its states. Other
+    arguments as in `solve` of this module.
     """
 
     def on_iteration(state):
         coef = rounded(state.W, state.eps, objective.n_nonzero)
         return callback(Solution(coef, state.b, state.upper, state.n_iter, max(state.lower, 0.0)))
 
-    solved, n_iter = solve_and_reassign(
-        relaxation, solve, max_iter, tol, StoppingCallback(on_iteration)
-    )
-    coef = rounded(solved.W, solved.eps, objective.n_nonzero)
-    used = np.flatnonzero(coef.any(axis=0))
-    block = objective.block(used)
-    # From the relaxed weights, and from next to nothing: far out, a step may find no way back.
-    refits = [
-        descend(block, start, intercept, ROUNDED_MU, max_sweeps=max_iter, n_tried=0)
-        for start, intercept in (
-            (coef[:, used], solved.b),
-            (1e-9 * np.sign(coef[:, used]), relaxation.origin()[1]),
+    XT, solutions = objective.data.transposed(), []
+    for _ in range(1 if n_init == "auto" or start is not None else int(n_init)):
+        if start is None:
+            sign, weight, n_groups = objective.sign, objective.weight, objective.n_prototypes
+            assignment = groups_by_k_means(XT, sign, weight, n_groups, rng)
+        else:
+            assignment = objective.margins(*start).argmax(axis=0)
+        relaxation = relax(objective, XT, assignment, device)
+        relaxed, n_iter = solve_and_reassign(
+            relaxation, solve, max_iter, tol, StoppingCallback(on_iteration)
         )
+        solution = _refitted(objective, relaxed, relaxation.origin()[1], max_iter)
+        converged = relaxed.converged or callback.stopped
+        solutions.append(replace(solution, n_iter=n_iter, converged=converged))
+        if callback.stopped:
+            break
+    return min(solutions, key=lambda solution: solution.objective)
+
+
+def _refitted(objective, relaxed, origin, max_iter):
+    """Return the rounded solution of a relaxation, refitted with its features."""
+    coef = rounded(relaxed.W, relaxed.eps, objective.n_nonzero)
+    used = np.flatnonzero(coef.any(axis=0))
+    block, coef = objective.block(used), coef[:, used]
+    # From the relaxed weights, and from next to nothing: far out, a step may find no way back.
+    starts = (coef, relaxed.b), (1e-9 * np.sign(coef), origin)
+    refits = [
+        descend(block, start, SEARCH_MU[1:] + POLISH_MU, max_iter, n_tried=0) for start in starts
     ]
-    solution = _widened(objective, used, min(refits, key=lambda refit: refit.objective))
-    return replace(solution, n_iter=n_iter, converged=solved.converged or callback.stopped)
+    return _widened(objective, used, min(refits, key=lambda refit: refit.objective))
 
 
 def solve_and_reassign(relaxation, solve, max_iter, tol, callback):
@@ -498,7 +407,7 @@ def solve_and_reassign(relaxation, solve, max_iter, tol, callback):
     return solved, n_iter
 
 
-def rounded(W: Array, eps: Array, n_nonzero: int) -> Array:
+def rounded(W, eps, n_nonzero):
     """Keep each row's largest `n_nonzero` eps; ties by the larger weight, then the lower index."""
     coef = np.zeros_like(W)
     for row, weights, shares in zip(coef, W, eps, strict=True):
@@ -510,15 +419,13 @@ def rounded(W: Array, eps: Array, n_nonzero: int) -> Array:
 # First groups of the rows
 
 
-def groups_by_hash(XT: Array, n_groups: int, rng: np.random.RandomState) -> Array:
+def groups_by_hash(XT, n_groups, rng):
     """Split the rows as if by chance, but equal rows alike, so that a weight is a repetition."""
     along = XT.T @ rng.standard_normal(XT.shape[0])
     return (np.modf(1000 * np.abs(along))[0] * n_groups).astype(np.int64)
 
 
-def groups_along_line(
-    XT: Matrix, sign: Array, weight: Array, n_groups: int, rng: np.random.RandomState
-) -> Array:
+def groups_along_line(XT, sign, weight, n_groups, rng):
     """Split the rows along a random direction, into groups of equal weight of the positives."""
     along = XT.T @ rng.standard_normal(XT.shape[0])
     # Not quite at the n-ths, where the rounding of the weights would decide.
@@ -527,9 +434,7 @@ def groups_along_line(
     return np.searchsorted(levels, along)
 
 
-def groups_by_k_means(
-    XT: Matrix, sign: Array, weight: Array, n_groups: int, rng: np.random.RandomState
-) -> Array:
+def groups_by_k_means(XT, sign, weight, n_groups, rng):
     """Split the positives by k-means, from the groups along a random direction."""
     from sklearn.cluster import KMeans  # costly to import
 
