@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from scipy.special import expit
@@ -13,7 +13,7 @@ from pnsklearn._small._rules import read_columns
 from pnsklearn._typing import Array
 
 GRID_SIZE = 300  # points along each side of the decision map
-LINE_STYLES: tuple[Literal["solid", "dashed", "dashdot", "dotted"], ...] = (
+LINE_STYLES: tuple[Any, ...] = (
     "solid",
     "dashed",
     "dashdot",
@@ -213,11 +213,12 @@ class PrototypeDisplay:
             size = (3.5 + 1.1 * (n_terms + 1), 1.8 + 0.8 * n_rules)
             _, ax = plt.subplots(figsize=size if self.grid is None else None, layout="constrained")
         self.ax_, self.figure_ = ax, ax.figure
-        self.texts_, self.lines_ = [], []
+        self.texts_: list = []
+        self.lines_: list = []
         if self.grid is None:
             self._plot_table(colorbar, kwargs)
         else:
-            self._plot_map(colorbar, kwargs)
+            self._plot_map(*self.grid, colorbar, kwargs)
         ax.set_title(self.title, parse_math=False)
         return self
 
@@ -254,11 +255,11 @@ class PrototypeDisplay:
             return fires
         return f"{fires},\nright on {100 * self.precision[j]:.3g} %"
 
-    def _plot_map(self, colorbar, kwargs):
+    def _plot_map(self, x, y, scores, colorbar, kwargs):
         """Draw the probability of the union, and the line where each rule's score is zero."""
         from matplotlib.lines import Line2D
 
-        ax, (x, y, scores) = self.ax_, self.grid
+        ax = self.ax_
         style = {"cmap": "RdBu_r", "vmin": 0, "vmax": 1, "alpha": 0.6, "aspect": "auto"} | kwargs
         self.image_ = ax.imshow(
             expit(scores.max(axis=2)), origin="lower", extent=(x[0], x[-1], y[0], y[-1]), **style
