@@ -82,9 +82,9 @@ def convert_small(scope, operator, container):
     """Add the nodes of a SMaLLClassifier: the largest score of its rules decides."""
     graph, model = Graph(scope, operator, container), operator.raw_operator
     terms = graph.X
-    if hasattr(model, "threshold_"):
-        values = graph.add(OnnxGather, terms, model.threshold_feature_.astype(np.int64), axis=1)
-        steps = graph.add(OnnxGreater, values, model.threshold_.astype(np.float64))
+    if hasattr(model, "step_threshold_"):
+        values = graph.add(OnnxGather, terms, model.step_feature_.astype(np.int64), axis=1)
+        steps = graph.add(OnnxGreater, values, model.step_threshold_.astype(np.float64))
         terms = graph.add(OnnxCast, steps, to=TensorProto.DOUBLE)
     scores = graph.linear(terms, model.coef_, model.intercept_)
     log_odds = graph.add(OnnxReduceMaxApi18, scores, axes=[1], keepdims=1)

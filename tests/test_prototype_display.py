@@ -161,6 +161,6 @@ def test_refuses_other_estimators(plt, fitted, data):
     with pytest.raises(NotFittedError, match="SMaLLClassifier instance is not fitted"):
         PrototypeDisplay.from_estimator(SMaLLClassifier())
     pipeline = make_pipeline(StandardScaler(), SMaLLClassifier(1, 1)).fit(*data)
-    with pytest.raises(TypeError, match="must be a SMaLLClassifier; got a Pipeline"):
+    with pytest.raises(TypeError, match="must be a SMaLLClassifier, got a Pipeline"):
         PrototypeDisplay.from_estimator(pipeline, data[0])
     PrototypeDisplay.from_estimator(pipeline[-1], pipeline[:-1].transform(data[0]))

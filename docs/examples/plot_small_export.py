@@ -79,7 +79,7 @@ if compiler:
     print(f"integers and predict agree on {(labels == predicted).sum()} of {len(X)} rows")
 
 # %%
-# How many bits does it take? A warning names the rows that are decided in another way; here we
+# How many bits does it take? A warning names the rows that are predicted differently; here we
 # count them.
 
 bits = range(8, 17)
@@ -91,7 +91,7 @@ for n_bits in bits:
     differ.append(int(str(caught[0].message).split()[0]) if caught else 0)
 fig, ax = plt.subplots(figsize=(6, 3), layout="constrained")
 ax.bar_label(ax.bar(bits, differ))
-ax.set(xticks=bits, xlabel="fixed_point, bits of a value", ylabel="rows decided in another way")
+ax.set(xticks=bits, xlabel="fixed_point, bits of a value", ylabel="rows predicted differently")
 ax.set_title(f"Integers against floating point, {len(X)} rows")
 ax.margins(y=0.15)
 

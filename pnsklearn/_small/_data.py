@@ -6,6 +6,8 @@ import numpy as np
 from scipy.sparse import issparse
 from sklearn.utils.extmath import safe_sparse_dot
 
+from pnsklearn._typing import Array, Matrix
+
 DECILES = np.arange(1, 10) / 10
 
 
@@ -13,15 +15,16 @@ DECILES = np.arange(1, 10) / 10
 class Data:
     """X (dense or CSC, raw), what is taken off each feature, and what it is divided by."""
 
-    X: object
-    center: np.ndarray
-    scale: np.ndarray
+    X: Matrix
+    center: Array
+    scale: Array
 
     @property
-    def n_features(self):
+    def n_features(self) -> int:
+        """The number of features."""
         return self.X.shape[1]
 
-    def columns(self, features=None, rows=slice(None)):
+    def columns(self, features: Array | None = None, rows: Array | slice = slice(None)) -> Array:
         """Return the standardised features as rows: C-contiguous, (n_features, n_rows)."""
         if features is None:
             features = np.arange(self.n_features)
@@ -34,13 +37,30 @@ class Data:
         columns /= self.scale[features, np.newaxis]
         return columns
 
-    def pull_back(self, R):
-        """Return R (n_rows, m) times the standardised data, of shape (m, n_features)."""
+    def transposed(self) -> Matrix:
+        """Return all standardised features as rows; a sparse X stays sparse."""
+        if issparse(self.X):
+            return self.X.multiply(1 / self.scale).T.tocsr().astype(self.X.dtype)
+        return self.columns()
+
+    def pull_back(self, R: Array) -> Array:
+        """Return the transposed R, of shape (n_rows, m), times the standardised data."""
         products = np.asarray(safe_sparse_dot(self.X.T, R.astype(self.X.dtype))).T
         return (products - np.outer(R.sum(axis=0), self.center)) / self.scale
 
 
-def standardised(X, weight, *, standardize, centered):
+@dataclass(frozen=True)
+class Block:
+    """Some rows and features of the standardised data in memory, the features as rows of `XT`."""
+
+    XT: Array
+
+    def columns(self, features: Array) -> Array:
+        """Return the features as rows."""
+        return self.XT[features]
+
+
+def standardised(X: Matrix, weight: Array, *, standardize: bool, centered: bool) -> Data:
     """Return the Data of X: mean 0 and deviation 1; not centred and mean square 1 if sparse.
 
     A constant feature stays at its scale: once centred it is zero throughout.
@@ -62,17 +82,17 @@ def standardised(X, weight, *, standardize, centered):
     tiny = 100 * np.finfo(X.dtype).tiny
     unusable = ~np.isfinite(deviation) | ((deviation <= tiny) & ~constant)
     if unusable.any():
-        which = np.flatnonzero(unusable)[0]
-        size = "small" if deviation[which] <= tiny else "large"
+        feature = np.flatnonzero(unusable)[0]
+        size, remedy = ("small", "multiply") if deviation[feature] <= tiny else ("large", "divide")
         raise ValueError(
-            f"Feature {which} has values so {size} that its scale is not finite in {X.dtype}; "
-            f"{'multiply' if size == 'small' else 'divide'} it by a constant first."
+            f"Feature {feature} has values so {size} that its scale cannot be computed in "
+            f"{X.dtype}. Please {remedy} it by a constant first."
         )
     scale = np.where((deviation > 0) & standardize, deviation, 1.0)
     return Data(X, (center if centered else 0 * center).astype(X.dtype), scale.astype(X.dtype))
 
 
-def quantile_steps(X, weight):
+def quantile_steps(X: Array, weight: Array) -> tuple[Array, Array]:
     """Return the features and thresholds of the steps at the weighted deciles of each feature.
 
     A threshold is half way between two values that occur, so that rounding decides nothing.
@@ -90,6 +110,6 @@ def quantile_steps(X, weight):
     return np.concatenate(features), np.concatenate(thresholds)
 
 
-def step_values(X, feature, threshold):
+def step_values(X: Array, feature: Array, threshold: Array) -> Array:
     """Return the 0/1 values of the steps."""
     return (X[:, feature] > threshold).astype(X.dtype)

@@ -1,7 +1,8 @@
 """SMaLLClassifier: the scikit-learn face of sparse multi-prototype linear rules."""
 
-import warnings
+from collections.abc import Sequence
 from numbers import Integral, Real
+from typing import Any, TypeAlias
 
 import numpy as np
 from scipy.special import expit
@@ -10,39 +11,43 @@ from sklearn.callback import CallbackSupportMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state, compute_class_weight
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
-from pnsklearn._device import check_device, get_kernels
-from pnsklearn._fitting import unchanged_on_error
+from pnsklearn._device import check_device, check_installed
+from pnsklearn._fitting import callback_tasks, replace_fitted, unchanged_on_error, warn_user
 from pnsklearn._small import _export
 from pnsklearn._small._data import quantile_steps, standardised, step_values
-from pnsklearn._small._reference import check_cvxpy
+from pnsklearn._small._objective import Objective
 from pnsklearn._small._rules import Rules
-from pnsklearn._small._solver import IDLE, certified, solve
+from pnsklearn._small._solver import IDLE_INTERCEPT, certified, solve
+from pnsklearn._typing import Array, Matrix
 from pnsklearn._validation import (
     check_binary_target,
     check_weighted_classes,
     check_weights,
+    check_X,
     refuse_overflow,
-    refuse_unreadable,
+    without_weightless,
 )
 
-MOST_SWEEPS = 2**31 - 1
+LARGEST_COUNT = 2**31 - 1  # of iterations
+Names: TypeAlias = Sequence[str] | None
+AT_LEAST_ONE = Interval(Integral, 1, None, closed="left")
 
 
-def _attributes(classes, steps, dtype, problem, solution):
+def _attributes(classes, steps, dtype, objective, solution):
     """Return the fitted attributes of a solution, its rules back in the original units."""
-    coef, intercept = problem.without_idle(solution.coef, solution.intercept)
-    coef = coef / problem.data.scale
-    intercept = intercept - coef @ problem.data.center
+    coef, intercept = objective.without_idle(solution.coef, solution.intercept)
+    coef = coef / objective.data.scale
+    intercept = intercept - coef @ objective.data.center
     attributes = {
         "classes_": classes,
-        "positive_class_": classes[problem.union],
+        "positive_class_": classes[objective.union],
         "coef_": coef.astype(dtype),
         "intercept_": intercept.astype(dtype),
     }
     if steps is not None:
-        attributes["threshold_feature_"], attributes["threshold_"] = steps
+        attributes["step_feature_"], attributes["step_threshold_"] = steps
     return attributes
 
 
@@ -92,9 +97,6 @@ class SMaLLClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
 
     positive_class : "auto" or label, default="auto"
         The class that is the union of the rules. "auto" fits both and keeps the lower objective.
-
-    init : {"k-means", "random"}, default="k-means"
-        First groups of the union's training rows in the relaxed solvers.
 
     n_init : "auto" or int, default="auto"
         Number of starts. "auto" is 10 for the solvers "auto" and "swap", 30 if X has no more than
@@ -154,9 +156,9 @@ class SMaLLClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     support_ : list of ndarray
         For each rule the terms with non-zero weights.
 
-    threshold_feature_, threshold_ : ndarray of shape (n_terms,)
-        With `binarize` only: term t is 1 where feature ``threshold_feature_[t]`` is above
-        ``threshold_[t]``.
+    step_feature_, step_threshold_ : ndarray of shape (n_terms,)
+        With `binarize` only: term t is 1 where feature ``step_feature_[t]`` is above
+        ``step_threshold_[t]``, and 0 elsewhere.
 
     n_prototypes_ : int
         Rules left.
@@ -218,27 +220,22 @@ class SMaLLClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     """
 
     _parameter_constraints: dict = {  # noqa: RUF012, scikit-learn's form
-        "n_prototypes": [Interval(Integral, 1, None, closed="left")],
-        "n_nonzero": [Interval(Integral, 1, None, closed="left")],
+        "n_prototypes": [AT_LEAST_ONE],
+        "n_nonzero": [AT_LEAST_ONE],
         "C": [Interval(Real, 0, None, closed="neither")],
         "solver": [StrOptions({"auto", "swap", "fista", "saddle", "reference"})],
         "positive_class": "no_validation",
-        "init": [StrOptions({"k-means", "random"})],
-        "n_init": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
+        "n_init": [StrOptions({"auto"}), AT_LEAST_ONE],
         "standardize": ["boolean"],
         "binarize": [StrOptions({"quantile"}), None],
         "fit_intercept": ["boolean"],
         "class_weight": [dict, StrOptions({"balanced"}), None],
         "certify": ["boolean"],
-        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "max_iter": [AT_LEAST_ONE],
         "tol": [Interval(Real, 0, None, closed="neither")],
         "warm_start": ["boolean"],
         "random_state": ["random_state"],
-        "n_jobs": [
-            None,
-            Interval(Integral, 1, None, closed="left"),
-            Interval(Integral, None, -1, closed="right"),
-        ],
+        "n_jobs": [None, AT_LEAST_ONE, Interval(Integral, None, -1, closed="right")],
         "device": [str],
     }
 
@@ -253,7 +250,6 @@ class SMaLLClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         C=1.0,
         solver="auto",
         positive_class="auto",
-        init="k-means",
         n_init="auto",
         standardize=True,
         binarize=None,
@@ -272,7 +268,6 @@ class SMaLLClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         self.C = C
         self.solver = solver
         self.positive_class = positive_class
-        self.init = init
         self.n_init = n_init
         self.standardize = standardize
         self.binarize = binarize
@@ -288,7 +283,7 @@ class SMaLLClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
 
     @unchanged_on_error
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y, sample_weight=None):
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> "SMaLLClassifier":
         """Fit the rules.
 
         Parameters
@@ -317,70 +312,56 @@ class SMaLLClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         """
         check_device(self.device)
         if self.solver == "reference":
-            check_cvxpy("solver='reference'")
+            check_installed("cvxpy", "solver='reference'", "reference")
         X, y, positive, weight, classes = self._check_data(X, y, sample_weight)
+        unions = self._unions(classes)
         steps = None if self.binarize is None else quantile_steps(X, weight)
-        data = standardised(
-            X if steps is None else step_values(X, *steps),
-            weight,
-            standardize=self.standardize,
-            centered=self.fit_intercept,
-        )
-        context = self._init_callback_context(max_subtasks=None)
-        context.call_on_fit_task_begin(estimator=self, X=X, y=y)
+        terms = X if steps is None else step_values(X, *steps)
+        objectives = self._objectives(terms, positive, weight, unions)
+        max_iter = int(min(self.max_iter, LARGEST_COUNT))
+        with callback_tasks(self, X, y) as on_task:
 
-        def on_iteration(problem, solution):
-            task = context.subcontext(task_name="iteration")
-            task.call_on_fit_task_begin(estimator=self, X=X, y=y)
-            return task.call_on_fit_task_end(
-                estimator=self,
-                X=X,
-                y=y,
-                reconstruction_attributes=lambda: (
-                    _attributes(classes, steps, X.dtype, problem, solution) | _bounds(solution)
-                ),
+            def attributes(objective, solution):
+                return _attributes(classes, steps, X.dtype, objective, solution)
+
+            def on_iteration(*state):
+                return on_task("iteration", lambda: attributes(*state) | _bounds(state[1]))
+
+            objective, solution = solve(
+                objectives,
+                solver=self.solver,
+                n_init=self.n_init,
+                max_iter=max_iter,
+                tol=self.tol,
+                start=self._start(objectives[0], classes),
+                rng=check_random_state(self.random_state),
+                n_jobs=self.n_jobs,
+                device=self.device,
+                callback=on_iteration,
             )
+            self._warn(solution, f"solver={self.solver!r}", "or use solver='auto'")
+            if self.certify:
+                solution = certified(
+                    objective, solution, max_iter=max_iter, tol=self.tol, device=self.device
+                )
+                self._warn(solution, "The certificate", "for a better lower_bound_")
 
-        # Plain integers for the kernels; and a row has one largest rule.
-        most = {"n_prototypes": X.shape[0], "n_nonzero": data.n_features, "max_iter": MOST_SWEEPS}
-        counts = {name: int(min(getattr(self, name), bound)) for name, bound in most.items()}
-        params = self.get_params(deep=False) | counts
-        kernels = get_kernels("small", self.device)
-        problem, solution = solve(
-            data,
-            positive,
-            weight,
-            params,
-            kernels,
-            unions=self._unions(classes),
-            start=self._start(data, classes, counts["n_prototypes"]),
-            rng=check_random_state(self.random_state),
-            callback=on_iteration,
-        )
-        self._warn(solution, f"solver={self.solver!r}", "or use solver='auto'")
-        if self.certify:
-            solution = certified(problem, solution, params, kernels)
-            self._warn(solution, "The certificate", "for a better lower_bound_")
-
-        for name in ("threshold_feature_", "threshold_", "lower_bound_", "gap_"):
-            vars(self).pop(name, None)  # a refit may go without
-        bounds = _bounds(solution) if self.certify else {"objective_": float(solution.objective)}
-        attributes = _attributes(classes, steps, X.dtype, problem, solution) | bounds
-        for name, value in attributes.items():
-            setattr(self, name, value)
-        self.n_prototypes_ = self.coef_.shape[0]
-        self.support_ = [np.flatnonzero(row) for row in self.coef_]
-        self.n_iter_ = solution.n_iter
-
-        rules = self._rules()
-        fires = rules.fires(rules.scores(X))
-        self.coverage_ = problem.weight @ fires
-        with np.errstate(invalid="ignore"):
-            self.precision_ = (problem.weight * (problem.sign > 0)) @ fires / self.coverage_
-        self.n_bytes_ = _export.parameter_bytes(rules)
+            replace_fitted(self, attributes(objective, solution))
+            bounds = _bounds(solution)
+            for name in bounds if self.certify else ("objective_",):
+                setattr(self, name, bounds[name])
+            self.n_prototypes_ = self.coef_.shape[0]
+            self.support_ = [np.flatnonzero(row) for row in self.coef_]
+            self.n_iter_ = solution.n_iter
+            rules = self._rules()
+            fires = rules.fires(rules.scores(X))
+            self.coverage_ = objective.weight @ fires
+            with np.errstate(invalid="ignore"):
+                self.precision_ = (objective.weight * (objective.sign > 0)) @ fires / self.coverage_
+            self.n_bytes_ = _export.parameter_bytes(rules)
         return self
 
-    def decision_function(self, X):
+    def decision_function(self, X: Any) -> Array:
         """Return the log-odds of ``classes_[1]``: the largest score of the rules, or minus it.
 
         Parameters
@@ -396,7 +377,7 @@ class SMaLLClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         rules, scores = self._scores(X)
         return rules.decision(scores).astype(self.coef_.dtype)
 
-    def predict_proba(self, X):
+    def predict_proba(self, X: Any) -> Array:
         """Return the probabilities of both classes.
 
         Parameters
@@ -412,7 +393,7 @@ class SMaLLClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         log_odds = self.decision_function(X)
         return np.stack([expit(-log_odds), expit(log_odds)], axis=1)
 
-    def predict(self, X):
+    def predict(self, X: Any) -> Array:
         """Return the label of each sample: the union's where any rule fires.
 
         Parameters
@@ -428,7 +409,7 @@ class SMaLLClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         log_odds = self.decision_function(X)
         return self.classes_[(log_odds > 0).astype(int)]
 
-    def apply(self, X):
+    def apply(self, X: Any) -> Array:
         """Return which rule decided each sample.
 
         Parameters
@@ -444,7 +425,7 @@ class SMaLLClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         rules, scores = self._scores(X)
         return np.where(rules.fires(scores).any(axis=1), scores.argmax(axis=1), -1)
 
-    def rules(self, feature_names=None):
+    def rules(self, feature_names: Names = None) -> str:
         """Return the model as text that a person can read, in the original units.
 
         Parameters
@@ -465,7 +446,9 @@ class SMaLLClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         names = self._names(feature_names)
         return _export.to_text(self._rules(), names, self.coverage_, self.precision_)
 
-    def export_c(self, X=None, *, feature_names=None, fixed_point=None):
+    def export_c(
+        self, X: Any = None, *, feature_names: Names = None, fixed_point: int | None = None
+    ) -> str:
         """Return the model as a C function without any library.
 
         Parameters
@@ -500,24 +483,22 @@ class SMaLLClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         """
         names = self._names(feature_names)
         if fixed_point is None and X is not None:
-            raise ValueError("X is for fixed_point only; add fixed_point=16, say, or leave X out.")
+            raise ValueError("X is used with fixed_point only. Set fixed_point or leave X out.")
         if fixed_point is None:
             return _export.to_c(self._rules(), names)
         if X is None:
-            raise ValueError("fixed_point needs X, rows that show the range of each feature.")
-        X = self._check_X(X, reset=False)
+            raise ValueError("fixed_point needs X, whose rows show the range of each feature.")
+        X = self._check_X(X)
         source, rows = _export.to_fixed_point_c(self._rules(), names, X, fixed_point)
         if len(rows):
-            warnings.warn(
-                f"{len(rows)} of {X.shape[0]} rows are decided in another way with {fixed_point} "
-                f"bits: {', '.join(map(str, rows[:10]))}{', ...' if len(rows) > 10 else ''}. Use "
-                "more bits where that matters.",
-                UserWarning,
-                stacklevel=2,
+            listed = ", ".join(map(str, rows[:10])) + (", ..." if len(rows) > 10 else "")
+            warn_user(
+                f"{len(rows)} of {X.shape[0]} rows are predicted differently with {fixed_point} "
+                f"bits: {listed}. Use more bits if that matters."
             )
         return source
 
-    def export_sql(self, feature_names=None):
+    def export_sql(self, feature_names: Names = None) -> str:
         """Return the model as an SQL expression over columns named like the features.
 
         Parameters
@@ -539,50 +520,36 @@ class SMaLLClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         names = self._names(feature_names)
         return _export.to_sql(self._rules(), names)
 
-    def _rules(self):
-        binarized = hasattr(self, "threshold_")
+    def _rules(self) -> Rules:
+        binarized = hasattr(self, "step_threshold_")
         return Rules(
             coef=self.coef_,
             intercept=self.intercept_,
-            feature=self.threshold_feature_ if binarized else np.arange(self.n_features_in_),
-            threshold=self.threshold_ if binarized else None,
+            feature=self.step_feature_ if binarized else np.arange(self.n_features_in_),
+            threshold=self.step_threshold_ if binarized else None,
             classes=self.classes_,
             union=int(self.positive_class_ == self.classes_[1]),
         )
 
-    def _names(self, feature_names):
+    def _names(self, feature_names: Names) -> list[str]:
         check_is_fitted(self)
         seen = getattr(self, "feature_names_in_", None)
         return _export.check_feature_names(feature_names, seen, self.n_features_in_)
 
     def _scores(self, X):
         check_is_fitted(self)
-        X = self._check_X(X, reset=False)
+        X = self._check_X(X)
         rules = self._rules()
         return rules, refuse_overflow(rules.scores(X))
 
-    def _check_X(self, X, reset, y="no_validation"):
-        refuse_unreadable(X, y)
-        return validate_data(
-            self,
-            X,
-            y,
-            reset=reset,
-            accept_sparse=False if self.binarize else "csr",
-            dtype=[np.float64, np.float32],
-            order="C",
-        )
+    def _check_X(self, X: Any) -> Matrix:
+        """Return X, validated against the features of the fit."""
+        return check_X(self, X, reset=False, sparse=self.binarize is None)
 
     def _check_data(self, X, y, sample_weight):
         """Return X, y, positives and weights without the rows of weight zero; classes."""
-        X, y = self._check_X(X, True, y)
+        X, y = check_X(self, X, y, reset=True, sparse=self.binarize is None)
         classes, positive = check_binary_target(y)
-        if not self._tries_both():
-            if np.ndim(self.positive_class) > 0 or self.positive_class not in classes:
-                raise ValueError(
-                    f"positive_class={self.positive_class!r} is not one of the labels "
-                    f"{classes.tolist()}."
-                )
         weight = check_weights(sample_weight, X)
         check_weighted_classes(positive, weight)
         factors = compute_class_weight(
@@ -590,7 +557,7 @@ class SMaLLClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         )
         if not (np.isfinite(factors).all() and (factors > 0).all()):
             raise ValueError(
-                f"class_weight must be positive and finite for both classes; got "
+                "class_weight must be positive and finite for both classes, got "
                 f"{self.class_weight!r}."
             )
         weight = weight * factors[positive.astype(int)]
@@ -598,28 +565,43 @@ class SMaLLClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             lam = 1 / (self.C * weight.sum())
         if not 0 < lam < np.inf:
             raise ValueError(
-                "C times the sum of the weights is not a finite positive number; rescale the "
-                "weights or C."
+                "C times the sum of the weights must be a positive, finite number. Rescale the "
+                "weights or change C."
             )
-        kept = weight > 0
-        if not kept.all():
-            X, y, positive, weight = X[kept], y[kept], positive[kept], weight[kept]
+        weight, X, y, positive, _ = without_weightless(weight, X, y, positive)
         return X, y, positive, weight, classes
-
-    def _tries_both(self):
-        return isinstance(self.positive_class, str) and self.positive_class == "auto"
 
     def _unions(self, classes):
         """Return the indices of the classes to try as the union."""
-        if self._tries_both():
-            # The class that scikit-learn calls positive wins ties.
-            return (1, 0)
+        if isinstance(self.positive_class, str) and self.positive_class == "auto":
+            return 1, 0  # the class that scikit-learn calls positive wins ties
+        if np.ndim(self.positive_class) > 0 or self.positive_class not in classes:
+            raise ValueError(
+                f"positive_class={self.positive_class!r} is not one of the labels "
+                f"{classes.tolist()}."
+            )
         return (int(self.positive_class == classes[1]),)
 
-    def _start(self, data, classes, n_prototypes):
+    def _objectives(self, X, positive, weight, unions):
+        """Return the objective of each class to try as the union."""
+        data = standardised(X, weight, standardize=self.standardize, centered=self.fit_intercept)
+        # Plain integers for the kernels; and a row has one largest rule.
+        n_prototypes = int(min(self.n_prototypes, X.shape[0]))
+        n_nonzero = int(min(self.n_nonzero, X.shape[1]))
+        total = weight.sum()
+        return [
+            Objective(
+                union, data, np.where(positive == union, 1.0, -1.0), weight / total,
+                n_prototypes, n_nonzero, 1 / (self.C * total), self.fit_intercept,
+            )
+            for union in unions
+        ]  # fmt: skip
+
+    def _start(self, objective, classes):
         """Return the last fit's (union, coef, intercept) in standardised units, or None."""
         if not self.warm_start or not hasattr(self, "coef_"):
             return None
+        data, n_prototypes = objective.data, objective.n_prototypes
         n_rules, n_terms = self.coef_.shape
         if n_terms != data.n_features or n_rules > n_prototypes:
             return None
@@ -628,18 +610,17 @@ class SMaLLClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         if not self.fit_intercept and (n_rules < n_prototypes or self.intercept_.any()):
             return None  # without intercepts no rule can be idle
         coef = np.zeros((n_prototypes, n_terms))
-        intercept = np.full(n_prototypes, IDLE)
+        intercept = np.full(n_prototypes, IDLE_INTERCEPT)
         coef[:n_rules] = self.coef_ * data.scale
         intercept[:n_rules] = self.intercept_ + self.coef_ @ data.center
         return int(self.positive_class_ == classes[1]), coef, intercept
 
     def _warn(self, solution, what, remedy):
         if not solution.converged:
-            warnings.warn(
-                f"{what} stopped at max_iter={self.max_iter} before a gap of tol={self.tol}. "
-                f"Increase max_iter or tol, {remedy}.",
+            warn_user(
+                f"{what} stopped at max_iter={self.max_iter} before its duality gap reached "
+                f"tol={self.tol}. Increase max_iter or tol, {remedy}.",
                 ConvergenceWarning,
-                stacklevel=5,
             )
 
     def __sklearn_tags__(self):

@@ -8,18 +8,22 @@ largest score is exactly zero, the class is `classes[0]`. So a rule fires when z
 import math
 import re
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from textwrap import wrap
 
 import numpy as np
 
-from pnsklearn._small._rules import read_columns
+from pnsklearn._small._rules import Rules, read_columns
+from pnsklearn._typing import Array, Matrix
 
 SMALLEST_BITS, LARGEST_BITS = 8, 32
 LISTED_ROWS = 20
 
 
-def check_feature_names(names, fitted_names, n_features):
+def check_feature_names(
+    names: Sequence[str] | None, fitted_names: Sequence[str] | None, n_features: int
+) -> list[str]:
     """Return a list of names: those given, or those seen at fit, or x0, x1, ...
 
     Raises
@@ -45,7 +49,7 @@ def check_feature_names(names, fitted_names, n_features):
     return [str(name) for name in names]
 
 
-def to_text(rules, names, coverage=None, precision=None):
+def to_text(rules: Rules, names: list[str], coverage: Array, precision: Array) -> str:
     """Return the rules as text to read, numbers rounded to four digits.
 
     Terms are in the order of the features: it is the same in all rules and exports, and size does
@@ -58,18 +62,17 @@ def to_text(rules, names, coverage=None, precision=None):
     which = "this rule" if p == 1 else "any of these rules"
     lines = [f"{_one_line(union)} if {which} fires, otherwise {_one_line(other)}:"]
     names = [_one_line(name) for name in names]
-    for j in range(p):
+    for j, (share, right) in enumerate(zip(coverage, precision, strict=True)):
         number = f"{j + 1:>{len(str(p))}}.  "
-        lines.append(number + _readable(rules, j, names))
-        if coverage is not None:
-            share = "none" if coverage[j] == 0 else _percent(coverage[j])
-            line = f"{' ' * len(number)}fires on {share} of the training rows"
-            right = "" if coverage[j] == 0 else f", right on {_percent(precision[j])} of them"
-            lines.append(line + right)
+        fires = "fires on none of the training rows"
+        if share > 0:
+            fires = f"fires on {100 * share:.3g} % of the training rows, right on "
+            fires += f"{100 * right:.3g} % of them"
+        lines += [number + _readable(rules, j, names), " " * len(number) + fires]
     return "\n".join(lines)
 
 
-def to_c(rules, names):
+def to_c(rules: Rules, names: list[str]) -> str:
     """Return the source of a C99 function in doubles that includes nothing.
 
     `int small_predict(const double *x)` returns the index in `classes`. Each constant reads back to
@@ -91,7 +94,7 @@ def to_c(rules, names):
     return _c_source(header, [], rules, "double", "")
 
 
-def to_fixed_point_c(rules, names, X, bits):
+def to_fixed_point_c(rules: Rules, names: list[str], X: Matrix, bits: int) -> tuple[str, Array]:
     """Return the source of a C99 function in integers, and the rows of X where it differs.
 
     `int small_predict(const int32_t *x)` takes each feature l as round(value * 2**F_l). F_l is
@@ -141,7 +144,7 @@ def to_fixed_point_c(rules, names, X, bits):
     return _c_source(header, prologue, integer, "int32_t", "LL"), rows
 
 
-def to_sql(rules, names):
+def to_sql(rules: Rules, names: list[str]) -> str:
     """Return the rules as one SQL expression whose value is the predicted label.
 
     A rule that reads a NULL does not fire, unless it reads it through a threshold, which NULL is
@@ -149,20 +152,14 @@ def to_sql(rules, names):
     """
     rules = rules.used_terms()
     columns = [_quoted(names[i], '"') for i in rules.feature]
-    if rules.threshold is None:
-        terms = [("", f" * {column}") for column in columns]
-    else:
-        terms = [
-            (f"CASE WHEN {column} > {t!r} THEN ", " ELSE 0.0 END")
-            for column, t in zip(columns, rules.threshold.tolist(), strict=True)
-        ]
-    fires = [f"{score} {_sign(rules.union)} 0.0" for score in _sums(rules, terms, repr)]
+    scores = _sums(rules, columns, repr, ("CASE WHEN ", " THEN ", " ELSE 0.0 END"))
+    fires = [f"{score} {_sign(rules.union)} 0.0" for score in scores]
     union, other = (_sql_literal(label) for label in _labels(rules))
     condition = "\n    OR ".join(fires)
     return f"CASE\n  WHEN {condition}\n  THEN {union} ELSE {other}\nEND"
 
 
-def parameter_bytes(rules):
+def parameter_bytes(rules: Rules) -> int:
     """Return how many bytes the parameters take as arrays of one entry per non-zero coefficient.
 
     Each non-zero coefficient takes 4 (float32), plus the index of its feature: 1 where no used
@@ -210,21 +207,17 @@ def _sql_literal(label):
     return repr(int(label) if isinstance(label, bool) else label)
 
 
-def _percent(share):
-    """Return a share in per cent, three digits."""
-    return f"{100 * share:.3g} %"
-
-
-def _four_digits(value):
-    """Return a number to read."""
-    return f"{value:.4g}"
-
-
-def _sums(rules, terms, number):
+def _sums(rules, columns, number, step):
     """Return each rule's score as code: intercept + term - term ..., in the order of the terms.
 
-    A term is the code (before, after) its absolute coefficient, which `number` writes.
+    `columns` holds the code of each term's feature. `number` writes a number. `step` is the code
+    before the condition of a step, before its coefficient and after that.
     """
+    if rules.threshold is None:
+        terms = [("", f" * {column}") for column in columns]
+    else:
+        thresholds = zip(columns, rules.threshold.tolist(), strict=True)
+        terms = [(f"{step[0]}{column} > {t!r}{step[1]}", step[2]) for column, t in thresholds]
     scores = []
     for coef, intercept in zip(rules.coef.tolist(), rules.intercept.tolist(), strict=True):
         score = number(intercept)
@@ -241,12 +234,12 @@ def _readable(rules, j, names):
     coef, intercept = rules.coef[j, used].tolist(), float(rules.intercept[j])
     variables = [names[i] for i in rules.feature[used]]
     if rules.threshold is not None:
-        limits = [_four_digits(t) for t in rules.threshold[used]]
+        limits = [f"{t:.4g}" for t in rules.threshold[used]]
         return _readable_thresholds(coef, intercept, variables, limits, rules.union)
     if len(coef) != 1:
         return _readable_sum(coef, intercept, [f" * {name}" for name in variables], rules.union)
     sign = _sign(rules.union) if coef[0] > 0 else _sign(rules.union).replace(">", "<")
-    return f"{variables[0]} {sign} {_four_digits(0.0 - intercept / coef[0])}"
+    return f"{variables[0]} {sign} {0.0 - intercept / coef[0]:.4g}"
 
 
 def _readable_thresholds(coef, intercept, variables, limits, union):
@@ -264,10 +257,10 @@ def _readable_sum(coef, intercept, terms, union):
     """Return `2 * a  - 3 * b  + 1  > 0`, or "always" or "never" where there is no term."""
     if not coef:
         return "always" if intercept > 0 or (intercept == 0 and union == 0) else "never"
-    text = f"{_four_digits(coef[0])}{terms[0]}"
+    text = f"{coef[0]:.4g}{terms[0]}"
     for value, term in [*zip(coef[1:], terms[1:], strict=True), (intercept, "")]:
         if value != 0:
-            text += f"  {'-' if value < 0 else '+'} {_four_digits(abs(value))}{term}"
+            text += f"  {'-' if value < 0 else '+'} {abs(value):.4g}{term}"
     return f"{text}  {_sign(union)} 0"
 
 
@@ -280,14 +273,8 @@ def _meaning(rules):
 
 def _c_source(header, prologue, rules, kind, suffix):
     """Return the C file: a comment, what stands before the function, the function on `kind` x."""
-    if rules.threshold is None:
-        terms = [("", f" * x[{i}]") for i in rules.feature]
-    else:
-        terms = [
-            (f"(x[{i}] > {t!r} ? ", " : 0)")
-            for i, t in zip(rules.feature, rules.threshold.tolist(), strict=True)
-        ]
-    scores = _sums(rules, terms, lambda value: f"{value!r}{suffix}")
+    columns, step = [f"x[{i}]" for i in rules.feature], ("(", " ? ", " : 0)")
+    scores = _sums(rules, columns, lambda value: f"{value!r}{suffix}", step)
     return "\n".join(
         [
             f"/* {header[0]}",

@@ -17,77 +17,33 @@ import numpy as np
 from scipy.sparse import issparse
 
 from pnsklearn._jit import njit
+from pnsklearn._series import exp_of_negative, log1p_of_fraction
+from pnsklearn._typing import Array, Matrix, Tensor
 
-# Rows of a block: some hundred kilobytes of X stay in the second-level cache. Measured.
-BLOCK = 512
-# What 1 / mu is for the hard maximum: any difference becomes infinite.
-HARD = 1e300
-# exp(-45) = 3e-20 adds nothing to one.
-LOWEST_EXPONENT = -45.0
-LARGEST_EXPONENT = 700.0
+# Some hundred kilobytes of X stay in the second-level cache. Measured.
+BLOCK_ROWS = 512
+# 1 / mu of the maximum itself: any difference becomes a large one, and none is infinite.
+INVERSE_OF_NO_MU = 1e200
+LARGEST_EXPONENT = 700.0  # exp(710) overflows
 # A share of zero, or a sum of one, would stay so under multiplicative steps.
 SMALLEST_SHARE = 1e-280
 SMALLEST_REST = 1e-16
 
 
-def as_array(array, device):
+def as_array(array: Matrix, device: str) -> Tensor:
     """Return the NumPy array or sparse matrix itself: what the CPU computes with."""
     return array
 
 
-def to_numpy(array):
+def to_numpy(tensor: Tensor) -> Array:
     """Return the array itself."""
-    return array
-
-
-@njit(fastmath={"contract", "arcp"})  # reassociation would break the range reduction
-def _exp(x):
-    """Return exp(x) for x <= 0, below -45 as at -45; relative error 1e-13. It vectorises."""
-    r = max(x, LOWEST_EXPONENT) / 128.0
-    y = 1.0 + r / 12.0
-    y = 1.0 + r / 11.0 * y
-    y = 1.0 + r / 10.0 * y
-    y = 1.0 + r / 9.0 * y
-    y = 1.0 + r / 8.0 * y
-    y = 1.0 + r / 7.0 * y
-    y = 1.0 + r / 6.0 * y
-    y = 1.0 + r / 5.0 * y
-    y = 1.0 + r / 4.0 * y
-    y = 1.0 + r / 3.0 * y
-    y = 1.0 + r / 2.0 * y
-    y = 1.0 + r * y
-    for _ in range(7):
-        y = y * y
-    return y
-
-
-@njit(fastmath={"contract", "arcp"})
-def _log1p(x):
-    """Return log(1 + x) for x in [0, 1], as 2 atanh(x / (2 + x)). It vectorises."""
-    u = x / (2.0 + x)
-    u2 = u * u
-    y = 1.0 / 31.0 + u2 / 33.0
-    y = 1.0 / 29.0 + u2 * y
-    y = 1.0 / 27.0 + u2 * y
-    y = 1.0 / 25.0 + u2 * y
-    y = 1.0 / 23.0 + u2 * y
-    y = 1.0 / 21.0 + u2 * y
-    y = 1.0 / 19.0 + u2 * y
-    y = 1.0 / 17.0 + u2 * y
-    y = 1.0 / 15.0 + u2 * y
-    y = 1.0 / 13.0 + u2 * y
-    y = 1.0 / 11.0 + u2 * y
-    y = 1.0 / 9.0 + u2 * y
-    y = 1.0 / 7.0 + u2 * y
-    y = 1.0 / 5.0 + u2 * y
-    y = 1.0 / 3.0 + u2 * y
-    return 2.0 * u * (1.0 + u2 * y)
+    return tensor
 
 
 @njit
 def _log(x):
     """Return log(x) for x in [1, 256]. It vectorises."""
-    return 8.0 * _log1p(math.sqrt(math.sqrt(math.sqrt(x))) - 1.0)
+    return 8.0 * log1p_of_fraction(math.sqrt(math.sqrt(math.sqrt(x))) - 1.0)
 
 
 @njit(fastmath={"contract"})
@@ -156,7 +112,7 @@ def _respond(sign, weight, assignment, mu, A):
     The slack, sum_i s_i a_i (f_i - sum_j q_ij z_ij), is what smoothing costs the dual value.
     """
     n_prototypes, n_rows = A.shape
-    inverse = 1.0 / mu if mu > 0.0 else HARD
+    inverse = 1.0 / mu if mu > 0.0 else INVERSE_OF_NO_MU
     top, total = np.full(n_rows, -np.inf), np.zeros(n_rows)
     loss, slack = np.empty(n_rows), np.zeros(n_rows)
     for j in range(n_prototypes):
@@ -169,15 +125,15 @@ def _respond(sign, weight, assignment, mu, A):
         for i in range(n_rows):
             allowed = sign[i] < 0.0 or assignment[i] == j
             below = min(z[i] - top[i], 0.0) if allowed else 0.0
-            share = _exp(below * inverse) if allowed else 0.0
+            share = exp_of_negative(below * inverse) if allowed else 0.0
             total[i] += share
             slack[i] -= share * below
             z[i] = share
     for i in range(n_rows):
         rise = mu * _log(total[i])
         v = -sign[i] * (top[i] + rise)
-        e = _exp(-abs(v))
-        loss[i] = max(v, 0.0) + _log1p(e)
+        e = exp_of_negative(-abs(v))
+        loss[i] = max(v, 0.0) + log1p_of_fraction(e)
         a = (1.0 if v > 0.0 else e) / (1.0 + e)
         slack[i] = a * (rise + slack[i] / total[i])
         total[i] = -sign[i] * a / total[i]
@@ -194,8 +150,8 @@ def _fused_pass(XT, sign, weight, assignment, W, used, b, mu):
     n_features, n_rows = XT.shape
     g, c = np.zeros((n_prototypes, n_features)), np.zeros(n_prototypes)
     value = slack = 0.0
-    for start in range(0, n_rows, BLOCK):
-        stop = min(start + BLOCK, n_rows)
+    for start in range(0, n_rows, BLOCK_ROWS):
+        stop = min(start + BLOCK_ROWS, n_rows)
         s = weight[start:stop]
         A = np.empty((n_prototypes, stop - start))
         for j in range(n_prototypes):
@@ -213,45 +169,44 @@ def _fused_pass(XT, sign, weight, assignment, W, used, b, mu):
     return value, slack, g, c
 
 
-def _used_features(W):
-    return np.flatnonzero(W.any(axis=0))
-
-
-def margins(XT, W, b):
+def margins(XT: Tensor, W: Array, b: Array) -> Tensor:
     """Return the margins z, of shape (n_prototypes, n)."""
     z = np.repeat(b[:, np.newaxis], XT.shape[1], axis=1)
     if issparse(XT):
         return z + (XT.T @ W.T).T
-    used = _used_features(W)
-    for start in range(0, XT.shape[1], BLOCK):
-        block = np.ascontiguousarray(z[:, start : start + BLOCK])
+    used = np.flatnonzero(W.any(axis=0))
+    for start in range(0, XT.shape[1], BLOCK_ROWS):
+        block = np.ascontiguousarray(z[:, start : start + BLOCK_ROWS])
         _add_margins(XT, W, used, start, block)
-        z[:, start : start + BLOCK] = block
+        z[:, start : start + BLOCK_ROWS] = block
     return z
 
 
-def respond(z, sign, weight, assignment, mu):
+def respond(z: Tensor, sign: Tensor, weight: Tensor, assignment: Tensor, mu: float) -> tuple:
     """Return (value, slack, A): the weighted loss at margins z and the best dual answer to them."""
     A = z.copy()
     return *_respond(sign, weight, assignment, mu, A), A
 
 
-def pull_back(XT, weight, A):
+def pull_back(XT: Tensor, weight: Tensor, A: Tensor) -> tuple[Array, Array]:
     """Return (g, c), the gradients by W and b."""
     R = A * weight
     c = R.sum(axis=1)
     if issparse(XT):
         return np.ascontiguousarray((XT @ R.T).T), c
     g = np.zeros((len(A), XT.shape[0]))
-    for start in range(0, XT.shape[1], BLOCK):
-        _add_pull_back(XT, np.ascontiguousarray(R[:, start : start + BLOCK]), start, g)
+    for start in range(0, XT.shape[1], BLOCK_ROWS):
+        _add_pull_back(XT, np.ascontiguousarray(R[:, start : start + BLOCK_ROWS]), start, g)
     return g, c
 
 
-def loss_pass(XT, sign, weight, assignment, W, b, mu):
+def loss_pass(
+    XT: Tensor, sign: Tensor, weight: Tensor, assignment: Tensor, W: Array, b: Array, mu: float
+) -> tuple:
     """Return (value, slack, g, c): the weighted loss and its gradients, in one read of the data."""
     if not issparse(XT):
-        return _fused_pass(XT, sign, weight, assignment, W, _used_features(W), b, mu)
+        used = np.flatnonzero(W.any(axis=0))
+        return _fused_pass(XT, sign, weight, assignment, W, used, b, mu)
     value, slack, A = respond(margins(XT, W, b), sign, weight, assignment, mu)
     return value, slack, *pull_back(XT, weight, A)
 
@@ -260,13 +215,13 @@ def _times_log(x, y):
     return x * np.log(np.maximum(y, SMALLEST_SHARE))
 
 
-def entropy(weight, A):
+def entropy(weight: Tensor, A: Tensor) -> float:
     """Return -sum_i s_i phi(a_i), phi(a) = a log a + (1 - a) log(1 - a), a_i = sum_j |A_ij|."""
     a = np.minimum(np.abs(A).sum(axis=0), 1.0)
     return -float(weight @ (_times_log(a, a) + _times_log(1.0 - a, 1.0 - a)))
 
 
-def balance(sign, weight, A):
+def balance(sign: Tensor, weight: Tensor, A: Tensor) -> Tensor:
     """Shrink A, per prototype the heavier class, until every c_j = sum_i s_i A_ij is zero."""
     up, down = A @ np.where(sign < 0, weight, 0.0), -A @ np.where(sign > 0, weight, 0.0)
     least = np.minimum(up, down)
@@ -274,7 +229,7 @@ def balance(sign, weight, A):
     return A * np.where(sign < 0, up[:, None], down[:, None])
 
 
-def entropic_step(A, z, sign, assignment, tau):
+def entropic_step(A: Tensor, z: Tensor, sign: Tensor, assignment: Tensor, tau: float) -> Tensor:
     """Return argmax_A' tau sum_i (A'_i.z_i - phi(a'_i)) - D(A', A), row by row.
 
     D is the relative entropy of (u_i1, ..., u_ip, 1 - a_i), u = |A|. With q = u / a the solution is
@@ -292,7 +247,7 @@ def entropic_step(A, z, sign, assignment, tau):
     return q * (-sign / (total * (1.0 + np.exp(np.minimum(-logit, LARGEST_EXPONENT)))))
 
 
-def relative_entropy(weight, A, B):
+def relative_entropy(weight: Tensor, A: Tensor, B: Tensor) -> float:
     """Return sum_i s_i D_i(A, B), D of `entropic_step`."""
     u, v = np.abs(A), np.abs(B)
     rest_u, rest_v = (np.maximum(1.0 - x.sum(axis=0), SMALLEST_REST) for x in (u, v))
@@ -301,7 +256,7 @@ def relative_entropy(weight, A, B):
 
 
 @njit
-def _fill(scale, shift, total):
+def _clip_to_sum(scale, shift, total):
     """Return clip(scale q + shift, 0, 1) with the q that makes it sum to `total`; scale > 0.
 
     The sum is piecewise linear in q: bisection over its sorted breakpoints finds the piece.
@@ -336,11 +291,11 @@ def _fill(scale, shift, total):
     return out
 
 
-def project_capped_simplex(V, k):
+def project_capped_simplex(V: Array, k: int) -> Array:
     """Return the nearest points to the rows of V with 0 <= eps <= 1 and sum(eps) <= k."""
     out = np.clip(V, 0.0, 1.0)
     for j in np.flatnonzero(out.sum(axis=1) > k):
-        out[j] = _fill(np.ones(V.shape[1]), np.ascontiguousarray(V[j]), float(k))
+        out[j] = _clip_to_sum(np.ones(V.shape[1]), np.ascontiguousarray(V[j]), float(k))
     return out
 
 
@@ -361,19 +316,19 @@ def k_support_shares(W, k, beta):
                 used[n_used], scale[n_used] = f, abs(W[j, f])
                 n_used += 1
         shift = np.full(n_used, -beta)
-        eps = np.ones(n_used) if n_used <= k else _fill(scale[:n_used], shift, float(k))
+        eps = np.ones(n_used) if n_used <= k else _clip_to_sum(scale[:n_used], shift, float(k))
         for h in range(n_used):
             out[j, used[h]] = eps[h]
     return out
 
 
-def squared_k_support(W, k):
+def squared_k_support(W: Array, k: int) -> float:
     """Return the sum over the rows w of W of (||w||_k^sp)^2."""
     eps = k_support_shares(W, k, 0.0)
     return float(np.sum(W**2 / np.where(eps > 0.0, eps, 1.0)))
 
 
-def prox_k_support(V, k, beta):
+def prox_k_support(V: Array, k: int, beta: float) -> Array:
     """Return, per row, argmin_w ||w - v||^2 / 2 + (beta / 2) (||w||_k^sp)^2."""
     eps = k_support_shares(V, k, beta)
     return V * eps / (eps + beta)

@@ -10,8 +10,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.sparse import issparse
 
+from pnsklearn._typing import Array, Matrix
 
-def read_columns(X, columns):
+
+def read_columns(X: Matrix, columns: Array) -> Array:
     """Return columns of a dense or sparse X as a dense float64 array, one row per column."""
     chosen = X[:, columns]
     if issparse(chosen):
@@ -27,14 +29,14 @@ class Rules:
     `classes[union]` is predicted when any rule fires.
     """
 
-    coef: np.ndarray
-    intercept: np.ndarray
-    feature: np.ndarray
-    threshold: np.ndarray | None
-    classes: np.ndarray
+    coef: Array
+    intercept: Array
+    feature: Array
+    threshold: Array | None
+    classes: Array
     union: int
 
-    def used_terms(self):
+    def used_terms(self) -> "Rules":
         """Return the same rules without the terms that none of them reads."""
         used = np.flatnonzero(self.coef.any(axis=0))
         threshold = None if self.threshold is None else self.threshold[used]
@@ -42,27 +44,31 @@ class Rules:
             self, coef=self.coef[:, used], feature=self.feature[used], threshold=threshold
         )
 
-    def scores(self, X):
+    def values(self, X: Matrix) -> Array:
+        """Return the values of the terms on the rows of X, of shape (m, n), float64."""
+        columns = read_columns(X, self.feature)
+        if self.threshold is None:
+            return columns
+        return (columns > self.threshold[:, None]).astype(np.float64)
+
+    def scores(self, X: Matrix) -> Array:
         """Return z of shape (n, p), float64.
 
         The non-zero terms are added to the intercept one by one, in the order of the terms, each
         product and sum rounded: so the exported code gives the same bits.
         """
         rules = self.used_terms()
-        values = read_columns(X, rules.feature)
-        if rules.threshold is not None:
-            values = (values > rules.threshold[:, None]).astype(np.float64)
         scores = np.repeat(rules.intercept[:, None].astype(np.float64), X.shape[0], axis=1)
-        for coef, value in zip(rules.coef.T, values, strict=True):
+        for coef, value in zip(rules.coef.T, rules.values(X), strict=True):
             for j in np.flatnonzero(coef):
                 scores[j] += coef[j] * value
         return scores.T
 
-    def decision(self, scores):
+    def decision(self, scores: Array) -> Array:
         """Return max_j z_j, signed so that `classes[1]` is predicted where it is positive."""
         largest = scores.max(axis=1)
         return largest if self.union == 1 else -largest
 
-    def fires(self, scores):
+    def fires(self, scores: Array) -> Array:
         """Return where each rule fires; zero counts for the class that ties are decided for."""
         return scores > 0 if self.union == 1 else scores >= 0

@@ -1,4 +1,4 @@
-"""The local search: prototype-wise Newton steps and exchanges of features.
+"""The kernels of the local search: Newton steps on one prototype, and exchanges of its features.
 
 With the other prototypes fixed, a row's score is a smooth maximum of its own score z and of what
 the others give it, o = mu log sum_{j'} exp(z_j' / mu):
@@ -13,118 +13,99 @@ P = 1 / (1 + exp(y f)) the derivatives in z are
 
 the second leaves out the concave part that a positive row adds, so that Newton's step descends.
 
-A prototype is the features `index[:m]` with the weights `w[1 : m + 1]` and the intercept `w[0]`.
 The kernels are plain loops over arrays made once: NumPy's conveniences cost seconds to compile.
 """
+
+from typing import NamedTuple
 
 import numpy as np
 
 from pnsklearn._jit import njit
+from pnsklearn._series import SERIES, exp_of_negative, log1p_of_fraction
+from pnsklearn._typing import Array
 
-# Without "reassoc", which would break the rounding that the series rely on.
-SERIES = {"contract", "nsz", "nnan", "ninf", "arcp"}
-
-FAR_BELOW = -1e30  # the score of a prototype that is not there
-SCREEN_ROWS = 1024
+NO_OTHER = -1e30  # the score that no other prototype gives
+SCREEN_ROWS = 1024  # rows of a block that stay in the cache while all features are screened
 LONGEST_STEP = 5.0  # of a weight, in standardised units
 SMALLEST_CURVATURE = 1e-12
-# Newton decrements, relative to the objective, of a refit and of a trial.
-TIGHT, LOOSE = 1e-13, 1e-5
-MAX_NEWTON = 20
 SMALLEST_VALUE = 1e-10  # an objective below it is as good as zero
+MAX_NEWTON = 20
+# Newton decrements, relative to the objective, at which a refit and a trial stop.
+REFIT_DECREMENT, TRIAL_DECREMENT = 1e-13, 1e-5
 
 
-@njit(fastmath=SERIES)
-def exp_of_minus(x):
-    """Return exp(-x) for x >= 0 (beyond 45 as at 45) by a series that vectorises; error 5e-14."""
-    u = -min(x, 45.0) / 128
-    e = 1 + u * (
-        1
-        + u
-        / 2
-        * (
-            1
-            + u
-            / 3
-            * (
-                1
-                + u
-                / 4
-                * (
-                    1
-                    + u
-                    / 5
-                    * (
-                        1
-                        + u
-                        / 6
-                        * (
-                            1
-                            + u
-                            / 7
-                            * (1 + u / 8 * (1 + u / 9 * (1 + u / 10 * (1 + u / 11 * (1 + u / 12)))))
-                        )
-                    )
-                )
-            )
-        )
-    )
-    e *= e
-    e *= e
-    e *= e
-    e *= e
-    e *= e
-    e *= e
-    e *= e
-    return e
+class Rule(NamedTuple):
+    """A prototype: `features[:size]`, their weights `weights[1 : size + 1]`, and its intercept
+    `weights[0]`.
+    """
+
+    features: Array
+    weights: Array
+    size: int
 
 
-@njit(fastmath=SERIES)
-def log1p_of_fraction(e):
-    """Return log(1 + e) for 0 <= e <= 1, as 2 artanh(e / (2 + e)); error 1e-16."""
-    u = e / (2 + e)
-    v = u * u
-    series = 1 + v * (
-        1 / 3
-        + v
-        * (
-            1 / 5
-            + v
-            * (
-                1 / 7
-                + v
-                * (
-                    1 / 9
-                    + v
-                    * (
-                        1 / 11
-                        + v
-                        * (
-                            1 / 13
-                            + v
-                            * (
-                                1 / 15
-                                + v
-                                * (
-                                    1 / 17
-                                    + v
-                                    * (
-                                        1 / 19
-                                        + v
-                                        * (
-                                            1 / 21
-                                            + v * (1 / 23 + v * (1 / 25 + v * (1 / 27 + v / 29)))
-                                        )
-                                    )
-                                )
-                            )
-                        )
-                    )
-                )
-            )
-        )
-    )
-    return 2 * u * series
+class Rows(NamedTuple):
+    """The data, features as rows of XT, and what the other prototypes give each row."""
+
+    XT: Array
+    sign: Array
+    weight: Array
+    other: Array
+
+
+class Smoothed(NamedTuple):
+    """What else F_mu depends on; `intercept_ridge` is huge where intercepts are to stay zero."""
+
+    lam: float
+    intercept_ridge: float
+    mu: float
+
+
+class Stop(NamedTuple):
+    """Newton stops at a decrement, relative to F_mu, or when twice of it would miss `target`."""
+
+    decrement: float
+    target: float
+
+
+class Limits(NamedTuple):
+    """How far the search goes.
+
+    `n_nonzero` is the size of a prototype, `n_tried` the number of features tried in the place of
+    one (0 leaves the features as they are), `tol` the least relative gain of an exchange, and of a
+    sweep for another one.
+    """
+
+    n_nonzero: int
+    n_tried: int
+    max_sweeps: int
+    tol: float
+
+
+class Scratch(NamedTuple):
+    """Memory, made once: one entry per row, one per weight of a prototype, one per feature."""
+
+    z: Array
+    loss: Array
+    r: Array
+    q: Array
+    product: Array
+    gradient: Array
+    step: Array
+    trial: Array
+    hessian: Array
+    gains: Array
+
+
+@njit
+def make_scratch(n_rows, n_features, n_nonzero):
+    """Return the Scratch for prototypes of up to `n_nonzero` features."""
+    size = n_nonzero + 1
+    return Scratch(
+        np.empty(n_rows), np.empty(n_rows), np.empty(n_rows), np.empty(n_rows), np.empty(n_rows),
+        np.zeros(size), np.zeros(size), np.zeros(size), np.zeros((size, size)),
+        np.empty((n_features, size + 1)),
+    )  # fmt: skip
 
 
 @njit(fastmath=True)
@@ -152,29 +133,45 @@ def _square_dot(a, b):
 
 
 @njit
-def _margins(XT, index, w, m, z):
-    """z = w_0 + sum_a w_{a + 1} x_index[a]."""
+def _margins(XT, rule, z):
+    """Fill z with the scores of the rule."""
     for i in range(z.shape[0]):
-        z[i] = w[0]
-    for a in range(m):
-        weight, column = w[a + 1], XT[index[a]]
+        z[i] = rule.weights[0]
+    for a in range(rule.size):
+        weight, column = rule.weights[a + 1], XT[rule.features[a]]
         for i in range(z.shape[0]):
             z[i] += weight * column[i]
 
 
+@njit
+def _others(Z, j, mu, other):
+    """Fill `other` with o = mu log sum_{j' != j} exp(z_j' / mu)."""
+    for i in range(Z.shape[1]):
+        top = NO_OTHER
+        for a in range(Z.shape[0]):
+            if a != j:
+                top = max(top, Z[a, i])
+        total = 0.0
+        for a in range(Z.shape[0]):
+            if a != j:
+                total += exp_of_negative(-((top - Z[a, i]) / mu))
+        other[i] = top + mu * np.log(max(total, 1.0))
+
+
 @njit(fastmath=SERIES)
-def _value(XT, index, w, m, other, sign, weight, lam, mu, work):
-    """Return F_mu of one prototype; leaves z, the rows' losses, r and q in `work`."""
-    z, loss, r, q = work[0], work[1], work[2], work[3]
-    _margins(XT, index, w, m, z)
+def _value(rule, rows, smoothed, scratch):
+    """Return F_mu of one prototype; leaves z, the rows' losses, r and q in `scratch`."""
+    z, loss, r, q = scratch.z, scratch.loss, scratch.r, scratch.q
+    other, sign, weight, mu = rows.other, rows.sign, rows.weight, smoothed.mu
+    _margins(rows.XT, rule, z)
     for i in range(z.shape[0]):
         t = (z[i] - other[i]) / mu
-        e = exp_of_minus(abs(t))
+        e = exp_of_negative(-abs(t))
         inverse = 1 / (1 + e)
         share = inverse if t > 0 else e * inverse
         f = max(z[i], other[i]) + mu * log1p_of_fraction(e)
         yf = sign[i] * f
-        e = exp_of_minus(abs(yf))
+        e = exp_of_negative(-abs(yf))
         inverse = 1 / (1 + e)
         wrong = e * inverse if yf > 0 else inverse
         right = inverse if yf > 0 else e * inverse
@@ -183,25 +180,27 @@ def _value(XT, index, w, m, other, sign, weight, lam, mu, work):
         r[i] = -sign[i] * push
         q[i] = push * (right * share + (0.0 if sign[i] > 0 else (1 - share) / mu))
     value = _sum(loss)
-    for a in range(m):
-        value += lam / 2 * w[a + 1] * w[a + 1]
+    for a in range(rule.size):
+        value += smoothed.lam / 2 * rule.weights[a + 1] * rule.weights[a + 1]
     return value
 
 
 @njit
-def _newton_system(XT, index, w, m, lam, bias_ridge, work, gradient, hessian):
-    """Fill gradient and Hessian of F_mu in (intercept, weights) from the r and q of `work`."""
-    r, q, column_q = work[2], work[3], work[4]
-    gradient[0], hessian[0, 0] = _sum(r), _sum(q) + bias_ridge + SMALLEST_CURVATURE
-    for a in range(m):
-        column = XT[index[a]]
-        gradient[a + 1] = _dot(r, column) + lam * w[a + 1]
+def _newton_system(rule, XT, smoothed, scratch):
+    """Fill gradient and Hessian of F_mu in (intercept, weights) from r and q."""
+    r, q, product = scratch.r, scratch.q, scratch.product
+    gradient, hessian = scratch.gradient, scratch.hessian
+    gradient[0] = _sum(r)
+    hessian[0, 0] = _sum(q) + smoothed.intercept_ridge + SMALLEST_CURVATURE
+    for a in range(rule.size):
+        column = XT[rule.features[a]]
+        gradient[a + 1] = _dot(r, column) + smoothed.lam * rule.weights[a + 1]
         for i in range(q.shape[0]):
-            column_q[i] = q[i] * column[i]
-        hessian[a + 1, 0] = _sum(column_q)
+            product[i] = q[i] * column[i]
+        hessian[a + 1, 0] = _sum(product)
         for b in range(a + 1):
-            hessian[a + 1, b + 1] = _dot(column_q, XT[index[b]])
-        hessian[a + 1, a + 1] += lam
+            hessian[a + 1, b + 1] = _dot(product, XT[rule.features[b]])
+        hessian[a + 1, a + 1] += smoothed.lam
 
 
 @njit
@@ -234,34 +233,32 @@ def _solve(factor, size, right, solution):
 
 
 @njit
-def _newton(
-    XT, index, w, m, other, sign, weight, lam, bias_ridge, mu, tol, target, work, small
-):  # fmt: skip
-    """Minimise F_mu over one prototype's `w` (in place) by damped Newton steps; return F_mu.
-
-    Stops at a decrement of `tol` of the value, or when twice the decrement would miss `target`.
-    """
-    gradient, step, trial, hessian = small[0], small[1], small[2], small[3:]
-    value = _value(XT, index, w, m, other, sign, weight, lam, mu, work)
+def _newton(rule, rows, smoothed, stop, scratch):
+    """Minimise F_mu over one prototype's weights (in place) by damped Newton steps; return F_mu."""
+    size, weights, step = rule.size + 1, rule.weights, scratch.step
+    trial = Rule(rule.features, scratch.trial, rule.size)
+    value = _value(rule, rows, smoothed, scratch)
     for _ in range(MAX_NEWTON):
-        _newton_system(XT, index, w, m, lam, bias_ridge, work, gradient, hessian)
-        _factorise(hessian, m + 1)
-        _solve(hessian, m + 1, gradient, step)
+        _newton_system(rule, rows.XT, smoothed, scratch)
+        _factorise(scratch.hessian, size)
+        _solve(scratch.hessian, size, scratch.gradient, step)
         decrement, longest = 0.0, 0.0
-        for a in range(m + 1):
-            decrement += gradient[a] * step[a]
+        for a in range(size):
+            decrement += scratch.gradient[a] * step[a]
             longest = max(longest, abs(step[a]))
-        if not decrement > tol * max(value, SMALLEST_VALUE) or value - 2 * decrement > target:
+        if not decrement > stop.decrement * max(value, SMALLEST_VALUE):
+            break
+        if value - 2 * decrement > stop.target:
             break
         length, trial_value = min(1.0, LONGEST_STEP / longest), np.inf
         while trial_value > value - 1e-4 * length * decrement:
-            for a in range(m + 1):
-                trial[a] = w[a] - length * step[a]
-            trial_value = _value(XT, index, trial, m, other, sign, weight, lam, mu, work)
+            for a in range(size):
+                trial.weights[a] = weights[a] - length * step[a]
+            trial_value = _value(trial, rows, smoothed, scratch)
             # At the precision of F_mu: stay.
             length = length / 2 if length > 1e-3 else 0.0
-        for a in range(m + 1):
-            w[a] = trial[a]
+        for a in range(size):
+            weights[a] = trial.weights[a]
         if length == 0.0:
             return trial_value
         value = trial_value
@@ -269,110 +266,159 @@ def _newton(
 
 
 @njit
-def _gains(XT, index, w, m, lam, bias_ridge, work, small, sums):
-    """Fill `sums[:, 0]` with what a Newton step with each feature added would gain.
-
-    `sums[:, 1]` becomes the step of the new weight and `sums[:, 2 : m + 3]` that of the others.
-    """
+def _add_moments(rule, XT, scratch):
+    """Fill each feature's gradient, curvature and cross terms with the rule in `scratch.gains`."""
     n_features, n_rows = XT.shape
-    r, q = work[2], work[3]
-    # Each feature's gradient, curvature and m + 1 cross terms with the prototype.
-    rows_q = np.empty((m + 1, SCREEN_ROWS))
-    sums[:] = 0.0
+    r, q, gains, size = scratch.r, scratch.q, scratch.gains, rule.size + 1
+    products = np.empty((size, SCREEN_ROWS))
+    gains[:] = 0.0
     for start in range(0, n_rows, SCREEN_ROWS):
         n = min(SCREEN_ROWS, n_rows - start)
         for i in range(n):
-            rows_q[0, i] = q[start + i]
-        for a in range(m):
+            products[0, i] = q[start + i]
+        for a in range(rule.size):
             for i in range(n):
-                rows_q[a + 1, i] = q[start + i] * XT[index[a], start + i]
+                products[a + 1, i] = q[start + i] * XT[rule.features[a], start + i]
         r_block = r[start : start + n]
         for feature in range(n_features):
             column = XT[feature, start : start + n]
-            sums[feature, 0] += _dot(column, r_block)
-            sums[feature, 1] += _square_dot(column, rows_q[0])
-            for a in range(m + 1):
-                sums[feature, 2 + a] += _dot(column, rows_q[a])
-
-    gradient, own, projected, hessian = small[0], small[1], small[2], small[3:]
-    _newton_system(XT, index, w, m, lam, bias_ridge, work, gradient, hessian)
-    _factorise(hessian, m + 1)
-    _solve(hessian, m + 1, gradient, own)
-    for feature in range(n_features):
-        slope, curvature, cross = sums[feature, 0], sums[feature, 1] + lam, sums[feature, 2:]
-        _solve(hessian, m + 1, cross, projected)
-        total = curvature
-        for a in range(m + 1):
-            slope -= cross[a] * own[a]
-            curvature -= cross[a] * projected[a]
-        # A copy of a feature that is there already adds nothing but lam.
-        new = -slope / curvature if curvature > 1e-9 * total and total > lam else 0.0
-        sums[feature, 0], sums[feature, 1] = -slope * new / 2, new
-        for a in range(m + 1):
-            cross[a] = -own[a] - projected[a] * new
-    for a in range(m):
-        sums[index[a], 0] = 0.0
+            gains[feature, 0] += _dot(column, r_block)
+            gains[feature, 1] += _square_dot(column, products[0])
+            for a in range(size):
+                gains[feature, 2 + a] += _dot(column, products[a])
 
 
 @njit
-def _add_feature(
-    XT, index, w, m, other, sign, weight, lam, bias_ridge, mu, target, n_tried, work, small, sums
-):  # fmt: skip
-    """Add to `index` and `w`, in place, a feature with which F_mu is below `target`.
+def _fill_gains(rule, XT, smoothed, scratch):
+    """Fill `scratch.gains[:, 0]` with what a Newton step with each feature added would gain.
+
+    Column 1 becomes the step of the new weight, and the columns from 2 on those of the intercept
+    and the other weights.
+    """
+    gains, hessian, step, size = scratch.gains, scratch.hessian, scratch.step, rule.size + 1
+    projected = scratch.trial
+    _add_moments(rule, XT, scratch)
+    _newton_system(rule, XT, smoothed, scratch)
+    _factorise(hessian, size)
+    _solve(hessian, size, scratch.gradient, step)
+    for feature in range(XT.shape[0]):
+        slope, cross = gains[feature, 0], gains[feature, 2:]
+        curvature = gains[feature, 1] + smoothed.lam
+        _solve(hessian, size, cross, projected)
+        total = curvature
+        for a in range(size):
+            slope -= cross[a] * step[a]
+            curvature -= cross[a] * projected[a]
+        # A copy of a feature that is there already adds nothing but lam.
+        is_new = curvature > 1e-9 * total and total > smoothed.lam
+        new = -slope / curvature if is_new else 0.0
+        gains[feature, 0], gains[feature, 1] = -slope * new / 2, new
+        for a in range(size):
+            cross[a] = -step[a] - projected[a] * new
+    for a in range(rule.size):
+        gains[rule.features[a], 0] = 0.0
+
+
+@njit
+def _add_feature(rule, rows, smoothed, n_tried, target, scratch):
+    """Write behind the rule's last feature, in place, one with which F_mu is below `target`.
 
     Returns F_mu, or infinity when none of the `n_tried` most promising ones does it.
     """
-    before = _value(XT, index, w, m, other, sign, weight, lam, mu, work)
-    _gains(XT, index, w, m, lam, bias_ridge, work, small, sums)
-    kept = np.empty(m + 1)
-    for a in range(m + 1):
-        kept[a] = w[a]
+    gains, weights, size = scratch.gains, rule.weights, rule.size + 1
+    longer = Rule(rule.features, weights, size)
+    before = _value(rule, rows, smoothed, scratch)
+    _fill_gains(rule, rows.XT, smoothed, scratch)
+    kept = np.empty(size)
+    for a in range(size):
+        kept[a] = weights[a]
     for _ in range(n_tried):
         best = 0
-        for feature in range(XT.shape[0]):  # ties, but for rounding, by the lowest index
-            if sums[feature, 0] > (1 + 1e-9) * sums[best, 0]:
+        for feature in range(gains.shape[0]):  # ties, but for rounding, by the lowest index
+            if gains[feature, 0] > (1 + 1e-9) * gains[best, 0]:
                 best = feature
         # Not even twice the predicted gain would do.
-        if sums[best, 0] <= 0.0 or before - 2 * sums[best, 0] >= target:
+        if gains[best, 0] <= 0.0 or before - 2 * gains[best, 0] >= target:
             break
-        longest = abs(sums[best, 1])
-        for a in range(m + 1):
-            longest = max(longest, abs(sums[best, 2 + a]))
+        longest = abs(gains[best, 1])
+        for a in range(size):
+            longest = max(longest, abs(gains[best, 2 + a]))
         length = min(1.0, LONGEST_STEP / longest)
-        for a in range(m + 1):
-            w[a] = kept[a] + length * sums[best, 2 + a]
-        index[m], w[m + 1] = best, length * sums[best, 1]
-        sums[best, 0] = 0.0
-        value = _newton(
-            XT, index, w, m + 1, other, sign, weight, lam, bias_ridge, mu, LOOSE, target, work,
-            small,
-        )  # fmt: skip
+        for a in range(size):
+            weights[a] = kept[a] + length * gains[best, 2 + a]
+        rule.features[rule.size], weights[size] = best, length * gains[best, 1]
+        gains[best, 0] = 0.0
+        value = _newton(longer, rows, smoothed, Stop(TRIAL_DECREMENT, target), scratch)
         if value < target:
             return value
-    for a in range(m + 1):
-        w[a] = kept[a]
+    for a in range(size):
+        weights[a] = kept[a]
     return np.inf
 
 
 @njit
-def _others(Z, j, mu, other):
-    """o = mu log sum_{j' != j} exp(z_j' / mu)."""
-    for i in range(Z.shape[1]):
-        top = FAR_BELOW
-        for a in range(Z.shape[0]):
-            if a != j:
-                top = max(top, Z[a, i])
-        total = 0.0
-        for a in range(Z.shape[0]):
-            if a != j:
-                total += exp_of_minus((top - Z[a, i]) / mu)
-        other[i] = top + mu * np.log(max(total, 1.0))
+def _without(rule, slot, features, weights):
+    """Return a copy of the rule, in the given memory, without a feature; an empty slot has none."""
+    size = 0
+    weights[0] = rule.weights[0]
+    for a in range(rule.size):
+        if a != slot:
+            features[size], weights[size + 1] = rule.features[a], rule.weights[a + 1]
+            size += 1
+    return Rule(features, weights, size)
 
 
 @njit
-def improve(
-    XT, sign, weight, coef, intercept, n_nonzero, lam, bias_ridge, mu, n_tried, max_sweeps, tol
-):  # fmt: skip
+def _exchanged(rule, slot, rest):
+    """Copy `rest`, with the feature behind its last one put in the slot, into the rule."""
+    features, weights, size = rule.features, rule.weights, rest.size
+    weights[0] = rest.weights[0]
+    for a in range(slot):
+        features[a], weights[a + 1] = rest.features[a], rest.weights[a + 1]
+    features[slot], weights[slot + 1] = rest.features[size], rest.weights[size + 1]
+    for a in range(slot, size):
+        features[a + 1], weights[a + 2] = rest.features[a], rest.weights[a + 1]
+    return Rule(features, weights, size + 1)
+
+
+@njit
+def _improve_rule(rule, rows, smoothed, limits, scratch):
+    """Refit one prototype, then exchange its features one by one; return it and F_mu."""
+    value = _newton(rule, rows, smoothed, Stop(REFIT_DECREMENT, np.inf), scratch)
+    rest_features, rest_weights = np.zeros_like(rule.features), np.zeros_like(rule.weights)
+    slot = 0
+    while slot < (limits.n_nonzero if limits.n_tried > 0 else 0):
+        target = value - limits.tol * max(value, SMALLEST_VALUE)
+        rest = _without(rule, slot, rest_features, rest_weights)
+        if rest.size < rule.size:
+            _newton(rest, rows, smoothed, Stop(TRIAL_DECREMENT, np.inf), scratch)
+        if _add_feature(rest, rows, smoothed, limits.n_tried, target, scratch) < target:
+            slot = min(slot, rule.size)
+            rule = _exchanged(rule, slot, rest)
+            value = _newton(rule, rows, smoothed, Stop(REFIT_DECREMENT, np.inf), scratch)
+        slot += 1
+    return rule, value
+
+
+@njit
+def _compressed(coef, intercept, n_nonzero):
+    """Return the features, weights (the intercept first) and sizes of all prototypes."""
+    n_prototypes, n_features = coef.shape
+    features = np.zeros((n_prototypes, n_nonzero), dtype=np.int64)
+    weights = np.zeros((n_prototypes, n_nonzero + 1))
+    sizes = np.zeros(n_prototypes, dtype=np.int64)
+    for j in range(n_prototypes):
+        weights[j, 0] = intercept[j]
+        for feature in range(n_features):
+            if coef[j, feature] != 0.0:
+                features[j, sizes[j]] = feature
+                sizes[j] += 1
+                weights[j, sizes[j]] = coef[j, feature]
+    return features, weights, sizes
+
+
+@njit
+def improve(XT, sign, weight, coef, intercept, smoothed, limits):
     """Refit and exchange features of all prototypes in turn, in place, until a sweep gains nothing.
 
     Parameters
@@ -380,99 +426,40 @@ def improve(
     XT : ndarray of shape (n_features, n_rows)
     sign, weight : ndarray of shape (n_rows,)
     coef, intercept : ndarray of shape (n_prototypes, n_features), (n_prototypes,)
-        Float64; at most `n_nonzero` non-zeros a row.
-    n_nonzero : int
-    lam : float
-    bias_ridge : float
-        Ridge of the intercepts: 0, or huge to keep them at zero.
-    mu : float
-        Width of the smooth maximum.
-    n_tried : int
-        Features tried in the place of one; 0 leaves the supports as they are.
-    max_sweeps : int
-    tol : float
-        Least relative gain of an exchange, and of a sweep for another one.
+        Float64; at most `limits.n_nonzero` non-zeros a row.
+    smoothed : Smoothed
+    limits : Limits
 
     Returns
     -------
     n_sweeps : int
     """
-    n_prototypes, n_features = coef.shape
-    n_rows = sign.shape[0]
-    Z, other, work = np.empty((n_prototypes, n_rows)), np.empty(n_rows), np.empty((5, n_rows))
-    sizes = np.zeros(n_prototypes, dtype=np.int64)
-    indices = np.zeros((n_prototypes, n_nonzero), dtype=np.int64)
-    weights = np.zeros((n_prototypes, n_nonzero + 1))
-    small = np.zeros((n_nonzero + 4, n_nonzero + 1))
-    sums = np.empty((n_features, n_nonzero + 2))
-    rest, rest_w = np.zeros(n_nonzero, dtype=np.int64), np.zeros(n_nonzero + 1)
+    n_prototypes = coef.shape[0]
+    features, weights, sizes = _compressed(coef, intercept, limits.n_nonzero)
+    rows = Rows(XT, sign, weight, np.empty(sign.shape[0]))
+    scratch = make_scratch(sign.shape[0], XT.shape[0], limits.n_nonzero)
+    Z = np.empty((n_prototypes, sign.shape[0]))
     for j in range(n_prototypes):
-        weights[j, 0] = intercept[j]
-        for feature in range(n_features):
-            if coef[j, feature] != 0.0:
-                indices[j, sizes[j]] = feature
-                sizes[j] += 1
-                weights[j, sizes[j]] = coef[j, feature]
-        _margins(XT, indices[j], weights[j], sizes[j], Z[j])
-
-    last, sweep = np.inf, 0
-    while sweep < max_sweeps:
+        _margins(XT, Rule(features[j], weights[j], sizes[j]), Z[j])
+    last, total, sweep = np.inf, np.inf, 0
+    while sweep < limits.max_sweeps:
         sweep += 1
         for j in range(n_prototypes):
-            index, w, m = indices[j], weights[j], sizes[j]
-            _others(Z, j, mu, other)
-            value = np.inf  # for the first turn of the loop: no exchange, a refit
-            slot = -1
-            while slot < (n_nonzero if n_tried > 0 else 0):
-                gained = slot < 0
-                if slot >= 0:
-                    # Take out the feature of the slot; an empty slot takes nothing out.
-                    size = np.int64(0)  # a literal would be a type, and compile, of its own
-                    rest_w[0] = w[0]
-                    for a in range(m):
-                        if a != slot:
-                            rest[size], rest_w[size + 1] = index[a], w[a + 1]
-                            size += 1
-                    if size < m:
-                        _newton(
-                            XT, rest, rest_w, size, other, sign, weight, lam, bias_ridge, mu, LOOSE,
-                            np.inf, work, small,
-                        )  # fmt: skip
-                    target = value - tol * max(value, SMALLEST_VALUE)
-                    gained = target > _add_feature(
-                        XT, rest, rest_w, size, other, sign, weight, lam, bias_ridge, mu, target,
-                        n_tried, work, small, sums,
-                    )  # fmt: skip
-                    if gained:
-                        # The new feature takes the slot of the old one.
-                        slot = min(slot, m)
-                        m = size + 1
-                        for a in range(slot):
-                            index[a], w[a + 1] = rest[a], rest_w[a + 1]
-                        index[slot], w[slot + 1], w[0] = rest[size], rest_w[size + 1], rest_w[0]
-                        for a in range(slot, size):
-                            index[a + 1], w[a + 2] = rest[a], rest_w[a + 1]
-                if gained:
-                    value = _newton(
-                        XT, index, w, m, other, sign, weight, lam, bias_ridge, mu, TIGHT,
-                        np.inf, work, small,
-                    )  # fmt: skip
-                slot += 1
-            sizes[j] = m
-            _margins(XT, index, w, m, Z[j])
-
-        total = value  # F_mu of the last prototype has the loss of all
+            _others(Z, j, smoothed.mu, rows.other)
+            rule = Rule(features[j], weights[j], sizes[j])
+            rule, total = _improve_rule(rule, rows, smoothed, limits, scratch)
+            sizes[j] = rule.size
+            _margins(XT, rule, Z[j])
+        # F_mu of the last prototype has the loss of all.
         for j in range(n_prototypes - 1):
             for a in range(sizes[j]):
-                total += lam / 2 * weights[j, a + 1] ** 2
-        if last - total <= tol * max(total, SMALLEST_VALUE):
+                total += smoothed.lam / 2 * weights[j, a + 1] ** 2
+        if last - total <= limits.tol * max(total, SMALLEST_VALUE):
             break
         last = total
-
+    coef[:] = 0.0
     for j in range(n_prototypes):
         intercept[j] = weights[j, 0]
-        for feature in range(n_features):
-            coef[j, feature] = 0.0
         for a in range(sizes[j]):
-            coef[j, indices[j, a]] = weights[j, a + 1]
+            coef[j, features[j, a]] = weights[j, a + 1]
     return sweep

@@ -1,6 +1,8 @@
 """The rules of a SMaLLClassifier: their coefficients, or where they fire in a plane."""
 
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from scipy.special import expit
@@ -8,9 +10,15 @@ from sklearn.utils._optional_dependencies import check_matplotlib_support
 
 from pnsklearn._small import SMaLLClassifier
 from pnsklearn._small._rules import read_columns
+from pnsklearn._typing import Array
 
 GRID_SIZE = 300  # points along each side of the decision map
-LINE_STYLES = ("solid", "dashed", "dashdot", "dotted")
+LINE_STYLES: tuple[Any, ...] = (
+    "solid",
+    "dashed",
+    "dashdot",
+    "dotted",
+)
 
 
 class PrototypeDisplay:
@@ -73,17 +81,17 @@ class PrototypeDisplay:
 
     def __init__(
         self,
-        coef,
-        intercept,
+        coef: Array,
+        intercept: Array,
         *,
-        term_names,
-        union,
-        title="",
-        effect=None,
-        coverage=None,
-        precision=None,
-        grid=None,
-        axis_names=("", ""),
+        term_names: Sequence[str],
+        union: Any,
+        title: str = "",
+        effect: Array | None = None,
+        coverage: Array | None = None,
+        precision: Array | None = None,
+        grid: tuple[Array, Array, Array] | None = None,
+        axis_names: tuple[str, str] = ("", ""),
     ):
         self.coef = coef
         self.intercept = intercept
@@ -99,15 +107,15 @@ class PrototypeDisplay:
     @classmethod
     def from_estimator(
         cls,
-        estimator,
-        X=None,
+        estimator: SMaLLClassifier,
+        X: Any = None,
         *,
-        feature_names=None,
-        features=None,
-        colorbar=True,
-        ax=None,
-        **kwargs,
-    ):
+        feature_names: Sequence[str] | None = None,
+        features: Sequence[str | int] | None = None,
+        colorbar: bool = True,
+        ax: Any = None,
+        **kwargs: Any,
+    ) -> "PrototypeDisplay":
         """Plot a fitted classifier.
 
         Parameters
@@ -143,15 +151,15 @@ class PrototypeDisplay:
         """
         if not isinstance(estimator, SMaLLClassifier):
             raise TypeError(
-                f"estimator must be a SMaLLClassifier; got a {type(estimator).__name__} (of a "
-                "pipeline or search, pass the classifier inside, and X as that one sees it)."
+                f"estimator must be a SMaLLClassifier, got a {type(estimator).__name__}. Of a "
+                "pipeline or a search, pass the classifier inside, and X as that one sees it."
             )
         names = estimator._names(feature_names)
         pair = None if features is None else _feature_pair(features, names)
         if pair is not None and X is None:
-            raise ValueError("features needs X, rows that show the range of each feature.")
+            raise ValueError("features needs X, whose rows show the range of each feature.")
         if X is not None:
-            X = estimator._check_X(X, reset=False)
+            X = estimator._check_X(X)
 
         rules = estimator._rules().used_terms()
         term_names = [names[i] for i in rules.feature]
@@ -168,14 +176,14 @@ class PrototypeDisplay:
             term_names=term_names,
             union=estimator.positive_class_,
             title=title,
-            effect=None if X is None else rules.coef * _terms(rules, X).std(axis=1),
+            effect=None if X is None else rules.coef * rules.values(X).std(axis=1),
             coverage=estimator.coverage_,
             precision=estimator.precision_,
             grid=None if pair is None else _grid(rules, X, *pair),
             axis_names=("", "") if pair is None else (names[pair[0]], names[pair[1]]),
         ).plot(ax, colorbar=colorbar, **kwargs)
 
-    def plot(self, ax=None, *, colorbar=True, **kwargs):
+    def plot(self, ax: Any = None, *, colorbar: bool = True, **kwargs: Any) -> "PrototypeDisplay":
         """Draw the display.
 
         Parameters
@@ -205,11 +213,12 @@ class PrototypeDisplay:
             size = (3.5 + 1.1 * (n_terms + 1), 1.8 + 0.8 * n_rules)
             _, ax = plt.subplots(figsize=size if self.grid is None else None, layout="constrained")
         self.ax_, self.figure_ = ax, ax.figure
-        self.texts_, self.lines_ = [], []
+        self.texts_: list = []
+        self.lines_: list = []
         if self.grid is None:
             self._plot_table(colorbar, kwargs)
         else:
-            self._plot_map(colorbar, kwargs)
+            self._plot_map(*self.grid, colorbar, kwargs)
         ax.set_title(self.title, parse_math=False)
         return self
 
@@ -230,14 +239,9 @@ class PrototypeDisplay:
                 self.texts_.append(ax.text(t, j, text, ha="center", va="center", color=color))
         labels = [f"Rule {j + 1}{self._firing(j)}" for j in range(len(numbers))]
         ax.set_yticks(range(len(numbers)), labels)
-        ax.set_xticks(
-            range(numbers.shape[1]),
-            [*self.term_names, "intercept"],
-            rotation=30,
-            ha="right",
-            rotation_mode="anchor",
-            parse_math=False,
-        )
+        ticks, names = range(numbers.shape[1]), [*self.term_names, "intercept"]
+        style = {"rotation": 30, "ha": "right", "rotation_mode": "anchor", "parse_math": False}
+        ax.set_xticks(ticks, names, **style)
         if colorbar and self.effect is not None:
             label = "change of the score\nby one standard deviation"
             self.figure_.colorbar(self.image_, ax=ax, label=label)
@@ -251,24 +255,24 @@ class PrototypeDisplay:
             return fires
         return f"{fires},\nright on {100 * self.precision[j]:.3g} %"
 
-    def _plot_map(self, colorbar, kwargs):
+    def _plot_map(self, x, y, scores, colorbar, kwargs):
         """Draw the probability of the union, and the line where each rule's score is zero."""
         from matplotlib.lines import Line2D
 
-        ax, (x, y, scores) = self.ax_, self.grid
+        ax = self.ax_
         style = {"cmap": "RdBu_r", "vmin": 0, "vmax": 1, "alpha": 0.6, "aspect": "auto"} | kwargs
         self.image_ = ax.imshow(
             expit(scores.max(axis=2)), origin="lower", extent=(x[0], x[-1], y[0], y[-1]), **style
         )
         handles = []
         for j in range(scores.shape[2]):
-            style, label, z = LINE_STYLES[j % len(LINE_STYLES)], f"rule {j + 1}", scores[:, :, j]
+            dash, label, z = LINE_STYLES[j % len(LINE_STYLES)], f"rule {j + 1}", scores[:, :, j]
             if z.min() < 0 < z.max():
-                line = ax.contour(x, y, z, levels=[0], colors="black", linestyles=style)
+                line = ax.contour(x, y, z, levels=[0], colors="black", linestyles=dash)
                 self.lines_.append(line)
             else:
                 label += " fires throughout" if z.min() >= 0 else " does not fire here"
-            handles.append(Line2D([], [], color="black", linestyle=style, label=label))
+            handles.append(Line2D([], [], color="black", linestyle=dash, label=label))
         ax.legend(handles=handles)
         for side, name in zip("xy", self.axis_names, strict=True):
             ax.set(**{f"{side}label": name})
@@ -291,12 +295,6 @@ def _feature_pair(features, names):
     if pair[0] == pair[1]:
         raise ValueError(f"features must be two different features; got {features!r}.")
     return pair
-
-
-def _terms(rules, X):
-    """Return the values of the terms on the rows of X, of shape (n_terms, n_samples)."""
-    values = read_columns(X, rules.feature)
-    return values if rules.threshold is None else values > rules.threshold[:, np.newaxis]
 
 
 def _grid(rules, X, first, second):

@@ -374,11 +374,11 @@ def test_binarized_terms_are_steps_at_deciles(data):
         for tenth in range(1, 10):
             at = len(values) * tenth // 10
             expected.append((values[at - 1] + values[at]) / 2)
-    assert_allclose(model.threshold_, expected, rtol=1e-13)
-    assert_array_equal(model.threshold_feature_, np.repeat(np.arange(5), 9))
+    assert_allclose(model.step_threshold_, expected, rtol=1e-13)
+    assert_array_equal(model.step_feature_, np.repeat(np.arange(5), 9))
     assert model.coef_.shape == (model.n_prototypes_, 45)
     assert model.n_features_in_ == 5
-    steps = (X[:, model.threshold_feature_] > model.threshold_).astype(float)
+    steps = (X[:, model.step_feature_] > model.step_threshold_).astype(float)
     top = (steps @ model.coef_.T + model.intercept_).max(axis=1)
     side = 1 if model.positive_class_ == 1 else -1
     assert_allclose(model.decision_function(X), side * top, atol=1e-12)
@@ -392,7 +392,7 @@ def test_binarized_model_ignores_monotone_transformations(data):
     assert_allclose(second.coef_, first.coef_, rtol=1e-10)
     assert_array_equal(second.predict(np.exp(X / 3)), first.predict(X))
     model.fit(X, y).set_params(binarize=None)
-    del model.threshold_feature_, model.threshold_
+    del model.step_feature_, model.step_threshold_
     assert model.fit(X, y).coef_.shape[1] == 5
 
 
@@ -400,8 +400,8 @@ def test_binarized_columns_of_few_values(data):
     X, y = data
     X = np.column_stack([X, np.ones(len(y)), X[:, 0] > 0.1])
     model = clone(FAST).set_params(binarize="quantile").fit(X, y)
-    assert 5 not in model.threshold_feature_
-    assert_array_equal(model.threshold_[model.threshold_feature_ == 6], 0.5)
+    assert 5 not in model.step_feature_
+    assert_array_equal(model.step_threshold_[model.step_feature_ == 6], 0.5)
 
 
 @pytest.mark.parametrize("params", [{}, {"binarize": "quantile"}])
@@ -417,7 +417,7 @@ def test_refit_forgets_thresholds(data):
     X, y = data
     model = clone(FAST).set_params(binarize="quantile").fit(X, y)
     model.set_params(binarize=None).fit(X, y)
-    assert not hasattr(model, "threshold_") and not hasattr(model, "threshold_feature_")
+    assert not hasattr(model, "step_threshold_") and not hasattr(model, "step_feature_")
     assert_array_equal(model.coef_, clone(FAST).fit(X, y).coef_)
 
 
@@ -563,10 +563,9 @@ def test_warm_start_without_an_intercept_keeps_zero(solver, data):
 
 
 @pytest.mark.parametrize("solver", ["auto", "swap", "fista"])
-@pytest.mark.parametrize("init", ["k-means", "random"])
-def test_random_state(solver, init, data):
+def test_random_state(solver, data):
     X, y = data
-    model = clone(FAST).set_params(solver=solver, init=init, max_iter=300, tol=0.01)
+    model = clone(FAST).set_params(solver=solver, max_iter=300, tol=0.01)
     first, second = clone(model).fit(X, y), clone(model).fit(X, y)
     assert_array_equal(first.coef_, second.coef_)
     threads = clone(model).set_params(n_jobs=2).fit(X, y)
@@ -676,7 +675,6 @@ BAD_INPUT = {
     "C": ({"C": 0}, X_SMALL, Y_SMALL, None, "'C' parameter"),
     "NaN C": ({"C": np.nan}, X_SMALL, Y_SMALL, None, "'C' parameter"),
     "solver": ({"solver": "newton"}, X_SMALL, Y_SMALL, None, "'solver' parameter"),
-    "init": ({"init": "means"}, X_SMALL, Y_SMALL, None, "'init' parameter"),
     "n_init": ({"n_init": 0}, X_SMALL, Y_SMALL, None, "'n_init' parameter"),
     "binarize": ({"binarize": "deciles"}, X_SMALL, Y_SMALL, None, "'binarize' parameter"),
     "class_weight": ({"class_weight": "equal"}, X_SMALL, Y_SMALL, None, "'class_weight' param"),

@@ -35,24 +35,17 @@ def smoothed_loss(XT, sign, weight, assignment, W, b, mu):
     return weight @ np.logaddexp(0, -sign * f)
 
 
-@numba.njit
-def apply(function, x):
-    return np.array([function(value) for value in x])
+def test_logarithm_of_a_sum_of_shares():
+    @numba.njit
+    def apply(x):
+        return np.array([_kernels._log(value) for value in x])
 
-
-def test_polynomials_of_the_elementwise_functions():
-    x = -np.concatenate([[0.0, 5e-324, 1e-300], np.logspace(-20, np.log10(44.9), 2000)])
-    assert_allclose(apply(_kernels._exp, x), np.exp(x), rtol=1e-13)
-    far = np.array([-45.0, -46.0, -1e300, -np.inf])
-    assert_allclose(apply(_kernels._exp, far), np.exp(-45.0), rtol=1e-13)
-    e = np.concatenate([[0.0], np.logspace(-300, 0, 2000)])
-    assert_allclose(apply(_kernels._log1p, e), np.log1p(e), rtol=1e-15)
-    y = np.concatenate([np.linspace(1, 2, 500), np.logspace(0, np.log10(256), 500)])
-    assert_allclose(apply(_kernels._log, y), np.log(y), rtol=1e-14, atol=2e-15)
+    x = np.concatenate([np.linspace(1, 2, 500), np.logspace(0, np.log10(256), 500)])
+    assert_allclose(apply(x), np.log(x), rtol=1e-14, atol=2e-15)
 
 
 @pytest.mark.parametrize("mu", [0.0, 1e-3, 0.3])
-@pytest.mark.parametrize("n", [37, 2 * _kernels.BLOCK + 5])
+@pytest.mark.parametrize("n", [37, 2 * _kernels.BLOCK_ROWS + 5])
 def test_loss_pass_is_the_definition_and_its_derivative(mu, n, global_random_seed):
     XT, *rows, W, b = random_rows(np.random.default_rng(global_random_seed), n=n)
     value, slack, g, c = _kernels.loss_pass(XT, *rows, W, b, mu)

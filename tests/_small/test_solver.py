@@ -11,41 +11,52 @@ from scipy.sparse import csr_array
 from scipy.special import expit, logsumexp
 from sklearn.linear_model import LogisticRegression
 
-from pnsklearn._small import _kernels
 from pnsklearn._small._data import quantile_steps, standardised, step_values
-from pnsklearn._small._relaxation import solve_fista
+from pnsklearn._small._objective import Objective
+from pnsklearn._small._relaxation import relax, solve_fista
 from pnsklearn._small._solver import (
-    MAX_ROWS,
-    Problem,
-    Watch,
-    _working_set,
+    MAX_SAMPLED_ROWS,
+    _sampled_rows,
+    _searched_features,
+    bounded,
     certified,
-    first_assignment,
+    descend,
+    groups_along_line,
+    groups_by_hash,
+    groups_by_k_means,
     rounded,
-    scattered,
-    sliced,
-    solve_problem,
+    solve,
 )
 
-PARAMS = {
-    "solver": "swap", "init": "k-means", "n_init": "auto", "max_iter": 1000, "tol": 1e-3,
-    "n_jobs": None, "device": "cpu",
+SETTINGS = {
+    "solver": "swap", "n_init": "auto", "max_iter": 1000, "tol": 1e-3, "n_jobs": None,
+    "device": "cpu",
 }  # fmt: skip
 
 
 def make_problem(
     X, positive, *, p=3, k=3, C=1.0, weight=None, standardize=True, fit_intercept=True
 ):
-    """Return the Problem that the estimator makes of its data."""
+    """Return the Objective that the estimator makes of its data."""
     weight = np.ones(X.shape[0]) if weight is None else weight
     data = standardised(X, weight, standardize=standardize, centered=fit_intercept)
     sign, lam = np.where(positive, 1.0, -1.0), 1 / (C * weight.sum())
-    return Problem(1, data, sign, weight / weight.sum(), p, k, lam, fit_intercept)
+    return Objective(1, data, sign, weight / weight.sum(), p, k, lam, fit_intercept)
 
 
-def solved(problem, seed=0, start=None, callback=lambda solution: False, **params):
-    rng = np.random.RandomState(seed)
-    return solve_problem(problem, PARAMS | params, _kernels, start, rng, Watch(callback))
+def solved(problem, seed=0, start=None, callback=lambda solution: False, **settings):
+    _, solution = solve(
+        [problem],
+        start=None if start is None else (problem.union, *start),
+        rng=np.random.RandomState(seed),
+        callback=lambda objective, solution: callback(solution),
+        **SETTINGS | settings,
+    )
+    return solution
+
+
+def sure(problem, solution):
+    return certified(problem, solution, max_iter=1000, tol=1e-3, device="cpu")
 
 
 def objective(problem, X, coef, intercept):
@@ -98,10 +109,9 @@ def test_one_rule_is_the_best_of_all_supports(global_random_seed):
         solution = solved(problem, solver=solver)
         assert solution.objective == pytest.approx(best, rel=1e-8)
         # The bound of the relaxation is one of all supports.
-        sure = certified(problem, solution, PARAMS, _kernels)
-        assert sure.lower_bound <= best * (1 + 1e-9)
+        lower_bound = sure(problem, solution).lower_bound
+        assert 0.8 * best < lower_bound <= best * (1 + 1e-9)
         assert solution.lower_bound <= best * (1 + 1e-9)
-        assert sure.lower_bound > 0.8 * best
 
 
 def test_two_rules_are_not_beaten_by_brute_force(global_random_seed):
@@ -182,7 +192,7 @@ def test_what_each_state_and_solution_promises(solver, fit_intercept, global_ran
     standard /= np.sqrt(weight @ (X - weight @ X / weight.sum()) ** 2 / weight.sum())
     expected = objective(problem, standard, solution.coef, solution.intercept)
     assert solution.objective == pytest.approx(expected, rel=1e-12)
-    assert certified(problem, solution, PARAMS, _kernels).gap >= 0
+    assert sure(problem, solution).gap >= 0
 
 
 def test_reference_agrees_with_fista(global_random_seed):
@@ -206,11 +216,11 @@ def test_unsolved_relaxation_says_so(solver, global_random_seed):
 
 
 @pytest.mark.parametrize("n_tried", [0, 4])
-def test_improved_never_ends_above_its_start(n_tried, global_random_seed):
+def test_descent_never_ends_above_its_start(n_tried, global_random_seed):
     rng = np.random.default_rng(global_random_seed)
     X, positive = noisy_union(global_random_seed, d=6)
     problem = make_problem(X, positive, p=3, k=2)
-    X, table = (X - X.mean(axis=0)) / X.std(axis=0), problem.table()
+    X, block = (X - X.mean(axis=0)) / X.std(axis=0), problem.block()
     for _ in range(10):
         coef = np.zeros((3, 6))
         coef[:, :2] = 3 * rng.standard_normal((3, 2))
@@ -218,11 +228,10 @@ def test_improved_never_ends_above_its_start(n_tried, global_random_seed):
         for schedule in ((1.0,), (0.1, 0.003)):
             before = objective(problem, X, coef, intercept)
             kept = coef.copy(), intercept.copy()
-            value, *better, _ = table.improved(
-                coef, intercept, schedule, max_sweeps=5, n_tried=n_tried
-            )
-            assert value <= before * (1 + 1e-14)
-            assert value == pytest.approx(objective(problem, X, *better), rel=1e-12)
+            found = descend(block, (coef, intercept), schedule, 5, n_tried)
+            better = found.coef, found.intercept
+            assert found.objective <= before * (1 + 1e-14)
+            assert found.objective == pytest.approx(objective(problem, X, *better), rel=1e-12)
             assert_array_equal(coef, kept[0])
             assert_array_equal(intercept, kept[1])
             coef, intercept = better
@@ -283,7 +292,7 @@ def test_many_features(global_random_seed):
     hidden(X, positive, [1234])
     X[:, 7] += X[:, 1234]
     problem = make_problem(X, positive, p=1, k=2)
-    assert 1234 not in _working_set(problem)
+    assert 1234 not in _searched_features(problem)
     assert supports(solved(problem).coef) == {(7, 1234)}
 
 
@@ -319,7 +328,7 @@ def test_start_with_features_out_of_the_working_set_is_kept(global_random_seed):
     positive = np.abs(X[:, 7] - X[:, 123]) + 0.2 * rng.standard_normal(600) > 1.2
     hidden(X, positive, [7, 123])
     problem = make_problem(X, positive, p=2, k=2)
-    assert not {7, 123} & set(_working_set(problem))
+    assert not {7, 123} & set(_searched_features(problem))
     coef = np.zeros((2, 1000))
     coef[:, [7, 123]] = [[3.0, -3.0], [-3.0, 3.0]]
     start = coef, np.full(2, -3.0)
@@ -329,7 +338,7 @@ def test_start_with_features_out_of_the_working_set_is_kept(global_random_seed):
 
 
 def test_many_rows_reach_the_optimum_of_all():
-    X, positive, expected = planted(0, n=2 * MAX_ROWS, d=10, p=2, k=2)
+    X, positive, expected = planted(0, n=2 * MAX_SAMPLED_ROWS, d=10, p=2, k=2)
     problem = make_problem(X, positive, p=2, k=2)
     states = []
     solution = solved(problem, n_init=4, callback=lambda s: states.append(s))
@@ -338,10 +347,9 @@ def test_many_rows_reach_the_optimum_of_all():
     coef = np.zeros((2, 10))
     for row, used in zip(coef, expected, strict=True):
         row[[*used]] = solution.coef[solution.coef[:, used[0]] != 0][0, [*used]]
-    best = problem.table().improved(
-        coef, np.full(2, -3.0), (1.0, 0.3, 0.1, 0.03, 0.01, 0.003), max_sweeps=200, n_tried=0
-    )
-    assert solution.objective <= best[0] * (1 + 1e-3)
+    schedule = (1.0, 0.3, 0.1, 0.03, 0.01, 0.003)
+    best = descend(problem.block(), (coef, np.full(2, -3.0)), schedule, 200, n_tried=0)
+    assert solution.objective <= best.objective * (1 + 1e-3)
     standard = (X - X.mean(axis=0)) / X.std(axis=0)
     for state in states:
         assert state.objective >= state.lower_bound
@@ -350,9 +358,25 @@ def test_many_rows_reach_the_optimum_of_all():
         assert state.objective == pytest.approx(expected, rel=1e-9)
 
 
+def test_sample_has_a_fair_share_of_each_class(global_random_seed):
+    """In proportion, but no fewer than a tenth of a sample, or all there are."""
+    for n_positive, expected in ((15_000, 5_000), (1_200, 1_000), (700, 700)):
+        X, positive = np.zeros((30_000, 1)), np.arange(30_000) < n_positive
+        problem = make_problem(X, positive)
+        rows = _sampled_rows(problem, np.random.RandomState(global_random_seed))
+        assert np.sum(positive[rows]) == expected
+        assert len(set(rows)) == len(rows)
+        negatives = round(MAX_SAMPLED_ROWS * (1 - n_positive / 30_000))
+        assert np.sum(~positive[rows]) == negatives
+        # Each class keeps its weight.
+        block = problem.block(rows=rows)
+        assert block.weight[block.sign > 0].sum() == pytest.approx(n_positive / 30_000)
+        assert block.weight.sum() == pytest.approx(1)
+
+
 def test_sample_keeps_rare_positives():
     rng = np.random.default_rng(0)
-    n = 3 * MAX_ROWS
+    n = 3 * MAX_SAMPLED_ROWS
     X = rng.standard_normal((n, 3))
     positive = np.zeros(n, dtype=bool)
     positive[:: n // 30] = True
@@ -385,7 +409,7 @@ def test_bounded_is_the_dual_value_of_the_margins(global_random_seed):
     g = (problem.weight[:, None] * A).T @ standard
     value -= np.sum(np.sort(g**2, axis=1)[:, -2:]) / (2 * problem.lam)
     state = solved(problem)
-    state = problem.bounded(replace(state, coef=coef, intercept=intercept))
+    state = bounded(problem, replace(state, coef=coef, intercept=intercept))
     assert value > 0
     assert state.lower_bound == pytest.approx(value, rel=1e-10)
 
@@ -407,18 +431,20 @@ def test_rounded_breaks_ties_by_weight_then_index():
     assert_array_equal(rounded(W, eps, 2), [[0, -1, 2, 0], [1, 1, 0, 0]])
 
 
-@pytest.mark.parametrize("init", ["k-means", "random"])
-def test_first_groups_do_not_depend_on_repetition_or_order(init, global_random_seed):
+def groups_by_hash_of_rows(XT, sign, weight, n_groups, rng):
+    return groups_by_hash(XT, n_groups, rng)
+
+
+@pytest.mark.parametrize("split", [groups_by_k_means, groups_along_line, groups_by_hash_of_rows])
+def test_first_groups_do_not_depend_on_repetition_or_order(split, global_random_seed):
     rng = np.random.default_rng(global_random_seed)
     XT = np.ascontiguousarray(rng.standard_normal((3, 60)))
     sign, weight = np.where(np.arange(60) < 30, 1.0, -1.0), rng.integers(1, 4, 60)
-    groups = first_assignment(XT, sign, weight / 1.0, 3, init, np.random.RandomState(0))
+    groups = split(XT, sign, weight / 1.0, 3, np.random.RandomState(0))
     assert set(groups[:30]) == {0, 1, 2}
     rows = rng.permutation(np.repeat(np.arange(60), weight))
-    again = first_assignment(
-        np.ascontiguousarray(XT[:, rows]), sign[rows], np.ones(rows.size), 3, init,
-        np.random.RandomState(0),
-    )  # fmt: skip
+    XT = np.ascontiguousarray(XT[:, rows])
+    again = split(XT, sign[rows], np.ones(rows.size), 3, np.random.RandomState(0))
     positive = sign[rows] > 0
     assert_array_equal(again[positive], groups[rows][positive])
 
@@ -427,11 +453,11 @@ def test_slices_have_equal_weights(global_random_seed):
     rng = np.random.default_rng(global_random_seed)
     XT, weight = rng.standard_normal((3, 4000)), rng.uniform(0.5, 1.5, 4000)
     sign = np.where(rng.uniform(size=4000) < 0.5, 1.0, -1.0)
-    groups = sliced(XT, sign, weight, 4, np.random.RandomState(0))
+    groups = groups_along_line(XT, sign, weight, 4, np.random.RandomState(0))
     for j in range(4):
         share = weight[(groups == j) & (sign > 0)].sum() / weight[sign > 0].sum()
         assert share == pytest.approx(0.25, abs=0.01)
-    scatter = scattered(XT, 4, np.random.RandomState(0))
+    scatter = groups_by_hash(XT, 4, np.random.RandomState(0))
     assert_allclose(np.bincount(scatter) / 4000, 0.25, atol=0.05)
 
 
@@ -515,9 +541,7 @@ def test_relaxation_of_the_estimator_is_that_of_the_problem(global_random_seed):
     X, positive = noisy_union(global_random_seed)
     problem = make_problem(X, positive, p=1, k=4)
     groups = np.zeros(len(X), dtype=int)
-    relaxation = problem.relaxation(
-        problem.scaled(), problem.sign, problem.weight, groups, _kernels, "cpu"
-    )
+    relaxation = relax(problem, problem.data.transposed(), groups, "cpu")
     relaxed = solve_fista(relaxation, tol=1e-8, max_iter=10_000)
     standard = (X - X.mean(axis=0)) / X.std(axis=0)
     assert relaxed.upper == pytest.approx(logistic(problem, standard, np.arange(4)), rel=1e-6)
