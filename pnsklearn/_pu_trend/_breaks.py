@@ -5,17 +5,15 @@ distinct values, out of the reach of rounding. Rows of weight zero are as if abs
 """
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from pnsklearn._jit import njit
+from pnsklearn._typing import Array
 
 # The authors' code drops trends from here on before its second break.
 STEEP_TREND = 0.2 / 9
 
 
-def natural_break(
-    scores: ArrayLike, weight: ArrayLike | None = None, criterion: str = "sse"
-) -> float:
+def natural_break(scores: Array, weight: Array | None = None, criterion: str = "natural") -> float:
     """Return the threshold that splits scores into two groups of small spread, exactly.
 
     Over all cuts between distinct values it minimises SSE_l + SSE_r (Fisher's and Jenks' natural
@@ -27,12 +25,12 @@ def natural_break(
 
     Parameters
     ----------
-    scores : array-like of shape (n,)
+    scores : ndarray of shape (n,)
         Finite scores.
-    weight : array-like of shape (n,) or None, default=None
+    weight : ndarray of shape (n,) or None, default=None
         Non-negative weights, not all zero. A weight counts as a repetition.
-    criterion : {"sse", "variance"}, default="sse"
-        What to minimise.
+    criterion : {"natural", "variance"}, default="natural"
+        What to minimise: the first sum or the second.
 
     Returns
     -------
@@ -48,15 +46,16 @@ def natural_break(
 
     Examples
     --------
+    >>> import numpy as np
     >>> from pnsklearn._pu_trend._breaks import natural_break
-    >>> natural_break([0.0, 0.1, 0.2, 0.8, 1.0])
+    >>> natural_break(np.array([0.0, 0.1, 0.2, 0.8, 1.0]))
     0.5
     """
     values, weight = _sort(scores, weight)
     return _midway(*_neighbours(values, weight, criterion))
 
 
-def authors_break(scores: ArrayLike) -> float:
+def authors_break(scores: Array) -> float:
     """Return the threshold of the authors' code, which breaks again when few trends fall.
 
     Natural break (sums of squares); where the lower group reaches above zero, the break of the rows
@@ -64,7 +63,7 @@ def authors_break(scores: ArrayLike) -> float:
 
     Parameters
     ----------
-    scores : array-like of shape (n,)
+    scores : ndarray of shape (n,)
         Finite trend scores.
 
     Returns
@@ -73,26 +72,24 @@ def authors_break(scores: ArrayLike) -> float:
         Rows above it are positive, those left out of the second break among them.
     """
     values = np.sort(np.asarray(scores, dtype=np.float64))
-    lower, upper = _neighbours(values, None, "sse")
+    lower, upper = _neighbours(values, None, "natural")
     small = values[: np.searchsorted(values, STEEP_TREND)]
     if lower > 0 and len(small) > 0:
-        lower, upper = _neighbours(small, None, "sse")
+        lower, upper = _neighbours(small, None, "natural")
     return _midway(lower, upper)
 
 
-def quantile_threshold(
-    scores: ArrayLike, fraction: float, weight: ArrayLike | None = None
-) -> float:
+def quantile_threshold(scores: Array, fraction: float, weight: Array | None = None) -> float:
     """Return the threshold that has a share of the rows above it.
 
     Parameters
     ----------
-    scores : array-like of shape (n,)
+    scores : ndarray of shape (n,)
         Finite scores.
     fraction : float
         The wanted share, in [0, 1]. Equal scores stay together: of the shares that can be had, from
         no row to all of them, the nearest is taken, and the smaller of two equally near.
-    weight : array-like of shape (n,) or None, default=None
+    weight : ndarray of shape (n,) or None, default=None
         Non-negative weights, not all zero.
 
     Returns
@@ -102,8 +99,9 @@ def quantile_threshold(
 
     Examples
     --------
+    >>> import numpy as np
     >>> from pnsklearn._pu_trend._breaks import quantile_threshold
-    >>> quantile_threshold([1.0, 2.0, 3.0, 4.0], 0.25)
+    >>> quantile_threshold(np.array([1.0, 2.0, 3.0, 4.0]), 0.25)
     3.5
     """
     values, weight = _sort(scores, weight)
@@ -131,7 +129,7 @@ def _neighbours(values, weight, criterion):
     if values[0] == values[-1]:
         return values[0], values[0]
     centre = np.average(values, weights=weight)
-    cut = (_sse_cut if criterion == "sse" else _variance_cut)(values, weight, centre)
+    cut = (_sse_cut if criterion == "natural" else _variance_cut)(values, weight, centre)
     return values[cut], values[cut + 1]
 
 

@@ -8,17 +8,15 @@ from scipy.sparse import issparse
 from scipy.special import logit
 from sklearn.base import BaseEstimator, ClassifierMixin, _fit_context
 from sklearn.callback import CallbackSupportMixin
-from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from pnsklearn._device import check_device, check_torch
 from pnsklearn._fitting import callback_tasks, replace_fitted, unchanged_on_error
-from pnsklearn._pu_trend._learners import is_module_factory
 from pnsklearn._pu_trend._networks import MeanProbability
 from pnsklearn._pu_trend._presets import AUTHORS_CODE, PAPER
-from pnsklearn._pu_trend._second_stage import takes_weights, trains_same, with_short_indices
-from pnsklearn._pu_trend._solver import solve
+from pnsklearn._pu_trend._second_stage import takes_weights, with_short_indices
+from pnsklearn._pu_trend._solver import is_module_factory, solve, trains_same
 from pnsklearn._pu_trend._trend import TRENDS, TRENDS_OF_CHANGE
 from pnsklearn._typing import Array, Matrix
 from pnsklearn._validation import (
@@ -343,29 +341,25 @@ class PUTrendClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
                     "snapshot", lambda: always | {"final_estimator_": MeanProbability(learner)}
                 )
 
-            solution = solve(
-                X,
-                labeled,
-                weight,
-                estimator=self.estimator,
-                final_estimator=self.final_estimator,
-                trend=self.trend,
-                split=self.split,
-                class_prior=self.class_prior,
-                scenario=self.scenario,
-                pseudo_labels=self.pseudo_labels,
-                n_snapshots=self.n_snapshots,
-                n_passes=self.n_passes,
-                n_folds=self.n_folds,
-                batch_size=self.batch_size,
-                learning_rate=self.learning_rate,
-                transforms=self._transforms,
-                device=self.device,
-                n_jobs=self.n_jobs,
-                rng=check_random_state(self.random_state),
-                on_snapshot=on_snapshot,
-            )
-            replace_fitted(self, always | self._attributes(solution, classes))
+            solution = solve(X, labeled, weight, on_snapshot, **self.get_params(deep=False))
+            stage, split = solution.stage, solution.split
+            fitted = {
+                "class_prior_": split.prior,
+                "class_prior_interval_": split.interval,
+                "positive_share_": split.share,
+                "final_estimator_": solution.final_estimator,
+                "trend_scores_": split.ranking.unlabeled,
+                "heldout_trend_scores_": split.ranking.positives,
+                "split_threshold_": split.threshold,
+                "transduction_": classes[split.called_positive.astype(int)],
+                "heldout_auc_": split.ranking.auc,
+                "selected_estimator_": stage.name,
+                "selected_trend_": split.ranking.trend,
+                "stop_snapshot_": stage.last,
+                "n_iter_": len(stage.curves),
+                "snapshot_quantiles_": stage.quantiles(split.called_positive),
+            }
+            replace_fitted(self, always | fitted)
         return self
 
     def decision_function(self, X: Any) -> Array:
@@ -418,31 +412,6 @@ class PUTrendClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         """
         positive = self.predict_proba(X)[:, 1] > 0.5
         return self.classes_[positive.astype(int)]
-
-    def _attributes(self, solution, classes):
-        """Return the fitted attributes that the solution gives."""
-        stage, split = solution.stage, solution.split
-        return {
-            "class_prior_": split.prior,
-            "class_prior_interval_": split.interval,
-            "positive_share_": split.share,
-            "final_estimator_": solution.final_estimator,
-            "trend_scores_": split.ranking.unlabeled,
-            "heldout_trend_scores_": split.ranking.positives,
-            "split_threshold_": split.threshold,
-            "transduction_": classes[split.called_positive.astype(int)],
-            "heldout_auc_": split.ranking.auc,
-            "selected_estimator_": stage.name,
-            "selected_trend_": split.ranking.trend,
-            "stop_snapshot_": stage.last,
-            "n_iter_": len(stage.curves),
-            "snapshot_quantiles_": stage.quantiles(split.called_positive),
-        }
-
-    @property
-    def _transforms(self):
-        """The weak and the strong transform, or None."""
-        return self.transforms if isinstance(self.transforms, tuple) else (self.transforms, None)
 
     def _check_settings(self):
         """Refuse what needs more than one parameter, or the machine, to be judged."""

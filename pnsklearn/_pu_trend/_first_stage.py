@@ -7,14 +7,15 @@ its trend score.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.random import RandomState
 from scipy.special import expit
 
-from pnsklearn._pu_trend._learners import Learner
-from pnsklearn._pu_trend._plan import Plan
+from pnsklearn._pu_trend._presets import Plan
 from pnsklearn._pu_trend._sample import Sample
-from pnsklearn._pu_trend._trend import OnlineTrend
+from pnsklearn._pu_trend._trend import PAIRED_TRENDS, TRENDS_OF_CHANGE, OnlineTrend
 from pnsklearn._typing import Array
 
 MOST_CURVES = 2000  # of each sample, kept for the display
@@ -55,45 +56,40 @@ class FirstStage:
 
 
 def first_stage(
-    sample: Sample,
-    learners: dict[str, Callable[..., Learner]],
-    plan: Plan,
-    rng: np.random.RandomState,
-    *,
-    stop_early: bool,
-    fewest_snapshots: int,
-    keep_history: bool,
-    on_snapshot: Callable[[Learner], bool],
-) -> FirstStage:
+    sample: Sample, learners: dict[str, Callable], plan: Plan, rng: RandomState, *,
+    trend: str, stop_early: bool, on_snapshot: Callable[[Any], bool],
+) -> FirstStage:  # fmt: skip
     """Train each of the learners, and return the one that ranks the held-out positives highest.
 
-    With `stop_early` the snapshots up to that of the smallest held-out loss are used, but no fewer
-    than `fewest_snapshots`. An `on_snapshot` that returns True ends the training.
+    With `stop_early` the snapshots up to that of the smallest held-out loss are used. `trend` says
+    what they are for: some trends need two snapshots, and some need all of them kept. An
+    `on_snapshot` that returns True ends the training.
     """
+    fewest = 2 if trend in TRENDS_OF_CHANGE else 1
     stages = []
     shown = [np.linspace(0, rows.n - 1, min(rows.n, MOST_CURVES)).astype(int) for rows in sample]
     for name, make_learner in learners.items():
         learner = make_learner(sample, plan, rng)
-        trends = [OnlineTrend(keep_history) for _ in sample]
+        trends = [OnlineTrend(keep_history=trend in PAIRED_TRENDS) for _ in sample]
         smallest, curves = np.inf, []
         for snapshot in range(plan.n_snapshots):
             learner.advance()
             scores = snapshot_scores(learner, sample)
-            for trend, p in zip(trends, scores, strict=True):
-                trend.update(p)
+            for online, p in zip(trends, scores, strict=True):
+                online.update(p)
             curves.append([p[rows] for p, rows in zip(scores, shown, strict=True)])
             loss = held_out_loss(scores, sample)
-            if loss < smallest or not stop_early or snapshot < fewest_snapshots:
-                smallest, last, used = loss, snapshot, [trend.copy() for trend in trends]
+            if loss < smallest or not stop_early or snapshot < fewest:
+                smallest, last, used = loss, snapshot, [online.copy() for online in trends]
             if stopped := on_snapshot(learner):
                 break
         stages.append(FirstStage(name, used, last, curves, shown))
         if stopped:
             break
-    return max(stages, key=lambda stage: sample.auc(*stage.scores("mean")))
+    return max(stages, key=lambda stage: sample.auc(stage.scores("mean")))
 
 
-def snapshot_scores(learner: Learner, sample: Sample) -> list[Array]:
+def snapshot_scores(learner: Any, sample: Sample) -> list[Array]:
     """Return the held-out scores of both samples."""
     logits = [learner.logits(rows.X) for rows in sample]
     # Runs differ in level: each is moved by its own mean over U, less that of all.

@@ -5,53 +5,20 @@ one snapshot period, and ``logits(X)`` returns the log-odds of "labelled" under 
 (n, K), as if both samples had the same size.
 """
 
-from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
+from numpy.random import RandomState
 from scipy.special import logit
 from sklearn.base import clone
 
 from pnsklearn._pu_trend._networks import NETWORKS
-from pnsklearn._pu_trend._plan import LARGEST_WHOLE_BATCH, POSITIVE_TARGET, Plan
+from pnsklearn._pu_trend._presets import LARGEST_WHOLE_BATCH, POSITIVE_TARGET, Plan
 from pnsklearn._pu_trend._sample import Sample, stack
 from pnsklearn._typing import Array, Matrix
 
 SMALLEST_PROBABILITY = 1e-9
-
-
-class Learner(Protocol):
-    """What the first stage needs of a learner."""
-
-    def advance(self) -> None: ...
-    def logits(self, X: Matrix) -> Array: ...
-
-
-def is_module_factory(estimator: Any) -> bool:
-    """Return whether an estimator is a function that makes torch modules."""
-    return not isinstance(estimator, str) and not hasattr(estimator, "fit")
-
-
-def make_learners(
-    estimator: Any, *, choice: bool, device: str, weak_transform: Callable | None
-) -> dict[str, Callable[..., Learner]]:
-    """Return the learners to try, by name, as functions of sample, plan and random state.
-
-    For "auto" these are two where there is a `choice`, which needs dense and held-out rows.
-    """
-    if is_module_factory(estimator):
-        from pnsklearn._pu_trend._module import ModuleLearner
-
-        make = partial(ModuleLearner, estimator, device=device, weak_transform=weak_transform)
-        return {"module": make}
-    if not isinstance(estimator, str):
-        return {"partial_fit": partial(PartialFitLearner, estimator)}
-    names = [estimator]
-    if estimator == "auto":
-        names = ["linear", "mlp"] if choice else ["linear"]
-    return {name: partial(NetworkLearner, name) for name in names}
 
 
 class Batches:
@@ -62,22 +29,22 @@ class Batches:
     anew in each pass over it.
     """
 
-    def __init__(self, sample: Sample, plan: Plan, rng: np.random.RandomState, dtype: type):
-        positives, unlabeled = sample
-        n_blocks = 1
-        if unlabeled.n > LARGEST_WHOLE_BATCH:
-            n_blocks = max(1, round(unlabeled.n / plan.batch_size))
-        order = np.arange(unlabeled.n) if n_blocks == 1 else rng.permutation(unlabeled.n)
+    def __init__(self, sample: Sample, plan: Plan, rng: RandomState, dtype: type):
+        n_positives, n_unlabeled = (rows.n for rows in sample)
+        whole = n_unlabeled <= LARGEST_WHOLE_BATCH
+        n_blocks = 1 if whole else max(1, round(n_unlabeled / plan.batch_size))
+        order = np.arange(n_unlabeled) if n_blocks == 1 else rng.permutation(n_unlabeled)
+        self._size = n_positives if n_positives <= LARGEST_WHOLE_BATCH else plan.batch_size
         # The mean weight is that of the whole sample, so that the gradients are unbiased.
-        share = _relative(unlabeled.run_weight, 0.5 * n_blocks / unlabeled.n).astype(dtype)
-        blocks = np.array_split(order, n_blocks)
-        self._blocks = [(unlabeled.X[rows], share[rows]) for rows in blocks]
-        self._positives = positives.X
-        self._size = positives.n if positives.n <= LARGEST_WHOLE_BATCH else plan.batch_size
-        self._positive_share = _relative(positives.run_weight, 0.5 / self._size).astype(dtype)
-        self._rng = rng
-        self._step = 0
-        self._left = np.arange(0)
+        parts = 0.5 / self._size, 0.5 * n_blocks / n_unlabeled
+        self._positive_share, share = (
+            (rows.run_weight / rows.run_weight.mean(axis=0) * part).astype(dtype)
+            for rows, part in zip(sample, parts, strict=True)
+        )
+        X = sample.unlabeled.X
+        self._blocks = [(X[rows], share[rows]) for rows in np.array_split(order, n_blocks)]
+        self._positives = sample.positives.X
+        self._rng, self._step, self._left = rng, 0, np.arange(0)
 
     def _next_positives(self):
         n = self._positives.shape[0]
@@ -99,15 +66,10 @@ class Batches:
         return stack(self._positives[rows], block), share, target
 
 
-def _relative(run_weight, scale):
-    """Return the weights over their mean in each run, times `scale`."""
-    return run_weight / run_weight.mean(axis=0) * scale
-
-
 class NetworkLearner:
     """Linear models or networks of one hidden layer, all trained by the same matrix products."""
 
-    def __init__(self, kind: str, sample: Sample, plan: Plan, rng: np.random.RandomState):
+    def __init__(self, kind: str, sample: Sample, plan: Plan, rng: RandomState):
         whole = max(rows.n for rows in sample) <= LARGEST_WHOLE_BATCH
         X = stack(*(rows.X for rows in sample))
         dtype = np.float64 if whole and X.dtype == np.float64 else np.float32
@@ -128,7 +90,7 @@ class NetworkLearner:
 class PartialFitLearner:
     """Clones of a scikit-learn classifier with `partial_fit`, on batches of equal halves."""
 
-    def __init__(self, estimator: Any, sample: Sample, plan: Plan, rng: np.random.RandomState):
+    def __init__(self, estimator: Any, sample: Sample, plan: Plan, rng: RandomState):
         self._samples = [(rows.X, rows.run_weight) for rows in sample]
         self._plan, self._rng = plan, rng
         self._models = [clone(estimator) for _ in range(plan.n_runs)]

@@ -11,10 +11,12 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+from numpy.random import RandomState
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from pnsklearn._modules import in_chunks, seeded, tensor_of
-from pnsklearn._pu_trend._plan import FINAL_EPOCHS, POSITIVE_TARGET, Plan, ramped
+from pnsklearn._pu_trend._networks import MeanProbability
+from pnsklearn._pu_trend._presets import POSITIVE_TARGET, Plan
 from pnsklearn._pu_trend._sample import FinalRows, Sample
 from pnsklearn._typing import Array
 
@@ -51,20 +53,14 @@ class ModuleLearner:
     """
 
     def __init__(
-        self,
-        factory: Callable[[], torch.nn.Module],
-        sample: Sample,
-        plan: Plan,
-        rng: np.random.RandomState,
-        *,
-        device: str = "cpu",
-        weak_transform: Callable | None = None,
-    ):
+        self, factory: Callable, transform: Callable | None, device: str,
+        sample: Sample, plan: Plan, rng: RandomState,
+    ):  # fmt: skip
         self._X = [rows.X for rows in sample]
         weight_P, weight_U = (rows.run_weight for rows in sample)
         self._share_U = weight_U / (weight_U.sum(axis=0) / np.count_nonzero(weight_U, axis=0))
         self._plan, self._rng, self._device = plan, rng, device
-        self._transform = weak_transform or _unchanged
+        self._transform = transform or _unchanged
         with seeded(rng, device):
             self._runs = [_Training(factory, plan, device) for _ in range(plan.n_runs)]
         self._batches = [
@@ -98,16 +94,9 @@ class ModuleLearner:
 
 
 def fit_module(
-    factory: Callable[[], torch.nn.Module],
-    rows: FinalRows,
-    plan: Plan,
-    rng: np.random.RandomState,
-    *,
-    ramp: bool = False,
-    device: str = "cpu",
-    transforms: tuple[Callable | None, Callable | None] = (None, None),
-    n_epochs: int = FINAL_EPOCHS,
-) -> "TrainedModule":
+    factory: Callable, weak: Callable | None, strong: Callable | None, device: str,
+    rows: FinalRows, plan: Plan, rng: RandomState,
+) -> MeanProbability:  # fmt: skip
     """Train a fresh module on soft targets: the second stage.
 
     Parameters
@@ -141,14 +130,13 @@ def fit_module(
     n_rows = rows.X.shape[0]
     # At least two rows in a batch, which batch normalisation needs.
     n_batches = max(1, min(-(-n_rows // plan.batch_size), n_rows // 2))
-    plan = dataclasses.replace(plan, n_snapshots=2, steps=n_epochs * n_batches)
+    plan = dataclasses.replace(plan, n_snapshots=2, steps=plan.n_epochs * n_batches)
     share = rows.weight / rows.weight.mean()
-    weak, strong = transforms
     with seeded(rng, device):
         training = _Training(factory, plan, device)
         training.module.train()
-        for epoch in range(n_epochs):
-            target = ramped(rows.target, rows.unlabeled, epoch) if ramp else rows.target
+        for epoch in range(plan.n_epochs):
+            target = plan.targets(rows.target, rows.unlabeled, epoch)
             for batch in np.array_split(rng.permutation(n_rows), n_batches):
                 loss = _soft_loss(
                     training.module,
@@ -160,7 +148,7 @@ def fit_module(
                     strong=strong,
                 )
                 training.step(loss)
-    return TrainedModule(training.average.to("cpu"), device)
+    return MeanProbability(TrainedModule(training.average.to("cpu"), device))
 
 
 class TrainedModule:

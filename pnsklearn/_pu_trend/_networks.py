@@ -5,11 +5,12 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from numpy.random import RandomState
 from scipy.sparse import csr_matrix, hstack, issparse
 from scipy.special import expit
 
 from pnsklearn._pu_trend import _kernels
-from pnsklearn._pu_trend._plan import Plan
+from pnsklearn._pu_trend._presets import Plan
 from pnsklearn._typing import Array, Matrix
 from pnsklearn._validation import refuse_overflow
 
@@ -61,9 +62,7 @@ class Network:
     _forward: Callable
     _gradients: Callable
 
-    def __init__(
-        self, X: Matrix, weight: Array, plan: Plan, rng: np.random.RandomState, dtype: type
-    ):
+    def __init__(self, X: Matrix, weight: Array, plan: Plan, rng: RandomState, dtype: type):
         self.plan, self.dtype = plan, dtype
         self.scaler = Scaler(X, weight)
         parameters = self._initial(X.shape[1], plan.n_runs, rng)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+from numpy.random import RandomState
 from scipy.sparse import issparse, vstack
 from sklearn.metrics import roc_auc_score
 
@@ -15,11 +16,11 @@ from pnsklearn.exceptions import PUTrendWarning
 
 @dataclass(frozen=True)
 class Rows:
-    """The rows of one sample: X, their weights, and whether run k trains on row i, (n, K)."""
+    """The rows of one sample."""
 
     X: Matrix
     weight: Array
-    seen: Array
+    seen: Array  # of shape (n, n_runs): whether a run trains on a row
 
     @property
     def n(self) -> int:
@@ -27,11 +28,11 @@ class Rows:
 
     @property
     def run_weight(self) -> Array:
-        """The weights in each run, of shape (n, K): zero where the run holds the row out."""
+        """The weights in each run, of shape (n, n_runs): zero where the run does not see a row."""
         return self.weight[:, np.newaxis] * self.seen
 
     def mean(self, values: Array) -> Array:
-        """Return the weighted mean of values, of shape (n, ...)."""
+        """Return the weighted mean of values of shape (n, ...)."""
         return np.average(values, axis=0, weights=self.weight)
 
 
@@ -47,15 +48,19 @@ class Sample(NamedTuple):
 
     @property
     def held_out(self) -> bool:
-        """Whether rows are scored by runs that were not trained on them."""
+        """Whether rows are scored by runs that are not trained on them."""
         return self.n_runs > 1
 
-    def auc(self, positive_scores: Array, unlabeled_scores: Array) -> float:
+    def pooled(self, values: Sequence[Array]) -> tuple[Array, Array, Array]:
+        """Return values of all rows, their labels 1 and 0, and weights that sum to 1 in each."""
+        weight = [rows.weight / rows.weight.sum() for rows in self]
+        labeled = np.repeat([1.0, 0.0], [rows.n for rows in self])
+        return np.concatenate(values), labeled, np.concatenate(weight)
+
+    def auc(self, scores: Sequence[Array]) -> float:
         """Return the probability that a positive scores above an unlabelled row."""
-        labeled = np.repeat([1, 0], [rows.n for rows in self])
-        weight = np.concatenate([rows.weight / rows.weight.sum() for rows in self])
-        scores = np.concatenate([positive_scores, unlabeled_scores])
-        return float(roc_auc_score(labeled, scores, sample_weight=weight))
+        values, labeled, weight = self.pooled(scores)
+        return float(roc_auc_score(labeled, values, sample_weight=weight))
 
 
 class FinalRows(NamedTuple):
@@ -68,58 +73,38 @@ class FinalRows(NamedTuple):
 
 
 def split_sample(
-    X: Matrix,
-    labeled: Array,
-    weight: Array,
-    n_folds: int | None,
-    rng: np.random.RandomState,
-    *,
-    by_content: bool,
+    X: Matrix, labeled: Array, weight: Array, n_folds: int | None, rng: RandomState, *, whole: bool
 ) -> Sample:
     """Return both samples and which of ``2 * n_folds`` runs trains on which of their rows.
 
-    Where `by_content`, equal rows are in the same fold. With fewer different rows than folds, fewer
-    folds are used, with a warning; with None, one run trains on all rows.
+    Where each sample is one batch (`whole`), equal rows are in the same fold. With fewer different
+    rows than folds, fewer folds are used, with a warning; with None, one run trains on all rows.
     """
     parts = X[labeled], X[~labeled]
-    groups = [content_groups(X) if by_content else np.arange(X.shape[0]) for X in parts]
-    n_positives, n_unlabeled = (int(numbers.max()) + 1 for numbers in groups)
-    if n_folds is None or min(n_positives, n_unlabeled) == 1:
+    groups = [content_groups(X) if whole else np.arange(X.shape[0]) for X in parts]
+    n_positives, n_unlabeled = (int(group.max()) + 1 for group in groups)
+    used = n_folds and min(n_folds, n_positives)
+    if min(n_positives, n_unlabeled) == 1:
         used = None
-    else:
-        used = min(n_folds, n_positives)
     if used != n_folds:
         warn_user(
             f"n_folds={used} is used instead of {n_folds}, because there are {n_positives} "
             f"different labelled positives and {n_unlabeled} different unlabelled rows.",
             PUTrendWarning,
         )
-    if used is None:
-        seen = tuple(np.ones((part.shape[0], 1), dtype=bool) for part in parts)
-    else:
-        seen = cross_fit(groups, used, rng)
-    return Sample(*map(Rows, parts, (weight[labeled], weight[~labeled]), seen))
+    seen = [np.ones((X.shape[0], 2 * used if used else 1), dtype=bool) for X in parts]
+    if used:
+        hold_out(seen[0], groups[0], used, rng)
+        hold_out(seen[1], groups[1], 2, rng)
+    weights = weight[labeled], weight[~labeled]
+    return Sample(*map(Rows, parts, weights, seen))
 
 
-def cross_fit(
-    groups: Sequence[Array], n_folds: int, rng: np.random.RandomState
-) -> tuple[Array, ...]:
-    """Return which of 2 n_folds runs trains on which row: booleans of shape (n, 2 n_folds).
-
-    `groups` are those of the positives, and of the unlabelled rows.
-
-    A positive is held out by two runs, an unlabelled row by every other one. Rows of one group stay
-    together.
-    """
-    n_runs = 2 * n_folds
-    seen = []
-    for numbers, n_parts in zip(groups, (n_folds, 2), strict=True):
-        sees = np.ones((numbers.shape[0], n_runs), dtype=bool)
-        for first_run in range(0, n_runs, n_parts):
-            part = rng.permutation(numbers.max() + 1)[numbers] % n_parts
-            sees[np.arange(part.shape[0]), first_run + part] = False
-        seen.append(sees)
-    return tuple(seen)
+def hold_out(seen: Array, groups: Array, n_parts: int, rng: RandomState) -> None:
+    """Cut the rows into parts, groups whole, for every `n_parts` runs: each holds out one part."""
+    for first_run in range(0, seen.shape[1], n_parts):
+        part = rng.permutation(groups.max() + 1)[groups] % n_parts
+        seen[np.arange(part.shape[0]), first_run + part] = False
 
 
 def content_groups(X: Matrix) -> Array:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from numpy.random import RandomState
 from scipy.sparse import issparse
 from sklearn import config_context
 from sklearn.base import clone
@@ -13,10 +14,8 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.validation import has_fit_parameter
 
-from pnsklearn._pu_trend._learners import is_module_factory
-from pnsklearn._pu_trend._networks import NETWORKS, MeanProbability, Network
-from pnsklearn._pu_trend._plan import FINAL_EPOCHS, LARGEST_WHOLE_BATCH, Plan, ramped
-from pnsklearn._pu_trend._presets import PUBLISHED_DECAY
+from pnsklearn._pu_trend._networks import NETWORKS, MeanProbability
+from pnsklearn._pu_trend._presets import LARGEST_WHOLE_BATCH, PUBLISHED_DECAY, Plan
 from pnsklearn._pu_trend._sample import FinalRows, Sample, stack
 from pnsklearn._pu_trend._split import Split
 from pnsklearn._typing import Array, Matrix
@@ -30,50 +29,17 @@ SMALLEST_NEGATIVE_WEIGHT = 1e-6  # of a row where all are positive: both classes
 LEAF_WEIGHT, FEWEST_FEATURES, LARGEST_TREE_SAMPLE = 2.9, 16, 10_000
 
 
-def trains_same(estimator: Any, final_estimator: Any) -> bool:
-    """Return whether the second stage trains the model of the first one afresh."""
-    return isinstance(final_estimator, str) or (
-        final_estimator is None and is_module_factory(estimator)
-    )
-
-
 def second_stage(
-    sample: Sample,
-    split: Split,
-    name: str,
-    plan: Plan,
-    *,
-    estimator: Any,
-    final_estimator: Any,
-    pseudo_labels: str,
-    scenario: str,
-    device: str,
-    transforms: tuple[Callable | None, Callable | None],
-    n_jobs: int | None,
-    seed: int,
-) -> Any:
-    """Return the final classifier; `name` is that of the first stage's learner."""
+    sample: Sample, split: Split, plan: Plan, fit: Callable, *,
+    pseudo_labels: str, scenario: str, seed: int,
+) -> Any:  # fmt: skip
+    """Return the final classifier, which `fit` trains on both samples."""
     soft = pseudo_labels == "soft"
     target = posterior(split, sample) if soft else split.called_positive.astype(np.float64)
     rows = final_rows(sample, target, split.share, scenario)
-    rng = np.random.RandomState(seed)
-    ramp = pseudo_labels == "ramped"
-    if ramp:  # the second stage as published
-        plan = replace(plan, decay=PUBLISHED_DECAY)
-    same = trains_same(estimator, final_estimator)
-    if same and name in NETWORKS:
-        return MeanProbability(fit_network(name, rows, plan, rng, ramp=ramp))
-    if same and name == "module":
-        from pnsklearn._pu_trend._module import fit_module
-
-        return MeanProbability(
-            fit_module(estimator, rows, plan, rng, ramp=ramp, device=device, transforms=transforms)
-        )
-    if final_estimator is None:
-        final = default_trees(rows.X, rows.weight, n_jobs)
-    else:
-        final = clone(estimator if same else final_estimator)
-    return fit_classifier(final, rows, rng)
+    if pseudo_labels == "ramped":  # as published
+        plan = replace(plan, ramp=True, decay=PUBLISHED_DECAY)
+    return fit(rows, plan, RandomState(seed))
 
 
 def posterior(split: Split, sample: Sample) -> Array:
@@ -85,11 +51,10 @@ def posterior(split: Split, sample: Sample) -> Array:
     """
     from sklearn.isotonic import IsotonicRegression
 
-    scores = np.concatenate([split.ranking.positives, split.ranking.unlabeled])
-    labeled = np.repeat([1.0, 0.0], [rows.n for rows in sample])
-    weight = np.concatenate([rows.weight / rows.weight.sum() for rows in sample])
+    ranking = split.ranking
+    scores, labeled, weight = sample.pooled([ranking.positives, ranking.unlabeled])
     model = IsotonicRegression(out_of_bounds="clip").fit(scores, labeled, sample_weight=weight)
-    labeled_share = np.minimum(model.predict(split.ranking.unlabeled), 1 - 1e-9)
+    labeled_share = np.minimum(model.predict(ranking.unlabeled), 1 - 1e-9)
     ratio = labeled_share / (1 - labeled_share)
     return scaled_to_mean(split.share * ratio, split.share, sample.unlabeled.weight)
 
@@ -128,28 +93,19 @@ def final_rows(sample: Sample, target: Array, share: float, scenario: str) -> Fi
     )
 
 
-def fit_network(
-    kind: str,
-    rows: FinalRows,
-    plan: Plan,
-    rng: np.random.RandomState,
-    *,
-    ramp: bool,
-    n_epochs: int = FINAL_EPOCHS,
-) -> Network:
-    """Train one fresh network on the rows; where `ramp`, pseudo-labels rise to their value."""
+def fit_network(kind: str, rows: FinalRows, plan: Plan, rng: RandomState) -> MeanProbability:
+    """Train one fresh network on the rows."""
     n = rows.X.shape[0]
     whole = n <= LARGEST_WHOLE_BATCH
     n_batches = max(1, round(max(n, LARGEST_WHOLE_BATCH) / plan.batch_size))
-    plan = replace(plan, n_runs=1, n_snapshots=n_epochs, steps=n_batches)
+    plan = replace(plan, n_runs=1, n_snapshots=plan.n_epochs, steps=n_batches)
     dtype = np.float64 if whole and rows.X.dtype == np.float64 else np.float32
     network = NETWORKS[kind](rows.X, rows.weight, plan, rng, dtype)
     X = network.scaled(rows.X)
     mean_batch = n if whole else n / n_batches
     share = (rows.weight / rows.weight.mean() / mean_batch).astype(dtype)[:, np.newaxis]
-    for epoch in range(n_epochs):
-        target = ramped(rows.target, rows.unlabeled, epoch) if ramp else rows.target
-        target = target.astype(dtype)
+    for epoch in range(plan.n_epochs):
+        target = plan.targets(rows.target, rows.unlabeled, epoch).astype(dtype)
         if whole:
             for _ in range(n_batches):
                 network.step(X, share, target)
@@ -157,7 +113,12 @@ def fit_network(
             for batch in np.array_split(rng.permutation(n), n_batches):
                 network.step(X[batch], share[batch], target[batch])
     network.check_finite()
-    return network
+    return MeanProbability(network)
+
+
+def fit_trees(n_jobs: int | None, rows: FinalRows, plan: Plan, rng: RandomState) -> Pipeline:
+    """Train the default trees."""
+    return fit_classifier(default_trees(rows.X, rows.weight, n_jobs), rows, plan, rng)
 
 
 def default_trees(X: Matrix, weight: Array, n_jobs: int | None) -> Pipeline:
@@ -191,8 +152,12 @@ def takes_weights(model: Any) -> bool:
     return has_fit_parameter(model[-1] if isinstance(model, Pipeline) else model, "sample_weight")
 
 
-def fit_classifier(model: Any, rows: FinalRows, rng: np.random.RandomState) -> Any:
-    """Fit a classifier, or every step of a pipeline, with weights where it takes them."""
+def fit_classifier(model: Any, rows: FinalRows, plan: Plan, rng: RandomState) -> Any:
+    """Train a clone of a classifier, or every step of a pipeline, with weights where it takes them.
+
+    The plan is for models that have none of their own.
+    """
+    model = clone(model)
     states = {
         name: int(rng.randint(2**31 - 1))
         for name, value in sorted(model.get_params().items())

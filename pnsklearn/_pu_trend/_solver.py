@@ -6,18 +6,18 @@ Data through Holistic Predictive Trends", NeurIPS 2023; here with cross-fitted r
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-import numpy as np
 from scipy.sparse import issparse
+from sklearn.utils import check_random_state
 
 from pnsklearn._pu_trend._first_stage import FirstStage, first_stage
-from pnsklearn._pu_trend._learners import Learner, is_module_factory, make_learners
-from pnsklearn._pu_trend._plan import LARGEST_WHOLE_BATCH, make_plan
+from pnsklearn._pu_trend._learners import NetworkLearner, PartialFitLearner
+from pnsklearn._pu_trend._presets import LARGEST_WHOLE_BATCH, Plan, schedule
 from pnsklearn._pu_trend._sample import split_sample
-from pnsklearn._pu_trend._second_stage import second_stage
+from pnsklearn._pu_trend._second_stage import fit_classifier, fit_network, fit_trees, second_stage
 from pnsklearn._pu_trend._split import Split, split_trends
-from pnsklearn._pu_trend._trend import PAIRED_TRENDS, TRENDS_OF_CHANGE
 from pnsklearn._typing import Array, Matrix
 
 
@@ -31,80 +31,78 @@ class Solution:
 
 
 def solve(
-    X: Matrix,
-    labeled: Array,
-    weight: Array,
-    *,
-    estimator: Any,
-    final_estimator: Any,
-    trend: str,
-    split: str,
-    class_prior: float | None,
-    scenario: str,
-    pseudo_labels: str,
-    n_snapshots: int,
-    n_passes: int | str,
-    n_folds: int | None,
-    batch_size: int,
-    learning_rate: float,
-    transforms: tuple[Callable | None, Callable | None],
-    device: str,
-    n_jobs: int | None,
-    rng: np.random.RandomState,
-    on_snapshot: Callable[[Learner], bool],
-) -> Solution:
+    X: Matrix, labeled: Array, weight: Array, on_snapshot: Callable[[Any], bool], *,
+    estimator: Any, final_estimator: Any, trend: str, split: str, class_prior: float | None,
+    scenario: str, pseudo_labels: str, n_snapshots: int, n_passes: float | str,
+    n_folds: int | None, batch_size: int, learning_rate: float, transforms: Any, device: str,
+    n_jobs: int | None, random_state: Any,
+) -> Solution:  # fmt: skip
     """Learn from rows of positive weight, of which some are labelled positives.
 
-    The parameters are those of `PUTrendClassifier`, with `transforms` as the pair of the weak and
-    the strong one. `on_snapshot` is called after each snapshot, and ends the training if it returns
-    True.
+    `on_snapshot` is called with the learner after each snapshot, and ends the first stage if it
+    returns True. The other parameters are those of `PUTrendClassifier`.
     """
+    rng = check_random_state(random_state)
     prior_seed, final_seed = rng.randint(2**31 - 1, size=2)
+    several = n_folds is not None and not issparse(X)
+    models = make_models(estimator, several, transforms, device)
 
     # Both samples, and which of the runs trains on which of their rows.
-    by_content = X.shape[0] <= LARGEST_WHOLE_BATCH and not is_module_factory(estimator)
-    sample = split_sample(X, labeled, weight, n_folds, rng, by_content=by_content)
+    whole = X.shape[0] <= LARGEST_WHOLE_BATCH and not is_module_factory(estimator)
+    sample = split_sample(X, labeled, weight, n_folds, rng, whole=whole)
 
-    # The held-out scores of all rows at each snapshot, by the better of the models.
-    plan = make_plan(
-        sample.n_runs,
-        sample.unlabeled.n,
-        n_snapshots=n_snapshots,
-        n_passes=n_passes,
-        batch_size=batch_size,
-        learning_rate=learning_rate,
-    )
-    choice = n_folds is not None and not issparse(X)
-    learners = make_learners(estimator, choice=choice, device=device, weak_transform=transforms[0])
+    # The held-out scores of all rows at each snapshot, by the better one of the models.
+    n_steps, decay = schedule(n_passes, sample.unlabeled.n, batch_size * n_snapshots)
+    plan = Plan(sample.n_runs, n_snapshots, n_steps, batch_size, learning_rate, decay)
+    learners = {name: learner for name, (learner, _) in models.items()}
+    early = split != "authors"  # their code uses all snapshots
     stage = first_stage(
-        sample,
-        learners,
-        plan,
-        rng,
-        stop_early=split != "authors",  # their code uses all snapshots
-        fewest_snapshots=2 if trend in TRENDS_OF_CHANGE else 1,
-        keep_history=trend in PAIRED_TRENDS,
-        on_snapshot=on_snapshot,
+        sample, learners, plan, rng, trend=trend, stop_early=early, on_snapshot=on_snapshot
     )
 
     # A trend score for each row, and the threshold above which unlabelled rows are called positive.
-    cut = split_trends(
-        stage, sample, trend=trend, method=split, class_prior=class_prior, seed=prior_seed
-    )
+    cut = split_trends(stage, sample, trend=trend, split=split, prior=class_prior, seed=prior_seed)
 
-    # A classifier trained on both samples, for the labels 0 and 1.
+    # A classifier for the labels 0 and 1, trained on both samples.
+    if trains_same(estimator, final_estimator):
+        fit = models[stage.name][1]
+    elif final_estimator is None:
+        fit = partial(fit_trees, n_jobs)
+    else:
+        fit = partial(fit_classifier, final_estimator)
     final = second_stage(
-        sample,
-        cut,
-        stage.name,
-        plan,
-        estimator=estimator,
-        final_estimator=final_estimator,
-        pseudo_labels=pseudo_labels,
-        scenario=scenario,
-        device=device,
-        transforms=transforms,
-        n_jobs=n_jobs,
-        seed=final_seed,
+        sample, cut, plan, fit, pseudo_labels=pseudo_labels, scenario=scenario, seed=final_seed
     )
     return Solution(stage, cut, final)
+
+
+def is_module_factory(estimator: Any) -> bool:
+    """Return whether an estimator is a function that makes torch modules."""
+    return not isinstance(estimator, str) and not hasattr(estimator, "fit")
+
+
+def trains_same(estimator: Any, final_estimator: Any) -> bool:
+    """Return whether the second stage trains the model of the first one afresh."""
+    return isinstance(final_estimator, str) or (
+        final_estimator is None and is_module_factory(estimator)
+    )
+
+
+def make_models(estimator: Any, several: bool, transforms: Any, device: str) -> dict[str, tuple]:
+    """Return by name how a model learns in the first stage, and how in the second.
+
+    Of "auto" there are `several`, which can be compared where rows are held out.
+    """
+    if is_module_factory(estimator):
+        from pnsklearn._pu_trend._module import ModuleLearner, fit_module
+
+        weak, strong = transforms if isinstance(transforms, tuple) else (transforms, None)
+        module = partial(ModuleLearner, estimator, weak, device)
+        return {"module": (module, partial(fit_module, estimator, weak, strong, device))}
+    if not isinstance(estimator, str):
+        learner = partial(PartialFitLearner, estimator)
+        return {"partial_fit": (learner, partial(fit_classifier, estimator))}
+    names = [estimator]
+    if estimator == "auto":
+        names = ["linear", "mlp"] if several else ["linear"]
+    return {name: (partial(NetworkLearner, name), partial(fit_network, name)) for name in names}

@@ -54,48 +54,43 @@ class Split:
 
 
 def split_trends(
-    stage: FirstStage,
-    sample: Sample,
-    *,
-    trend: str,
-    method: str,
-    class_prior: float | None,
-    seed: int,
+    stage: FirstStage, sample: Sample, *, trend: str, split: str, prior: float | None, seed: int
 ) -> Split:
     """Split the trend scores of the unlabelled rows; warn of what cannot be trusted.
 
-    `trend`, `method` and `class_prior` are the parameters of `PUTrendClassifier`, where the method
-    is called `split`. `seed` is that of the prior's bootstrap interval.
+    `trend`, `split` and the `prior`, where it is known, are parameters of `PUTrendClassifier`;
+    `seed` is that of the prior's bootstrap interval.
     """
     ranking = choose_ranking(stage, sample, trend)
-    method = choose_method(method, sample, class_prior)
+    method = choose_method(split, sample, prior)
     scores, weight = ranking.unlabeled, sample.unlabeled.weight
-    if method in ("natural", "variance", "authors"):
-        threshold = break_of(scores, weight, method)
-        prior = share = float(sample.unlabeled.mean(scores > threshold))
-        interval = (np.nan, np.nan)
-    else:
-        if class_prior is None:
-            prior, interval = estimate_prior(ranking, sample, seed)
+    if method in ("prior", "both"):
+        if prior is None:
+            prior, low, high = estimate_prior(ranking, sample, seed)
         else:
-            prior, interval = class_prior, (class_prior, class_prior)
+            low = high = prior
         share = prior
         if method == "both":
             above = sample.unlabeled.mean(scores > natural_break(scores, weight))
-            share = compromise(prior, interval, float(above))
+            share = compromise(prior, (low, high), float(above))
         threshold = quantile_threshold(scores, share, weight)
-    split = Split(ranking, threshold, share, prior, interval)
-    for doubt in doubts(split, sample):
+    else:
+        authors = method == "authors"
+        threshold = authors_break(scores) if authors else natural_break(scores, weight, method)
+        prior = share = float(sample.unlabeled.mean(scores > threshold))
+        low = high = np.nan
+    result = Split(ranking, threshold, share, prior, (low, high))
+    for doubt in doubts(result, sample):
         warn_user(doubt, PUTrendWarning)
-    return split
+    return result
 
 
 def choose_ranking(stage: FirstStage, sample: Sample, trend: str) -> Ranking:
     """Return the trend scores; "auto" are those that rank the held-out positives highest."""
 
     def rank(trend):
-        positives, unlabeled = stage.scores(trend)
-        return Ranking(trend, positives, unlabeled, sample.auc(positives, unlabeled))
+        scores = stage.scores(trend)
+        return Ranking(trend, scores[0], scores[1], sample.auc(scores))
 
     if stage.last == 0 and trend != "last":
         return rank("mean")  # a single snapshot has no trend
@@ -119,9 +114,9 @@ def choose_ranking(stage: FirstStage, sample: Sample, trend: str) -> Ranking:
     return ranking
 
 
-def choose_method(method: str, sample: Sample, class_prior: float | None) -> str:
+def choose_method(method: str, sample: Sample, prior: float | None) -> str:
     """Return the method of the split; "both" is a compromise of "prior" and "natural"."""
-    if class_prior is not None:
+    if prior is not None:
         return "prior" if method == "auto" else method
     if method == "prior" and sample.held_out:
         return "prior"
@@ -138,20 +133,11 @@ def choose_method(method: str, sample: Sample, class_prior: float | None) -> str
     return "natural"
 
 
-def break_of(scores: Array, weight: Array, method: str) -> float:
-    """Return the threshold at one of the breaks of the scores."""
-    if method == "authors":
-        return authors_break(scores)
-    return natural_break(scores, weight, "variance" if method == "variance" else "sse")
-
-
-def estimate_prior(
-    ranking: Ranking, sample: Sample, seed: int
-) -> tuple[float, tuple[float, float]]:
-    """Return the estimated prior and its bootstrap interval."""
+def estimate_prior(ranking: Ranking, sample: Sample, seed: int) -> tuple[float, float, float]:
+    """Return the estimated prior and the ends of its bootstrap interval."""
     from pnsklearn.metrics import class_prior
 
-    prior, low, high = class_prior(
+    return class_prior(
         ranking.positives,
         ranking.unlabeled,
         weight_positive=sample.positives.weight,
@@ -159,7 +145,6 @@ def estimate_prior(
         n_bootstrap=N_BOOTSTRAP,
         random_state=seed,
     )
-    return prior, (low, high)
 
 
 def compromise(prior: float, interval: tuple[float, float], above: float) -> float:

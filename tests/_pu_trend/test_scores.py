@@ -8,9 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.testing import assert_allclose, assert_array_equal
-from scipy.stats import rankdata
-
 from pnsklearn._pu_trend._scores import TRENDS, OnlineTrend, psi, trend_scores
+from scipy.stats import rankdata
 
 
 def definition(p, kind):

@@ -5,13 +5,13 @@ import warnings
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
+from pnsklearn._pu_trend._scores import OnlineTrend
 from scipy.sparse import csr_matrix
 from scipy.special import expit
 from scipy.stats import norm
 
 from pnsklearn._pu_trend import _solver
 from pnsklearn._pu_trend._networks import Plan
-from pnsklearn._pu_trend._scores import OnlineTrend
 from pnsklearn._pu_trend._solver import (
     BREAK_SPREAD,
     WIDTH_90,
