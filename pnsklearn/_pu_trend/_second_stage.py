@@ -60,7 +60,7 @@ def posterior(split: Split, sample: Sample) -> Array:
 
 
 def scaled_to_mean(values: Array, mean: float, weight: Array) -> Array:
-    """Return min(1, c values), with the c for which their weighted mean is `mean`."""
+    """Return min(1, c v) for v = min(1, values), with the c of which the mean is `mean`."""
     for _ in range(100):
         values = np.minimum(values, 1.0)
         current = np.average(values, weights=weight)

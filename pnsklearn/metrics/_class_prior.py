@@ -211,8 +211,8 @@ def _bin_shares(positive, unlabeled, n_bins):
         np.bincount(np.searchsorted(edges, scores, side="right"), weight, edges.shape[0] + 1)
         for scores, weight in (positive, unlabeled)
     ]
-    counts[0] = counts[0] + 0.5  # with ties a bin may hold no positive
-    return counts[0] / counts[0].sum(), counts[1] / counts[1].sum()
+    counts_positive, counts_unlabeled = counts[0] + 0.5, counts[1]  # with ties a bin may be empty
+    return counts_positive / counts_positive.sum(), counts_unlabeled / counts_unlabeled.sum()
 
 
 def _binormal(positive, unlabeled):

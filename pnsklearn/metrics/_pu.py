@@ -510,7 +510,9 @@ def nnpu_risk(
 
 def _labelled_recall(s_true, y_pred, *, sample_weight=None):
     """Return the recall of the labelled positives, whatever the labels are."""
-    return recall_score(s_true, y_pred, pos_label=np.max(s_true), sample_weight=sample_weight)
+    return recall_score(
+        s_true, y_pred, pos_label=np.unique(s_true)[-1], sample_weight=sample_weight
+    )
 
 
 RANKING = ("decision_function", "predict_proba")
