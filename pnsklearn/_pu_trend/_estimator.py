@@ -71,8 +71,8 @@ class PUTrendClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     split : {"auto", "prior", "natural", "variance", "authors"}, default="auto"
         How many unlabelled rows count as positive: the class prior; or those above the natural
         break of the trend scores, with the criterion of Fisher and Jenks, that of the paper's
-        equation 8, or the authors' code (which has no weights). "auto" is "prior" if `class_prior`
-        is given; else the geometric mean of the estimated prior and of the share above the natural
+        equation 8, or the authors' code (which has no weights, and uses all snapshots: the others
+        use those up to the smallest held-out loss). "auto" is "prior" if `class_prior` is given; else the geometric mean of the estimated prior and of the share above the natural
         break, which err in different ways, weighted by how certain the prior is; and "natural"
         alone if the prior cannot be estimated because there are fewer than 20 labelled positives or
         ``n_folds=None``.
@@ -86,13 +86,14 @@ class PUTrendClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         labelled; or the unlabelled rows alone, beside a separate sample of positives.
 
     pseudo_labels : {"soft", "hard", "ramped"}, default="soft"
-        What the second stage is trained on: probabilities, the split, or the split with targets
-        that rise from zero in the first 25 epochs, as published (for ``final_estimator="same"``).
+        What the second stage is trained on: probabilities; the split; or, as published and for
+        ``final_estimator="same"`` only, the split with targets that rise from zero in the first 25
+        epochs, and weights that are averaged with a decay of 0.999.
 
     n_snapshots : int, default=15
         Snapshots of the first stage.
 
-    n_passes : int or "published", default=10
+    n_passes : float or "published", default=10
         Passes over the unlabelled rows in all; at least 20 steps are taken for each snapshot.
         "published" takes 512 steps for each, whatever the number of rows.
 
