@@ -72,9 +72,10 @@ class PUTrendClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         How many unlabelled rows count as positive: the class prior; or those above the natural
         break of the trend scores, with the criterion of Fisher and Jenks, that of the paper's
         equation 8, or the authors' code (which has no weights, and uses all snapshots: the others
-        use those up to the smallest held-out loss). "auto" is "prior" if `class_prior` is given; else the geometric mean of the estimated prior and of the share above the natural
-        break, which err in different ways, weighted by how certain the prior is; and "natural"
-        alone if the prior cannot be estimated because there are fewer than 20 labelled positives or
+        use those up to the smallest held-out loss). "auto" is "prior" if `class_prior` is given;
+        else the geometric mean of the estimated prior and of the share above the natural break,
+        which err in different ways, weighted by how certain the prior is; and "natural" alone if
+        the prior cannot be estimated because there are fewer than 20 labelled positives or
         ``n_folds=None``.
 
     class_prior : float or None, default=None
@@ -229,25 +230,11 @@ class PUTrendClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     _doc_link_template = "generated/pnsklearn.{estimator_name}.html"
 
     def __init__(
-        self,
-        estimator="auto",
-        *,
-        final_estimator=None,
-        trend="auto",
-        split="auto",
-        class_prior=None,
-        scenario="single",
-        pseudo_labels="soft",
-        n_snapshots=15,
-        n_passes=10,
-        n_folds=5,
-        batch_size=64,
-        learning_rate=0.03,
-        transforms=None,
-        device="cpu",
-        n_jobs=None,
+        self, estimator="auto", *, final_estimator=None, trend="auto", split="auto",
+        class_prior=None, scenario="single", pseudo_labels="soft", n_snapshots=15, n_passes=10,
+        n_folds=5, batch_size=64, learning_rate=0.03, transforms=None, device="cpu", n_jobs=None,
         random_state=None,
-    ):
+    ):  # fmt: skip
         self.estimator = estimator
         self.final_estimator = final_estimator
         self.trend = trend
