@@ -466,4 +466,4 @@ VALUES = {
     "huge integer": 10**9, "integer beyond 64 bits": 10**25,
     "RandomState": np.random.RandomState(3), "Generator": np.random.default_rng(3),
 }  # fmt: skip
-WORK = {"n_epochs", "n_init", "n_snapshots", "n_passes", "steps_per_snapshot"}
+WORK = {"n_epochs", "n_init", "n_snapshots", "n_passes"}

@@ -78,12 +78,12 @@ AUPRC = (
     AUPRCClassifier(loss="squared_hinge", solver="trust-ncg", alpha=0.1, threshold="f1"),
     AUPRCClassifier(anchor="zero", alpha=0.01, prior=0.3),
 )
-SHORT = {"n_snapshots": 2, "n_folds": 2, "steps_per_snapshot": 5}
+SHORT = {"n_snapshots": 2, "n_folds": 2, "n_passes": 1}
 PU_TREND = (
     PUTrendClassifier("linear", final_estimator="same", **SHORT),
     PUTrendClassifier("mlp", **SHORT),
     PUTrendClassifier(SGDClassifier(loss="log_loss"), final_estimator="same", **SHORT),
-    PUTrendClassifier.paper("mlp", n_snapshots=3, steps_per_snapshot=5),
+    PUTrendClassifier.paper("mlp", n_snapshots=3, n_passes=1),
 )
 SMALL = (
     SMaLLClassifier(2, 2, n_init=2),

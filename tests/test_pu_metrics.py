@@ -23,8 +23,7 @@ SCORES = {
 }
 WITH_SCENARIO = [*SCORES, "lee_liu_score", "nnpu_risk"]
 WITH_PRIOR = [*SCORES, "pu_roc_auc_score", "nnpu_risk"]
-WITHOUT_PRIOR = ["lee_liu_score", "pu_recall_score", "labeled_auc_score"]
-OF_PREDICTIONS = [name for name in SCORES if SCORES[name][1]] + ["lee_liu_score", "pu_recall_score"]
+OF_PREDICTIONS = [name for name in SCORES if SCORES[name][1]] + ["lee_liu_score"]
 
 
 class Problem:
@@ -69,8 +68,7 @@ def test_true_score_of_the_rest(scenario, global_random_seed):
     problem = Problem(global_random_seed, scenario)
     recall = problem.truth(true_metrics.recall_score, True)
     precision = problem.truth(true_metrics.precision_score, True)
-    predictions = problem.arguments("pu_recall_score")
-    assert metrics.pu_recall_score(*predictions) == pytest.approx(recall, abs=0.01)
+    predictions = problem.arguments("lee_liu_score")
     assert metrics.lee_liu_score(*predictions, scenario=scenario) == pytest.approx(
         precision * recall / problem.y[problem.population].mean(), rel=0.03
     )
@@ -113,7 +111,6 @@ def test_all_positives_labelled_is_the_usual_score(global_random_seed):
         assert call(name, y, values, 0, sample_weight=weight) == pytest.approx(expected)
     auc = true_metrics.roc_auc_score(y, scores, sample_weight=weight)
     assert call("pu_roc_auc_score", y, scores, 0, sample_weight=weight) == pytest.approx(auc)
-    assert call("labeled_auc_score", y, scores, sample_weight=weight) == pytest.approx(auc)
     log_loss = true_metrics.log_loss(y, expit(scores), sample_weight=weight)
     for non_negative in (True, False):
         risk = call(
@@ -132,7 +129,6 @@ def test_exact_shares():
     # 4 labelled, 3 found; 10 unlabelled, 4 predicted positive; 40 % of them are.
     s, y_pred = np.repeat([1, 0], [4, 10]), np.repeat([1, 0, 1, 0], [3, 1, 4, 6])
     recall, prior = 3 / 4, 0.4
-    assert call("pu_recall_score", s, y_pred) == recall
     for scenario, alpha, predicted in (("single", 8 / 14, 7 / 14), ("case-control", 0.4, 0.4)):
         expected = {
             "lee_liu_score": recall**2 / predicted,
@@ -173,7 +169,7 @@ def test_nothing_predicted_positive():
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
-@pytest.mark.parametrize("name", [*WITH_PRIOR, *WITHOUT_PRIOR])
+@pytest.mark.parametrize("name", [*WITH_PRIOR, "lee_liu_score"])
 def test_weights_are_repetitions(name, scenario, global_random_seed):
     rng = np.random.default_rng(global_random_seed)
     s = (np.arange(60) < 20).astype(int)
@@ -189,7 +185,7 @@ def test_weights_are_repetitions(name, scenario, global_random_seed):
 @pytest.mark.parametrize("labels", [[-1, 1], [False, True], ["known", "unlabelled"], [1, 2]])
 def test_labels(labels, global_random_seed):
     problem = Problem(global_random_seed, "single", 50, 200)
-    for name in [*WITH_PRIOR, *WITHOUT_PRIOR]:
+    for name in [*WITH_PRIOR, "lee_liu_score"]:
         s, values = problem.arguments(name)
         expected = call(name, s, values)
         named = np.array(labels)[values] if name in OF_PREDICTIONS else values
@@ -208,7 +204,7 @@ def test_labels(labels, global_random_seed):
         ([0, 1], [0, 1], [1, -1], "Negative values"),
     ],
 )
-@pytest.mark.parametrize("name", [*WITH_PRIOR, *WITHOUT_PRIOR])
+@pytest.mark.parametrize("name", [*WITH_PRIOR, "lee_liu_score"])
 def test_bad_input(name, s, values, weight, message):
     with pytest.raises(ValueError, match=message):
         call(name, s, values, sample_weight=weight)
@@ -218,7 +214,7 @@ def test_bad_predictions_and_scores():
     with pytest.raises(ValueError, match=r"two values of s_true, 0 and 1.* got 2"):
         metrics.lee_liu_score([0, 1, 0], [0, 1, 2])
     with pytest.raises(ValueError, match="NaN"):
-        metrics.labeled_auc_score([0, 1], [0.0, np.nan])
+        metrics.pu_roc_auc_score([0, 1], [0.0, np.nan], class_prior=0.1)
 
 
 @pytest.mark.parametrize("name", WITH_PRIOR)
@@ -240,11 +236,9 @@ def labelled_data():
 
 SCORER_FUNCTIONS = {
     "lee_liu": "lee_liu_score",
-    "recall": "pu_recall_score",
     "precision": "pu_precision_score",
     "f1": "pu_f1_score",
     "accuracy": "pu_accuracy_score",
-    "labeled_auc": "labeled_auc_score",
     "roc_auc": "pu_roc_auc_score",
     "average_precision": "pu_average_precision_score",
     "nnpu_risk": "nnpu_risk",
@@ -269,6 +263,18 @@ def test_scorer(name, scenario, labelled_data):
         LogisticRegression(class_weight="balanced"), {"C": [1e-4, 1.0]}, scoring=scorer
     ).fit(X, np.array(["a", "b"])[s])
     assert np.isfinite(search.cv_results_["mean_test_score"]).all()
+
+
+@pytest.mark.parametrize("labels", [[0, 1], [1, 2], ["a", "b"], [False, True]], ids=str)
+def test_scorers_that_scikit_learn_has(labels, labelled_data):
+    X, s, _, _ = labelled_data
+    y, weight = np.array(labels)[s], np.arange(X.shape[0]) % 3
+    model = LogisticRegression(class_weight="balanced").fit(X, y)
+    recall = np.average((model.predict(X) == labels[1])[s == 1], weights=weight[s == 1])
+    auc = true_metrics.roc_auc_score(s, model.decision_function(X), sample_weight=weight)
+    for name, expected in (("recall", recall), ("labeled_auc", auc)):
+        scorer = metrics.make_pu_scorer(name, class_prior=0.3, scenario="case-control")
+        assert scorer(model, X, y, sample_weight=weight) == pytest.approx(expected)
 
 
 def test_lee_liu_finds_the_threshold(labelled_data):
@@ -301,4 +307,3 @@ def test_bad_scorer():
         metrics.make_pu_scorer("f1")
     with pytest.raises(ValueError, match="'name' parameter"):
         metrics.make_pu_scorer("auc")
-    assert metrics.make_pu_scorer("recall", class_prior=0.3, scenario="case-control")

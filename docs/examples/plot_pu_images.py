@@ -89,8 +89,7 @@ for row, (title, images) in zip(
 
 model = PUTrendClassifier(
     make_network,
-    weak_transform=weak,
-    strong_transform=strong,
+    transforms=(weak, strong),
     n_folds=3,
     batch_size=32,
     random_state=0,

@@ -1,107 +1,34 @@
 """PUTrendClassifier: the scikit-learn face of learning from positives and unlabelled rows."""
 
-import math
-import warnings
-from functools import partial
 from numbers import Integral, Real
+from typing import Any
 
 import numpy as np
 from scipy.sparse import issparse
 from scipy.special import logit
-from sklearn import config_context
-from sklearn.base import BaseEstimator, ClassifierMixin, _fit_context, clone
+from sklearn.base import BaseEstimator, ClassifierMixin, _fit_context
 from sklearn.callback import CallbackSupportMixin
-from sklearn.ensemble import ExtraTreesClassifier
-from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import StandardScaler
-from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
-from sklearn.utils.validation import check_is_fitted, has_fit_parameter, validate_data
+from sklearn.utils.validation import check_is_fitted
 
 from pnsklearn._device import check_device, check_torch
-from pnsklearn._fitting import unchanged_on_error
-from pnsklearn._pu_trend._learners import (
-    WHOLE,
-    NetworkLearner,
-    PartialFitLearner,
-    fit_network,
-)
-from pnsklearn._pu_trend._networks import MeanProbability, Plan
-from pnsklearn._pu_trend._scores import PAIRED_TRENDS, TRENDS
-from pnsklearn._pu_trend._solver import (
-    content_groups,
-    cross_fit,
-    final_sample,
-    first_stage,
-    mean_auc,
-    posterior,
-    snapshot_quantiles,
-    split_trends,
-)
+from pnsklearn._fitting import callback_tasks, replace_fitted, unchanged_on_error
+from pnsklearn._pu_trend._networks import MeanProbability
+from pnsklearn._pu_trend._presets import AUTHORS_CODE, PAPER
+from pnsklearn._pu_trend._second_stage import takes_weights, with_short_indices
+from pnsklearn._pu_trend._solver import is_module_factory, solve, trains_same
+from pnsklearn._pu_trend._trend import TRENDS, TRENDS_OF_CHANGE
+from pnsklearn._typing import Array, Matrix
 from pnsklearn._validation import (
     check_binary_target,
     check_weighted_classes,
     check_weights,
+    check_X,
     refuse_huge,
-    refuse_unreadable,
+    without_weightless,
 )
-from pnsklearn.exceptions import PUTrendWarning
 
-MIN_STEPS = 20  # per snapshot
-CHANGES = ("simple", "slope", "pairwise", "mann-kendall")  # which one snapshot does not have
-# The default trees: least weight of a leaf, least features to choose a split from, and the rows
-# beyond which each tree gets a sample of as many. Not a whole weight, where rounding would decide.
-LEAF_WEIGHT, FEW_FEATURES, MAX_ROWS = 2.9, 16, 10_000
-# What the published method has in place of our defaults.
-_PUBLISHED = {
-    "final_estimator": "same",
-    "pseudo_labels": "ramped",
-    "n_snapshots": 15,
-    "steps_per_snapshot": 512,
-    "n_folds": None,
-    "ema": 0.999,
-}
-
-
-def default_trees(X, weight, n_jobs):
-    """Return the classifier of the second stage, for rows X and their weights."""
-    many = X.shape[0] > MAX_ROWS
-    total = MAX_ROWS if many else weight.sum()  # a bootstrap sample counts rows
-    trees = ExtraTreesClassifier(
-        max_features=min(X.shape[1], max(FEW_FEATURES, int(math.sqrt(X.shape[1])))),
-        min_weight_fraction_leaf=LEAF_WEIGHT / max(total, 2 * LEAF_WEIGHT),
-        bootstrap=many,
-        max_samples=MAX_ROWS if many else None,
-        n_jobs=n_jobs,
-    )
-    # Trees work in 32 bits: without scaling, tiny or far-off features would be constant.
-    scaler = StandardScaler(with_mean=isinstance(X, np.ndarray)).set_output(transform="default")
-    return make_pipeline(scaler, trees)
-
-
-def with_short_indices(X):
-    """Return a CSR matrix with 32-bit indices, which trees need, where these suffice."""
-    if X.nnz > np.iinfo(np.int32).max:
-        return X
-    indices, starts = X.indices.astype(np.int32), X.indptr.astype(np.int32)
-    return type(X)((X.data, indices, starts), shape=X.shape)
-
-
-def takes_weights(model):
-    """Return whether a classifier, or the last step of a pipeline, takes sample weights."""
-    return has_fit_parameter(model[-1] if isinstance(model, Pipeline) else model, "sample_weight")
-
-
-def fit_weighted(model, X, y, weight):
-    """Fit a classifier, or every step of a pipeline, with weights where it takes them."""
-    if isinstance(model, Pipeline):
-        names = [name for name, step in model.steps if has_fit_parameter(step, "sample_weight")]
-        weights = {f"{name}__sample_weight": weight for name in names}
-    else:
-        weights = {"sample_weight": weight} if takes_weights(model) else {}
-    # The names of the steps are our own matter, whatever the user routes.
-    with config_context(enable_metadata_routing=False):
-        return model.fit(X, y, **weights)
+SMALLEST_PROBABILITY = 1e-9  # of the log-odds
 
 
 class PUTrendClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
@@ -144,10 +71,11 @@ class PUTrendClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     split : {"auto", "prior", "natural", "variance", "authors"}, default="auto"
         How many unlabelled rows count as positive: the class prior; or those above the natural
         break of the trend scores, with the criterion of Fisher and Jenks, that of the paper's
-        equation 8, or the authors' code (which has no weights). "auto" is "prior" if `class_prior`
-        is given; else the geometric mean of the estimated prior and of the share above the natural
-        break, which err in different ways, weighted by how certain the prior is; and "natural"
-        alone if the prior cannot be estimated because there are fewer than 20 labelled positives or
+        equation 8, or the authors' code (which has no weights, and uses all snapshots: the others
+        use those up to the smallest held-out loss). "auto" is "prior" if `class_prior` is given;
+        else the geometric mean of the estimated prior and of the share above the natural break,
+        which err in different ways, weighted by how certain the prior is; and "natural" alone if
+        the prior cannot be estimated because there are fewer than 20 labelled positives or
         ``n_folds=None``.
 
     class_prior : float or None, default=None
@@ -159,30 +87,19 @@ class PUTrendClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         labelled; or the unlabelled rows alone, beside a separate sample of positives.
 
     pseudo_labels : {"soft", "hard", "ramped"}, default="soft"
-        What the second stage is trained on: probabilities, the split, or the split with targets
-        that rise from zero in the first 25 epochs, as published (for ``final_estimator="same"``).
+        What the second stage is trained on: probabilities; the split; or, as published and for
+        ``final_estimator="same"`` only, the split with targets that rise from zero in the first 25
+        epochs, and weights that are averaged with a decay of 0.999.
 
     n_snapshots : int, default=15
         Snapshots of the first stage.
 
-    n_passes : int, default=10
+    n_passes : float or "published", default=10
         Passes over the unlabelled rows in all; at least 20 steps are taken for each snapshot.
-
-    steps_per_snapshot : "auto" or int, default="auto"
-        Steps between snapshots, instead of `n_passes`.
+        "published" takes 512 steps for each, whatever the number of rows.
 
     n_folds : int or None, default=5
         Folds of the labelled positives: each is held out twice. None trains one model on all rows.
-
-    early_stopping : bool, default=True
-        Whether to use the snapshots up to the smallest held-out loss only.
-
-    ema : "auto" or float, default="auto"
-        Decay per step of the averaged weights that are scored, in [0, 1). "auto" averages over
-        about two snapshot periods. A classifier with `partial_fit` has none.
-
-    label_smoothing : float, default=0.1
-        Smoothing of the labelled positives' targets, in [0, 1).
 
     batch_size : int, default=64
         Labelled positives, and as many unlabelled rows, in a step. A sample of up to 256 rows is
@@ -191,12 +108,10 @@ class PUTrendClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     learning_rate : float, default=0.03
         Initial step size; it falls along a cosine.
 
-    weak_transform, strong_transform : callable or None, default=None
-        For torch modules: maps a batch to an augmented one of the same shape. Training sees weakly
-        transformed rows; with both, the second stage has the FixMatch term.
-
-    store_history : bool, default=False
-        Whether to keep `score_history_`.
+    transforms : None, callable or tuple of two callables, default=None
+        For torch modules: functions that map a batch to an augmented one of the same shape. One is
+        the weak transform of the training batches. With a pair (weak, strong), the second stage has
+        the FixMatch term: it must say the same of both views of an unlabelled row.
 
     device : str, default="cpu"
         For torch modules: "cpu", "cuda" or "cuda:N". Fitted attributes are on the CPU in any case.
@@ -257,9 +172,6 @@ class PUTrendClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         For the held-out positives and the unlabelled rows called positive and negative the 10 %
         quantile, mean and 90 % quantile of the scores at each snapshot; of U at most 2,000 rows.
 
-    score_history_ : ndarray of shape (n_snapshots, n_unlabelled)
-        With `store_history` only: the scores of the unlabelled rows at the snapshots in use.
-
     n_features_in_ : int
         Number of features seen during `fit`.
 
@@ -304,17 +216,11 @@ class PUTrendClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         "scenario": [StrOptions({"single", "case-control"})],
         "pseudo_labels": [StrOptions({"soft", "hard", "ramped"})],
         "n_snapshots": [Interval(Integral, 1, None, closed="left")],
-        "n_passes": [Interval(Integral, 1, None, closed="left")],
-        "steps_per_snapshot": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
+        "n_passes": [StrOptions({"published"}), Interval(Real, 0, None, closed="neither")],
         "n_folds": [None, Interval(Integral, 2, None, closed="left")],
-        "early_stopping": ["boolean"],
-        "ema": [StrOptions({"auto"}), Interval(Real, 0, 1, closed="left")],
-        "label_smoothing": [Interval(Real, 0, 1, closed="left")],
         "batch_size": [Interval(Integral, 1, None, closed="left")],
         "learning_rate": [Interval(Real, 0, None, closed="neither")],
-        "weak_transform": [None, callable],
-        "strong_transform": [None, callable],
-        "store_history": ["boolean"],
+        "transforms": [None, callable, tuple],
         "device": [str],
         "n_jobs": [Integral, None],
         "random_state": ["random_state"],
@@ -324,31 +230,11 @@ class PUTrendClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     _doc_link_template = "generated/pnsklearn.{estimator_name}.html"
 
     def __init__(
-        self,
-        estimator="auto",
-        *,
-        final_estimator=None,
-        trend="auto",
-        split="auto",
-        class_prior=None,
-        scenario="single",
-        pseudo_labels="soft",
-        n_snapshots=15,
-        n_passes=10,
-        steps_per_snapshot="auto",
-        n_folds=5,
-        early_stopping=True,
-        ema="auto",
-        label_smoothing=0.1,
-        batch_size=64,
-        learning_rate=0.03,
-        weak_transform=None,
-        strong_transform=None,
-        store_history=False,
-        device="cpu",
-        n_jobs=None,
+        self, estimator="auto", *, final_estimator=None, trend="auto", split="auto",
+        class_prior=None, scenario="single", pseudo_labels="soft", n_snapshots=15, n_passes=10,
+        n_folds=5, batch_size=64, learning_rate=0.03, transforms=None, device="cpu", n_jobs=None,
         random_state=None,
-    ):
+    ):  # fmt: skip
         self.estimator = estimator
         self.final_estimator = final_estimator
         self.trend = trend
@@ -358,22 +244,16 @@ class PUTrendClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         self.pseudo_labels = pseudo_labels
         self.n_snapshots = n_snapshots
         self.n_passes = n_passes
-        self.steps_per_snapshot = steps_per_snapshot
         self.n_folds = n_folds
-        self.early_stopping = early_stopping
-        self.ema = ema
-        self.label_smoothing = label_smoothing
         self.batch_size = batch_size
         self.learning_rate = learning_rate
-        self.weak_transform = weak_transform
-        self.strong_transform = strong_transform
-        self.store_history = store_history
+        self.transforms = transforms
         self.device = device
         self.n_jobs = n_jobs
         self.random_state = random_state
 
     @classmethod
-    def paper(cls, estimator="mlp", **params):
+    def paper(cls, estimator: Any = "mlp", **params: Any) -> "PUTrendClassifier":
         """Return the method as the paper has it: one run, pairwise trend, variance criterion.
 
         Parameters
@@ -388,11 +268,10 @@ class PUTrendClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         classifier : PUTrendClassifier
             Not fitted.
         """
-        published = {"trend": "pairwise", "split": "variance", "early_stopping": True}
-        return cls(estimator, **(_PUBLISHED | published | params))
+        return cls(estimator, **(PAPER | params))
 
     @classmethod
-    def authors_code(cls, estimator="mlp", **params):
+    def authors_code(cls, estimator: Any = "mlp", **params: Any) -> "PUTrendClassifier":
         """Return the method as the authors' code has it, without its use of the test labels.
 
         Parameters
@@ -407,12 +286,11 @@ class PUTrendClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         classifier : PUTrendClassifier
             Not fitted.
         """
-        published = {"trend": "simple", "split": "authors", "early_stopping": False}
-        return cls(estimator, **(_PUBLISHED | published | params))
+        return cls(estimator, **(AUTHORS_CODE | params))
 
     @unchanged_on_error
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y, sample_weight=None):
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> "PUTrendClassifier":
         """Fit the classifier.
 
         Parameters
@@ -443,92 +321,36 @@ class PUTrendClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         """
         self._check_settings()
         X, y, labeled, weight, classes = self._check_data(X, y, sample_weight)
-        rng = check_random_state(self.random_state)
-        context = self._init_callback_context(max_subtasks=None)
-        context.call_on_fit_task_begin(estimator=self, X=X, y=y)
+        always = {"classes_": classes, "_trained_on_sparse_": issparse(X)}
+        with callback_tasks(self, X, y) as on_task:
 
-        stopped = []
+            def on_snapshot(learner):
+                return on_task(
+                    "snapshot", lambda: always | {"final_estimator_": MeanProbability(learner)}
+                )
 
-        def on_snapshot(learner):
-            task = context.subcontext(task_name="snapshot")
-            task.call_on_fit_task_begin(estimator=self, X=X, y=y)
-            stop = task.call_on_fit_task_end(
-                estimator=self,
-                X=X,
-                y=y,
-                reconstruction_attributes=lambda: {
-                    "classes_": classes,
-                    "_trained_on_sparse": issparse(X),
-                    "final_estimator_": MeanProbability(learner),
-                },
-            )
-            stopped.extend([True] if stop else [])
-            return stop
-
-        prior_seed, final_seed = rng.randint(2**31 - 1, size=2)
-        X_P, X_U, weight_P, weight_U = X[labeled], X[~labeled], weight[labeled], weight[~labeled]
-        sees_P, sees_U = self._cross_fit(X_P, X_U, rng)
-        samples = [(X_P, weight_P, sees_P), (X_U, weight_U, sees_U)]
-        plan = self._plan(sees_P.shape[1], X_U.shape[0])
-        stages = {}
-        for name, make_learner in self._learners(X).items():
-            learner = make_learner(
-                X_P, X_U, weight_P[:, None] * sees_P, weight_U[:, None] * sees_U, plan, rng
-            )
-            stages[name] = first_stage(
-                learner,
-                samples,
-                plan,
-                early_stopping=self.early_stopping,
-                min_snapshots=2 if self.trend in CHANGES else 1,
-                store_history=self.store_history or self.trend in PAIRED_TRENDS,
-                callback=partial(on_snapshot, learner),
-            )
-            if stopped:
-                break
-        name, stage = max(stages.items(), key=lambda item: mean_auc(item[1], weight_P, weight_U))
-        held_out = sees_P.shape[1] > 1
-        # Without averaged weights, or held-out positives to judge by, only the mean is safe.
-        safe = held_out and name != "partial_fit"
-        split = split_trends(
-            stage,
-            "mean" if self.trend == "auto" and not safe else self.trend,
-            self.split,
-            self.class_prior,
-            held_out=held_out,
-            weight_P=weight_P,
-            weight_U=weight_U,
-            seed=prior_seed,
-        )
-        positive = split.unlabeled > split.threshold
-        soft = self.pseudo_labels == "soft"
-        target = posterior(split, weight_P, weight_U) if soft else positive.astype(np.float64)
-        sample = final_sample(X_P, X_U, weight_P, weight_U, target, split.share, self.scenario)
-        unlabeled = np.arange(sample[0].shape[0]) >= X_P.shape[0]
-        final = self._fit_final(name, *sample, unlabeled, plan, final_seed)
-
-        vars(self).pop("score_history_", None)  # a refit may go without
-        self._trained_on_sparse = issparse(X)
-        self.classes_ = classes
-        self.class_prior_ = split.prior
-        self.positive_share_ = split.share
-        self.class_prior_interval_ = split.interval
-        self.final_estimator_ = final
-        self.trend_scores_ = split.unlabeled
-        self.heldout_trend_scores_ = split.positives
-        self.split_threshold_ = split.threshold
-        self.transduction_ = classes[positive.astype(int)]
-        self.heldout_auc_ = split.auc
-        self.selected_estimator_ = name
-        self.selected_trend_ = split.kind
-        self.stop_snapshot_ = stage.stop
-        self.n_iter_ = len(stage.curves)
-        self.snapshot_quantiles_ = snapshot_quantiles(stage, positive)
-        if self.store_history:
-            self.score_history_ = stage.unlabeled.history
+            solution = solve(X, labeled, weight, on_snapshot, **self.get_params(deep=False))
+            stage, split = solution.stage, solution.split
+            fitted = {
+                "class_prior_": split.prior,
+                "class_prior_interval_": split.interval,
+                "positive_share_": split.share,
+                "final_estimator_": solution.final_estimator,
+                "trend_scores_": split.ranking.unlabeled,
+                "heldout_trend_scores_": split.ranking.positives,
+                "split_threshold_": split.threshold,
+                "transduction_": classes[split.called_positive.astype(int)],
+                "heldout_auc_": split.ranking.auc,
+                "selected_estimator_": stage.name,
+                "selected_trend_": split.ranking.trend,
+                "stop_snapshot_": stage.last,
+                "n_iter_": len(stage.curves),
+                "snapshot_quantiles_": stage.quantiles(split.called_positive),
+            }
+            replace_fitted(self, always | fitted)
         return self
 
-    def decision_function(self, X):
+    def decision_function(self, X: Any) -> Array:
         """Return the log-odds of the positive class.
 
         Parameters
@@ -542,9 +364,9 @@ class PUTrendClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             Between -20.7 and 20.7: probabilities are kept 1e-9 away from zero and one.
         """
         positive = self.predict_proba(X)[:, 1]
-        return logit(np.clip(positive, 1e-9, 1 - 1e-9))
+        return logit(np.clip(positive, SMALLEST_PROBABILITY, 1 - SMALLEST_PROBABILITY))
 
-    def predict_proba(self, X):
+    def predict_proba(self, X: Any) -> Array:
         """Return the probabilities of negative and positive in the population; see `scenario`.
 
         Parameters
@@ -558,12 +380,12 @@ class PUTrendClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             Columns in the order of `classes_`.
         """
         check_is_fitted(self)
-        X = self._check_X(X, reset=False)
+        X = check_X(self, X, reset=False, deep=is_module_factory(self.estimator))
         if issparse(X):  # as the models were trained: some centre dense data, and cannot sparse
-            X = with_short_indices(X) if self._trained_on_sparse else X.toarray()
+            X = with_short_indices(X) if self._trained_on_sparse_ else X.toarray()
         return self.final_estimator_.predict_proba(X)
 
-    def predict(self, X):
+    def predict(self, X: Any) -> Array:
         """Return the label of each sample: ``classes_[1]`` where positive is the likelier.
 
         Parameters
@@ -582,86 +404,85 @@ class PUTrendClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     def _check_settings(self):
         """Refuse what needs more than one parameter, or the machine, to be judged."""
         check_device(self.device)
-        if self._is_module:
-            check_torch("A torch module as the estimator")
-        elif not isinstance(self.estimator, str):
-            if isinstance(self.estimator, type):
-                raise TypeError(
-                    f"estimator must be an instance, not a class: use {self.estimator.__name__}()."
-                )
-            if not hasattr(self.estimator, "partial_fit"):
-                raise ValueError(
-                    f"estimator must have partial_fit, and {type(self.estimator).__name__} has "
-                    "not. Use estimator='auto', and this one as final_estimator."
-                )
-            if not any(hasattr(self.estimator, m) for m in ("predict_proba", "decision_function")):
-                raise ValueError(
-                    f"estimator must have predict_proba or decision_function, and "
-                    f"{type(self.estimator).__name__} has neither with these parameters."
-                )
-            if self._final_is_same and not hasattr(self.estimator, "predict_proba"):
-                raise ValueError(
-                    f"final_estimator='same' needs an estimator with predict_proba, which "
-                    f"{type(self.estimator).__name__} has not with these parameters."
-                )
-        if self.device != "cpu" and not self._is_module:
-            raise ValueError(f"device={self.device!r} needs a torch module as the estimator.")
-        if not self._is_module and (self.weak_transform or self.strong_transform):
-            raise ValueError("weak_transform and strong_transform need a torch module.")
-        if self.strong_transform and not self.weak_transform:
-            raise ValueError("strong_transform needs weak_transform as well.")
+        self._check_estimator()
+        self._check_final_estimator()
         if self.split == "prior" and self.n_folds is None and self.class_prior is None:
             raise ValueError(
-                "With n_folds=None no positive is held out, so the prior cannot be estimated. "
-                "Set class_prior or n_folds, or split='natural'."
-            )
-        if isinstance(self.final_estimator, type):
-            raise TypeError(
-                "final_estimator must be an instance, not a class: use "
-                f"{self.final_estimator.__name__}()."
-            )
-        final = self.estimator if self._final_is_same else self.final_estimator
-        needed = self.pseudo_labels == "soft" or self.scenario == "case-control"
-        if needed and hasattr(final, "fit") and not takes_weights(final):
-            raise ValueError(
-                f"The fit of {type(final).__name__} takes no sample_weight, which the second stage "
-                "needs with pseudo_labels='soft' or scenario='case-control'."
+                "With n_folds=None no positive is held out, so the class prior cannot be "
+                "estimated. Set class_prior or n_folds, or split='natural'."
             )
         if self.class_prior is not None and self.split not in ("auto", "prior"):
-            raise ValueError(f"class_prior has no use with split={self.split!r}; use split='auto'.")
-        if self.n_snapshots == 1 and self.trend in CHANGES:
-            raise ValueError(f"trend={self.trend!r} needs n_snapshots of 2 or more.")
-        if self.pseudo_labels == "ramped" and not self._final_is_same:
+            raise ValueError(
+                f"class_prior is not used with split={self.split!r}. Set split='auto'."
+            )
+        if self.n_snapshots == 1 and self.trend in TRENDS_OF_CHANGE:
+            raise ValueError(f"trend={self.trend!r} needs n_snapshots=2 or more.")
+
+    def _check_estimator(self):
+        """Refuse what cannot be the model of the first stage, or has no use with it."""
+        estimator = self.estimator
+        if is_module_factory(estimator):
+            check_torch("A torch module as the estimator")
+            if (
+                isinstance(self.transforms, tuple)
+                and [*map(callable, self.transforms)] != [True] * 2
+            ):
+                raise ValueError(
+                    "transforms must be None, a function, or a tuple of two functions, the weak "
+                    f"and the strong one; got {self.transforms!r}."
+                )
+            return
+        if self.device != "cpu":
+            raise ValueError(f"device={self.device!r} needs a torch module as the estimator.")
+        if self.transforms is not None:
+            raise ValueError("transforms need a torch module as the estimator.")
+        if isinstance(estimator, str):
+            return
+        name = type(estimator).__name__
+        if isinstance(estimator, type):
+            raise TypeError(
+                f"estimator must be an instance, not a class. Use {estimator.__name__}()."
+            )
+        if not hasattr(estimator, "partial_fit"):
+            final = f" and pass {name} as final_estimator" * hasattr(estimator, "predict_proba")
+            raise ValueError(
+                f"{name} cannot be the first-stage estimator because it has no partial_fit. "
+                f"Use estimator='auto'{final}."
+            )
+        if not hasattr(estimator, "predict_proba") and not hasattr(estimator, "decision_function"):
+            raise ValueError(
+                f"{name} cannot be the first-stage estimator because, with these parameters, it "
+                "has neither predict_proba nor decision_function."
+            )
+
+    def _check_final_estimator(self):
+        """Refuse what cannot be the model of the second stage."""
+        same = trains_same(self.estimator, self.final_estimator)
+        final = self.estimator if same else self.final_estimator
+        if isinstance(final, type):
+            raise TypeError(
+                f"final_estimator must be an instance, not a class. Use {final.__name__}()."
+            )
+        if hasattr(final, "fit") and not hasattr(final, "predict_proba"):
+            raise ValueError(
+                f"final_estimator='same' needs an estimator with predict_proba, which "
+                f"{type(final).__name__} does not have with these parameters."
+            )
+        weighted = self.pseudo_labels == "soft" or self.scenario == "case-control"
+        if weighted and hasattr(final, "fit") and not takes_weights(final):
+            raise ValueError(
+                f"{type(final).__name__} cannot be the final estimator because its fit takes no "
+                "sample_weight, which pseudo_labels='soft' and scenario='case-control' need."
+            )
+        if self.pseudo_labels == "ramped" and not same:
             raise ValueError("pseudo_labels='ramped' needs final_estimator='same'.")
 
-    @property
-    def _is_module(self):
-        return not isinstance(self.estimator, str) and not hasattr(self.estimator, "fit")
-
-    @property
-    def _final_is_same(self):
-        return isinstance(self.final_estimator, str) or (
-            self.final_estimator is None and self._is_module
-        )
-
-    def _check_X(self, X, reset, y="no_validation"):
-        refuse_unreadable(X, y)
-        return validate_data(
-            self,
-            X,
-            y,
-            reset=reset,
-            accept_sparse=False if self._is_module else "csr",
-            allow_nd=self._is_module,
-            dtype=[np.float64, np.float32],
-            order="C",
-        )
-
-    def _check_data(self, X, y, sample_weight):
+    def _check_data(
+        self, X: Any, y: Any, sample_weight: Any
+    ) -> tuple[Matrix, Array, Array, Array, Array]:
         """Return X, y, labelled positives, weights without rows of weight zero; classes."""
-        X, y = self._check_X(X, True, y)
+        X, y = check_X(self, X, y, reset=True, deep=is_module_factory(self.estimator))
         refuse_huge(X)
-        X = with_short_indices(X) if issparse(X) else X
         classes, labeled = check_binary_target(
             y,
             "labelled positives and unlabelled rows",
@@ -676,95 +497,11 @@ class PUTrendClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         check_weighted_classes(labeled, weight, "unlabelled")
         # Weights count rows; those that are shares of one count as many rows as there are.
         weight = weight * max(1.0, np.count_nonzero(weight) / weight.sum())
-        kept = weight > 0
-        if not kept.all():
-            X, y, labeled, weight = X[kept], y[kept], labeled[kept], weight[kept]
+        weight, X, y, labeled, _ = without_weightless(weight, with_short_indices(X), y, labeled)
         return X, y, labeled, weight, classes
-
-    def _cross_fit(self, X_P, X_U, rng):
-        """Return which run sees which row."""
-        whole = X_P.shape[0] + X_U.shape[0] <= WHOLE and not self._is_module
-        groups = [content_groups(X) if whole else np.arange(X.shape[0]) for X in (X_P, X_U)]
-        n_P, n_U = (group.max() + 1 for group in groups)
-        if self.n_folds is None or min(n_P, n_U) == 1:
-            n_folds = None
-        else:
-            n_folds = min(self.n_folds, int(n_P))
-        if n_folds != self.n_folds:
-            warnings.warn(
-                f"n_folds={n_folds} is used instead of {self.n_folds}: the number of different "
-                f"labelled positives is {n_P}, and of different unlabelled rows {n_U}.",
-                PUTrendWarning,
-                stacklevel=5,
-            )
-        if n_folds is None:
-            return tuple(np.ones((X.shape[0], 1), dtype=bool) for X in (X_P, X_U))
-        return cross_fit(*groups, n_folds, rng)
-
-    def _plan(self, n_runs, n_unlabeled):
-        steps = self.steps_per_snapshot
-        if steps == "auto":
-            passes = self.n_passes * n_unlabeled / (self.batch_size * self.n_snapshots)
-            steps = max(MIN_STEPS, round(passes))
-        return Plan(
-            n_runs=n_runs,
-            n_snapshots=self.n_snapshots,
-            steps=steps,
-            batch_size=self.batch_size,
-            learning_rate=self.learning_rate,
-            label_smoothing=self.label_smoothing,
-            ema=1 - 1 / (2 * steps) if self.ema == "auto" else self.ema,
-        )
-
-    def _learners(self, X):
-        """Return the learners to try, by name."""
-        if self._is_module:
-            from pnsklearn._pu_trend._module import ModuleLearner
-
-            options = {"device": self.device, "weak_transform": self.weak_transform}
-            return {"module": partial(ModuleLearner, self.estimator, **options)}
-        if not isinstance(self.estimator, str):
-            return {"partial_fit": partial(PartialFitLearner, self.estimator)}
-        names = [self.estimator]
-        if self.estimator == "auto":
-            choice = isinstance(X, np.ndarray) and self.n_folds is not None
-            names = ["linear", "mlp"] if choice else ["linear"]
-        return {name: partial(NetworkLearner, name) for name in names}
-
-    def _fit_final(self, name, X, y, weight, unlabeled, plan, seed):
-        """Return the classifier of the second stage."""
-        rng = np.random.RandomState(seed)
-        if self._final_is_same and name != "partial_fit":
-            sample, ramped = (X, y, weight, unlabeled), self.pseudo_labels == "ramped"
-            if name != "module":
-                return MeanProbability(fit_network(name, *sample, plan, rng, ramped=ramped))
-            from pnsklearn._pu_trend._module import fit_module
-
-            module = fit_module(
-                self.estimator,
-                *sample,
-                plan,
-                rng,
-                ramped=ramped,
-                device=self.device,
-                weak_transform=self.weak_transform,
-                strong_transform=self.strong_transform,
-            )
-            return MeanProbability(module)
-        if self.final_estimator is None:
-            final = default_trees(X, weight, self.n_jobs)
-        else:
-            final = clone(self.estimator if self._final_is_same else self.final_estimator)
-        states = {
-            name: int(rng.randint(2**31 - 1))
-            for name, value in sorted(final.get_params().items())
-            if name.rpartition("__")[2] == "random_state" and value is None
-        }
-        final.set_params(**states)
-        return fit_weighted(final, X, y, weight)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.classifier_tags.multi_class = False
-        tags.input_tags.sparse = not self._is_module
+        tags.input_tags.sparse = not is_module_factory(self.estimator)
         return tags

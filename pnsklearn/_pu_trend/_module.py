@@ -4,19 +4,24 @@ Batches are gathered from the NumPy arrays as they are needed. Everything random
 torch's global generators are left as they were.
 """
 
-import contextlib
 import copy
 import dataclasses
 import itertools
+from collections.abc import Callable
 
 import numpy as np
 import torch
+from numpy.random import RandomState
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from pnsklearn._pu_trend._learners import RAMP_EPOCHS, RAMP_POWER
+from pnsklearn._modules import in_chunks, seeded, tensor_of
+from pnsklearn._pu_trend._networks import MeanProbability
+from pnsklearn._pu_trend._presets import POSITIVE_TARGET, Plan
+from pnsklearn._pu_trend._sample import FinalRows, Sample
+from pnsklearn._typing import Array
 
-# Rows per forward pass without gradients; bounds the memory for activations.
-CHUNK = 1024
+ROWS_PER_PASS = 1024  # without gradients, which bounds the memory for activations
+SURE = 0.9  # the confidence above which both views of a row must agree
 
 
 class ModuleLearner:
@@ -35,10 +40,8 @@ class ModuleLearner:
     factory : callable
         Returns a new `torch.nn.Module` that maps a float32 batch of shape (n, ...) to one logit
         per row, of shape (n,) or (n, 1).
-    X_P, X_U : ndarray of shape (n_P, ...) and (n_U, ...)
-        The labelled positives and the unlabeled rows.
-    weight_P, weight_U : ndarray of shape (n_P, K) and (n_U, K)
-        Nonnegative weights in each run; zero where the run must not train on the row.
+    sample : Sample
+        The labelled positives and the unlabelled rows, arrays of shape (n, ...).
     plan : Plan
         How the runs are trained.
     rng : numpy.random.RandomState or numpy.random.Generator
@@ -50,15 +53,15 @@ class ModuleLearner:
     """
 
     def __init__(
-        self, factory, X_P, X_U, weight_P, weight_U, plan, rng, *, device="cpu",
-        weak_transform=None,
+        self, factory: Callable, transform: Callable | None, device: str,
+        sample: Sample, plan: Plan, rng: RandomState,
     ):  # fmt: skip
-        self._X_P, self._X_U = X_P, X_U
-        means = weight_U.sum(axis=0) / np.count_nonzero(weight_U, axis=0)
-        self._share_U = weight_U / means
+        self._X = [rows.X for rows in sample]
+        weight_P, weight_U = (rows.run_weight for rows in sample)
+        self._share_U = weight_U / (weight_U.sum(axis=0) / np.count_nonzero(weight_U, axis=0))
         self._plan, self._rng, self._device = plan, rng, device
-        self._transform = weak_transform or _unchanged
-        with _seeded(rng, device):
+        self._transform = transform or _unchanged
+        with seeded(rng, device):
             self._runs = [_Training(factory, plan, device) for _ in range(plan.n_runs)]
         self._batches = [
             (
@@ -68,61 +71,54 @@ class ModuleLearner:
             for k in range(plan.n_runs)
         ]
 
-    def advance(self):
-        with _seeded(self._rng, self._device):
+    def advance(self) -> None:
+        with seeded(self._rng, self._device):
             for k, (run, batches) in enumerate(zip(self._runs, self._batches, strict=True)):
                 run.module.train()
                 for _ in range(self._plan.steps):
                     run.step(self._loss(run.module, k, *map(next, batches)))
 
-    def logits(self, X):
+    def logits(self, X: Array) -> Array:
         return np.stack([_logits(run.average, X, self._device) for run in self._runs], axis=1)
 
     def _loss(self, module, k, rows_P, rows_U):
-        batch = torch.cat(
-            [_tensor(self._X_P[rows_P], self._device), _tensor(self._X_U[rows_U], self._device)]
-        )
+        parts = zip(self._X, (rows_P, rows_U), strict=True)
+        batch = torch.cat([tensor_of(X[rows], self._device) for X, rows in parts])
         positive = np.r_[np.ones(len(rows_P)), np.zeros(len(rows_U))]
         share = np.r_[np.ones(len(rows_P)), self._share_U[rows_U, k]]
         return binary_cross_entropy_with_logits(
             _forward(module, self._transform(batch)),
-            _tensor(positive * (1 - self._plan.label_smoothing / 2), self._device),
-            _tensor(share, self._device),
+            tensor_of(positive * POSITIVE_TARGET, self._device),
+            tensor_of(share, self._device),
         )
 
 
 def fit_module(
-    factory, X, target, weight, unlabeled, plan, rng, *, ramped=False, device="cpu",
-    weak_transform=None, strong_transform=None, mask=0.9, n_epochs=50,
-):  # fmt: skip
+    factory: Callable, weak: Callable | None, strong: Callable | None, device: str,
+    rows: FinalRows, plan: Plan, rng: RandomState,
+) -> MeanProbability:  # fmt: skip
     """Train a fresh module on soft targets: the second stage.
 
     Parameters
     ----------
     factory : callable
         Returns a new `torch.nn.Module`, as for `ModuleLearner`.
-    X : ndarray of shape (n, ...)
-        All rows, two at least.
-    target : ndarray of shape (n,)
-        Probability of the positive class.
-    weight : ndarray of shape (n,)
-        Nonnegative weights in the loss, relative to their mean.
-    unlabeled : ndarray of bool of shape (n,)
-        The rows whose target is a pseudo-label.
+    rows : FinalRows
+        Two rows at least, with probabilities of the positive class as targets. Weights count
+        relative to their mean.
     plan : Plan
-        Batch size, learning rate, momentum, weight decay and averaging; its numbers of steps and
-        its label smoothing belong to the first stage.
+        Batch size, learning rate, momentum, weight decay and averaging; its numbers of steps belong
+        to the first stage.
     rng : numpy.random.RandomState or numpy.random.Generator
         Source of everything random.
-    ramped : bool, default=False
-        Let the targets of the unlabeled rows rise from 0 over the first 25 epochs.
+    ramp : bool, default=False
+        Let the targets of the unlabelled rows rise from 0 over the first 25 epochs.
     device : str, default="cpu"
         Where to train.
-    weak_transform, strong_transform : callable, default=None
-        Map a training batch to an augmented one. All rows are trained on in the weak view. With
-        both, unlabeled rows are also asked to agree between the views; see `_soft_loss`.
-    mask : float, default=0.9
-        Confidence in the weak view above which the views must agree.
+    transforms : tuple of callable or None, default=(None, None)
+        The weak and the strong one, which map a training batch to an augmented one. All rows are
+        trained on in the weak view. With both, unlabelled rows are also asked to agree between the
+        views; see `_soft_loss`.
     n_epochs : int, default=50
         Passes over the rows.
 
@@ -131,36 +127,37 @@ def fit_module(
     trained : TrainedModule
         With the averaged weights.
     """
-    n_rows = X.shape[0]
+    n_rows = rows.X.shape[0]
     # At least two rows in a batch, which batch normalisation needs.
     n_batches = max(1, min(-(-n_rows // plan.batch_size), n_rows // 2))
-    plan = dataclasses.replace(plan, n_snapshots=2, steps=n_epochs * n_batches)
-    share = weight / weight.mean()
-    with _seeded(rng, device):
+    plan = dataclasses.replace(plan, n_snapshots=2, steps=plan.n_epochs * n_batches)
+    share = rows.weight / rows.weight.mean()
+    with seeded(rng, device):
         training = _Training(factory, plan, device)
         training.module.train()
-        for epoch in range(n_epochs):
-            goal = _ramped(target, unlabeled, epoch) if ramped else target
-            for rows in np.array_split(rng.permutation(n_rows), n_batches):
+        for epoch in range(plan.n_epochs):
+            target = plan.targets(rows.target, rows.unlabeled, epoch)
+            for batch in np.array_split(rng.permutation(n_rows), n_batches):
                 loss = _soft_loss(
                     training.module,
-                    *(_tensor(array[rows], device) for array in (X, goal, share)),
-                    torch.as_tensor(unlabeled[rows], device=device),
-                    weak_transform or _unchanged,
-                    strong_transform if weak_transform else None,
-                    mask,
+                    tensor_of(rows.X[batch], device),
+                    tensor_of(target[batch], device),
+                    tensor_of(share[batch], device),
+                    torch.as_tensor(rows.unlabeled[batch], device=device),
+                    weak=weak or _unchanged,
+                    strong=strong,
                 )
                 training.step(loss)
-    return TrainedModule(training.average.to("cpu"), device)
+    return MeanProbability(TrainedModule(training.average.to("cpu"), device))
 
 
 class TrainedModule:
     """A trained module on the CPU, which scores on `device`."""
 
-    def __init__(self, module, device):
+    def __init__(self, module: torch.nn.Module, device: str):
         self.module, self.device = module, device
 
-    def logits(self, X):
+    def logits(self, X: Array) -> Array:
         """Return the logits in float64, of shape (n_samples, 1)."""
         # A copy: the module that is kept stays on the CPU, and in the mode its owner gave it.
         module = copy.deepcopy(self.module).to(self.device).eval()
@@ -196,8 +193,7 @@ class _Training:
         self._optimizer.zero_grad()
         loss.backward()
         self._optimizer.step()
-        # The average forgets its start: early on it is the mean of all weights so far.
-        decay = min(self._plan.ema, (1 + self._n_steps) / (10 + self._n_steps))
+        decay = self._plan.decay_at(self._n_steps)
         with torch.no_grad():
             for mean, value in zip(_state(self.average), _state(self.module), strict=True):
                 if mean.is_floating_point():
@@ -210,20 +206,6 @@ class _Training:
 def _state(module):
     """Parameters and buffers: the statistics of batch normalisation are averaged too."""
     return itertools.chain(module.parameters(), module.buffers())
-
-
-@contextlib.contextmanager
-def _seeded(rng, device):
-    """Let torch draw from `rng` within the block, and restore its own generators after it."""
-    seed = int(rng.choice(2**31 - 1))
-    cuda = [] if device == "cpu" else [torch.device(device)]
-    with torch.random.fork_rng(devices=cuda):
-        # Not torch.manual_seed, which would seed every GPU.
-        torch.default_generator.manual_seed(seed)
-        for gpu in cuda:
-            with torch.cuda.device(gpu):
-                torch.cuda.manual_seed(seed)
-        yield
 
 
 def _cycle(weight, size, rng):
@@ -244,13 +226,13 @@ def _cycle(weight, size, rng):
         left = left[size:]
 
 
-def _soft_loss(module, batch, target, share, unlabeled, weak, strong, mask):
+def _soft_loss(module, batch, target, share, unlabeled, *, weak, strong):
     """Return the loss of the second stage on a batch.
 
     With z the logits of the weakly and z' of the strongly transformed rows, p = sigmoid(z), and a
     the shares of the rows (their weights over the mean),
 
-        mean a CE(target, z) + mean_{unlabeled} a [max(p, 1 - p) > mask] CE([p > 1/2], z'),
+        mean a CE(target, z) + mean_{unlabeled} a [max(p, 1 - p) > 0.9] CE([p > 1/2], z'),
 
     where no gradient flows through p. The second term (FixMatch) is only there with `strong`.
     """
@@ -260,28 +242,21 @@ def _soft_loss(module, batch, target, share, unlabeled, weak, strong, mask):
     views = torch.cat([weak(batch), strong(batch[unlabeled])])
     weak_logits, strong_logits = _forward(module, views).tensor_split([batch.shape[0]])
     p = weak_logits.detach()[unlabeled].sigmoid()
-    sure = torch.maximum(p, 1 - p) > mask
+    sure = torch.maximum(p, 1 - p) > SURE
     agreement = binary_cross_entropy_with_logits(
         strong_logits, (p > 0.5).float(), share[unlabeled] * sure
     )
     return binary_cross_entropy_with_logits(weak_logits, target, share) + agreement
 
 
-def _ramped(target, unlabeled, epoch):
-    return np.where(unlabeled, target * min(1.0, epoch / RAMP_EPOCHS) ** RAMP_POWER, target)
-
-
 def _logits(module, X, device):
     with torch.no_grad():
-        chunks = [
-            _forward(module, _tensor(X[start : start + CHUNK], device))
-            for start in range(0, X.shape[0], CHUNK)
-        ]
-    logits = torch.cat(chunks).double().cpu().numpy()
+        parts = in_chunks(lambda rows: _forward(module, tensor_of(rows, device)), X, ROWS_PER_PASS)
+    logits = parts.double().cpu().numpy()
     if not np.isfinite(logits).all():
         raise ValueError(
-            "The module returned infinite logits or NaN: training has diverged. Lower the "
-            "learning rate, or bring X to unit scale."
+            "The module returned infinite logits or NaN, so its training has diverged. Lower "
+            "learning_rate, or bring X to unit scale."
         )
     return logits
 
@@ -295,11 +270,6 @@ def _forward(module, batch):
             f"{tuple(logits.shape)} for {n_rows} rows."
         )
     return logits.reshape(n_rows)
-
-
-def _tensor(array, device):
-    # A copy: torch warns of arrays that it cannot write to.
-    return torch.tensor(array, dtype=torch.float32, device=device)
 
 
 def _unchanged(batch):

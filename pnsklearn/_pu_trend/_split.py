@@ -1,199 +1,197 @@
-"""Cut scores in two: natural breaks, and the quantile of a known share of positives.
+"""The share of positives among the unlabelled rows, and the cut of their trend scores by it."""
 
-Every threshold has the positives strictly above it. It lies midway between two neighbouring
-distinct values, out of the reach of rounding. Rows of weight zero are as if absent.
-"""
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
-from pnsklearn._jit import njit
+from pnsklearn._fitting import warn_user
+from pnsklearn._pu_trend._breaks import authors_break, natural_break, quantile_threshold
+from pnsklearn._pu_trend._first_stage import FirstStage
+from pnsklearn._pu_trend._sample import Sample
+from pnsklearn._typing import Array
+from pnsklearn.exceptions import PUTrendWarning
 
-# The authors' code drops trends from here on before its second break.
-LARGE_TREND = 0.2 / 9
+# "auto" compares these; the mean stays unless another one ranks higher by more than the difference.
+AUTO_TRENDS, CLEAR_DIFFERENCE = ("mean", "last", "simple", "slope"), 0.01
+FEWEST_POSITIVES = 20  # from which a prior is estimated
+N_BOOTSTRAP = 20
+# Standard deviation of the logarithm of the natural break's share; width of a normal's 90 %.
+BREAK_SPREAD, WIDTH_90 = 0.3, 3.29
+# When to warn. An AUC against negatives below FAIR_AUC; or below GOOD_AUC where that against U is
+# below POOR_AUC, because a prior that is too large makes the former look good.
+POOR_AUC, FAIR_AUC, GOOD_AUC = 0.6, 0.7, 0.9
+SMALLEST_SIDE = 0.01  # of a split
+WIDEST_INTERVAL = 0.4  # of the prior
+LARGEST_RATIO = 5  # between the prior and the share above the natural break
+AUC_TOLERANCE = 0.05  # over what scores can reach that were not trained on their rows
 
 
-def natural_break(scores, weight=None, criterion="sse"):
-    """Return the threshold that splits scores into two groups of small spread, exactly.
+class Ranking(NamedTuple):
+    """The trend scores of both samples."""
 
-    Over all cuts between distinct values it minimises SSE_l + SSE_r (Fisher's and Jenks' natural
-    breaks in two classes) or SSE_l / n_l + SSE_r / n_r, where SSE are sums of squared differences
-    from the group's mean and n the numbers of rows (sums of weights). The first prefers groups of
-    equal size. The second prefers small groups; where groups overlap it often has two minima of
-    nearly the same value, far apart, and the sample decides between them. Neither can answer "no
-    split".
+    trend: str
+    positives: Array
+    unlabeled: Array
+    auc: float  # of the positives against the unlabelled rows
 
-    Parameters
-    ----------
-    scores : array-like of shape (n,)
-        Finite scores.
-    weight : array-like of shape (n,) or None, default=None
-        Non-negative weights, not all zero. A weight counts as a repetition.
-    criterion : {"sse", "variance"}, default="sse"
-        What to minimise.
 
-    Returns
-    -------
-    threshold : float
-        Rows above it are the upper group. If all scores are equal, their value: no row is above.
+@dataclass(frozen=True)
+class Split:
+    """The trend scores, and what they say of the unlabelled rows."""
 
-    References
-    ----------
-    W. D. Fisher, "On Grouping for Maximum Homogeneity", Journal of the American Statistical
-    Association 53, 1958. The second criterion: X. Wang, W. Wan, C. Geng, S.-Y. Li, S. Chen, "Beyond
-    Myopia: Learning from Positive and Unlabeled Data through Holistic Predictive Trends", NeurIPS
-    2023, equation 8.
+    ranking: Ranking
+    threshold: float
+    share: float  # of the unlabelled rows that count as positive
+    prior: float
+    interval: tuple[float, float]
 
-    Examples
-    --------
-    >>> from pnsklearn._pu_trend._split import natural_break
-    >>> natural_break([0.0, 0.1, 0.2, 0.8, 1.0])
-    0.5
+    @property
+    def called_positive(self) -> Array:
+        """The unlabelled rows above the threshold."""
+        return self.ranking.unlabeled > self.threshold
+
+
+def split_trends(
+    stage: FirstStage, sample: Sample, *, trend: str, split: str, prior: float | None, seed: int
+) -> Split:
+    """Split the trend scores of the unlabelled rows; warn of what cannot be trusted.
+
+    `trend`, `split` and the `prior`, where it is known, are parameters of `PUTrendClassifier`;
+    `seed` is that of the prior's bootstrap interval.
     """
-    return _midway(*_neighbours(*_sort(scores, weight), criterion))
+    ranking = choose_ranking(stage, sample, trend)
+    method = choose_method(split, sample, prior)
+    scores, weight = ranking.unlabeled, sample.unlabeled.weight
+    if method in ("prior", "both"):
+        if prior is None:
+            prior, low, high = estimate_prior(ranking, sample, seed)
+        else:
+            low = high = prior
+        share = prior
+        if method == "both":
+            above = sample.unlabeled.mean(scores > natural_break(scores, weight))
+            share = compromise(prior, (low, high), float(above))
+        threshold = quantile_threshold(scores, share, weight)
+    else:
+        authors = method == "authors"
+        threshold = authors_break(scores) if authors else natural_break(scores, weight, method)
+        prior = share = float(sample.unlabeled.mean(scores > threshold))
+        low = high = np.nan
+    result = Split(ranking, threshold, share, prior, (low, high))
+    for doubt in doubts(result, sample):
+        warn_user(doubt, PUTrendWarning)
+    return result
 
 
-def authors_break(scores):
-    """Return the threshold of the authors' code, which breaks again when few trends fall.
+def choose_ranking(stage: FirstStage, sample: Sample, trend: str) -> Ranking:
+    """Return the trend scores; "auto" are those that rank the held-out positives highest."""
 
-    Natural break (sums of squares); where the lower group reaches above zero, the break of the rows
-    below 0.2 / 9 replaces it.
+    def rank(trend):
+        scores = stage.scores(trend)
+        return Ranking(trend, scores[0], scores[1], sample.auc(scores))
 
-    Parameters
-    ----------
-    scores : array-like of shape (n,)
-        Finite trend scores.
+    if stage.last == 0 and trend != "last":
+        return rank("mean")  # a single snapshot has no trend
+    if trend == "auto":
+        # Without averaged weights, or held-out positives to judge by, only the mean is safe.
+        safe = sample.held_out and stage.name != "partial_fit"
+        rankings = [rank(trend) for trend in (AUTO_TRENDS if safe else ["mean"])]
+        best, mean = max(rankings, key=lambda ranking: ranking.auc), rankings[0]
+        return best if best.auc > mean.auc + CLEAR_DIFFERENCE else mean
+    ranking = rank(trend)
+    if sample.held_out and ranking.auc < 0.5:
+        mean = rank("mean")
+        if mean.auc > ranking.auc:
+            warn_user(
+                f"The trend {trend!r} is inverted: held-out positives rank below the unlabelled "
+                f"rows (AUC {ranking.auc:.2f}), so the mean of the snapshots is used (AUC "
+                f"{mean.auc:.2f}). Train for less, with a lower learning_rate or fewer n_passes.",
+                PUTrendWarning,
+            )
+            return mean
+    return ranking
 
-    Returns
-    -------
-    threshold : float
-        Rows above it are positive, those left out of the second break among them.
+
+def choose_method(method: str, sample: Sample, prior: float | None) -> str:
+    """Return the method of the split; "both" is a compromise of "prior" and "natural"."""
+    if prior is not None:
+        return "prior" if method == "auto" else method
+    if method == "prior" and sample.held_out:
+        return "prior"
+    if method not in ("auto", "prior"):
+        return method
+    if sample.held_out and sample.positives.weight.sum() >= FEWEST_POSITIVES:
+        return "both"
+    warn_user(
+        f"The class prior is not estimated, because that needs {FEWEST_POSITIVES} labelled "
+        "positives that are held out of training. The natural break is used instead, which is "
+        "unreliable. Set class_prior if it is known.",
+        PUTrendWarning,
+    )
+    return "natural"
+
+
+def estimate_prior(ranking: Ranking, sample: Sample, seed: int) -> tuple[float, float, float]:
+    """Return the estimated prior and the ends of its bootstrap interval."""
+    from pnsklearn.metrics import class_prior
+
+    return class_prior(
+        ranking.positives,
+        ranking.unlabeled,
+        weight_positive=sample.positives.weight,
+        weight_unlabeled=sample.unlabeled.weight,
+        n_bootstrap=N_BOOTSTRAP,
+        random_state=seed,
+    )
+
+
+def compromise(prior: float, interval: tuple[float, float], above: float) -> float:
+    """Return a weighted geometric mean of the prior and of the share above the natural break.
+
+    The weights are the inverse variances of their logarithms: of the prior by its bootstrap, of the
+    break a constant.
     """
-    values = np.sort(np.asarray(scores, dtype=np.float64))
-    lower, upper = _neighbours(values, None, "sse")
-    small = values[: np.searchsorted(values, LARGE_TREND)]
-    if lower > 0 and len(small) > 0:
-        lower, upper = _neighbours(small, None, "sse")
-    return _midway(lower, upper)
+    log_prior, log_low, log_high, log_above = np.log(np.maximum((prior, *interval, above), 1e-3))
+    variance = ((log_high - log_low) / WIDTH_90) ** 2
+    weight = BREAK_SPREAD**2 / (BREAK_SPREAD**2 + variance)
+    share = float(np.exp(weight * log_prior + (1 - weight) * log_above))
+    if max(prior, above) > LARGEST_RATIO * min(prior, above):
+        warn_user(
+            f"The estimated prior, {prior:.2f}, and the share above the natural break, "
+            f"{above:.2f}, disagree, and {share:.2f} is used. If positives are rare, set "
+            "split='prior'. If the labelled positives are the easy ones, set split='natural'.",
+            PUTrendWarning,
+        )
+    return share
 
 
-def quantile_threshold(scores, fraction, weight=None):
-    """Return the threshold that has a share of the rows above it.
-
-    Parameters
-    ----------
-    scores : array-like of shape (n,)
-        Finite scores.
-    fraction : float
-        The wanted share, in [0, 1]. Equal scores stay together: of the shares that can be had, from
-        no row to all of them, the nearest is taken, and the smaller of two equally near.
-    weight : array-like of shape (n,) or None, default=None
-        Non-negative weights, not all zero.
-
-    Returns
-    -------
-    threshold : float
-        Rows above it are positive.
-
-    Examples
-    --------
-    >>> from pnsklearn._pu_trend._split import quantile_threshold
-    >>> quantile_threshold([1.0, 2.0, 3.0, 4.0], 0.25)
-    3.5
-    """
-    values, weight = _sort(scores, weight)
-    edges = np.concatenate([[np.nextafter(values[0], -np.inf)], values, [np.inf]])
-    n_below = np.flatnonzero(edges[:-1] < edges[1:])
-    below = n_below if weight is None else np.append(0.0, np.cumsum(weight))[n_below]
-    miss = np.abs(below[-1] - below - fraction * below[-1])
-    cut = n_below[len(miss) - 1 - np.argmin(miss[::-1])]
-    return _midway(edges[cut], edges[cut + 1])
-
-
-def _sort(scores, weight):
-    """Return scores, sorted, and their weights, without rows of weight zero."""
-    scores = np.asarray(scores, dtype=np.float64)
-    if weight is None:
-        return np.sort(scores), None  # several times faster than argsort
-    weight = np.asarray(weight, dtype=np.float64)
-    order = np.argsort(scores)
-    order = order[weight[order] > 0]
-    return scores[order], weight[order]
-
-
-def _neighbours(values, weight, criterion):
-    """Return the two values next to the best cut, or the only value twice."""
-    if values[0] == values[-1]:
-        return values[0], values[0]
-    centre = np.average(values, weights=weight)
-    cut = (_sse_cut if criterion == "sse" else _variance_cut)(values, weight, centre)
-    return values[cut], values[cut + 1]
-
-
-def _midway(lower, upper):
-    """Return a threshold with lower <= threshold < upper, or lower where both are equal."""
-    middle = float(lower + 0.5 * (upper - lower))
-    return middle if middle < upper else float(lower)
-
-
-# Below, S, Q and n are the sums of w (v - c), of w (v - c)^2 and of w, left and right of a cut. The
-# centre c changes no criterion, but near the mean it keeps the digits.
-
-
-@njit(fastmath={"reassoc", "contract"})
-def _sums(values, weight, centre):
-    """Return n, S and Q of all rows."""
-    n = s = q = 0.0
-    for i in range(values.shape[0]):
-        w = 1.0 if weight is None else weight[i]
-        v = values[i] - centre
-        n += w
-        s += w * v
-        q += w * v * v
-    return n, s, q
-
-
-@njit
-def _sse_cut(values, weight, centre):
-    """Return the last row of the lower group that minimises SSE_l + SSE_r.
-
-    SSE = Q - S^2 / n and the Q add up to a constant, so S_l^2 / n_l + S_r^2 / n_r is largest.
-    """
-    n, s, _ = _sums(values, weight, centre)
-    n_left = s_left = 0.0
-    best, cut = -1.0, 0
-    for i in range(values.shape[0] - 1):
-        w = 1.0 if weight is None else weight[i]
-        n_left += w
-        s_left += w * (values[i] - centre)
-        n_right, s_right = n - n_left, s - s_left
-        if values[i] < values[i + 1] and n_right > 0:  # rounding can leave none
-            gain = (s_left * s_left * n_right + s_right * s_right * n_left) / (n_left * n_right)
-            if gain > best:
-                best, cut = gain, i
-    return cut
-
-
-@njit
-def _variance_cut(values, weight, centre):
-    """Return the last row of the lower group that minimises SSE_l / n_l + SSE_r / n_r.
-
-    SSE / n = Q / n - (S / n)^2.
-    """
-    n, s, q = _sums(values, weight, centre)
-    n_left = s_left = q_left = 0.0
-    best, cut = np.inf, 0
-    for i in range(values.shape[0] - 1):
-        w = 1.0 if weight is None else weight[i]
-        v = values[i] - centre
-        n_left += w
-        s_left += w * v
-        q_left += w * v * v
-        n_right = n - n_left
-        if values[i] < values[i + 1] and n_right > 0:  # rounding can leave none
-            inverse = 1.0 / (n_left * n_right)
-            left, right = inverse * n_right, inverse * n_left  # 1 / n_left, 1 / n_right
-            mean_left, mean_right = left * s_left, right * (s - s_left)
-            spread = left * q_left - mean_left**2 + right * (q - q_left) - mean_right**2
-            if spread < best:
-                best, cut = spread, i
-    return cut
+def doubts(split: Split, sample: Sample) -> Iterator[str]:
+    """Yield a sentence for each reason not to trust a split."""
+    auc, prior, (low, high) = split.ranking.auc, split.prior, split.interval
+    above = sample.unlabeled.mean(split.called_positive)
+    corrected = (auc - prior / 2) / (1 - prior) if prior < 1 else 0.5
+    if not sample.held_out and auc > 1 - prior / 2 + AUC_TOLERANCE:
+        yield (
+            f"The labelled positives rank above the unlabelled rows with probability {auc:.2f}. "
+            f"With a share of positives of {prior:.2f}, no more than {1 - prior / 2:.2f} is "
+            "possible, so the run has memorised its rows. Set n_folds, or train for less."
+        )
+    if corrected < (GOOD_AUC if auc < POOR_AUC else FAIR_AUC):
+        yield (
+            "The labelled positives can hardly be told from the unlabelled rows. They rank above "
+            f"them with probability {auc:.2f}, which, with a share of positives of {prior:.2f}, is "
+            f"an AUC of about {corrected:.2f} against negatives. Predictions may be no better than "
+            "chance."
+        )
+    elif high - low > WIDEST_INTERVAL:
+        yield (
+            f"The data leave the share of positives among the unlabelled rows open: {prior:.2f}, "
+            f"with a 90 % interval from {low:.2f} to {high:.2f}. Set class_prior if it is known."
+        )
+    if not SMALLEST_SIDE <= above <= 1 - SMALLEST_SIDE:
+        yield (
+            f"The split calls {100 * above:.1f} % of the unlabelled rows positive. Set class_prior "
+            "if the share is known, or check that the unlabelled rows hold both classes."
+        )

@@ -1,13 +1,17 @@
 """Hide the labels of a labelled set, so that only some positives are known."""
 
 from numbers import Integral, Real
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils import _safe_indexing, check_array, check_random_state, indexable
 from sklearn.utils._param_validation import Interval, StrOptions, validate_params
+
+from pnsklearn._typing import Array
 
 
 @validate_params(
@@ -24,16 +28,9 @@ from sklearn.utils._param_validation import Interval, StrOptions, validate_param
     prefer_skip_nested_validation=True,
 )
 def make_pu(
-    X,
-    y,
-    *,
-    label_frequency=None,
-    n_labeled=None,
-    scenario="single",
-    bias=0.0,
-    pos_label=None,
-    random_state=None,
-):
+    X: Any, y: ArrayLike, *, label_frequency: float | None = None, n_labeled: int | None = None,
+    scenario: str = "single", bias: float = 0.0, pos_label: Any = None, random_state: Any = None,
+) -> tuple[Any, Array, Array]:  # fmt: skip
     r"""Make a positive-unlabelled problem of a labelled one.
 
     Some positives are labelled; the label of all other rows is hidden.

@@ -1,6 +1,9 @@
 """How a PUTrendClassifier told positives from negatives: scores in training, and their trends."""
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 from sklearn.utils.validation import check_is_fitted
 
@@ -64,16 +67,11 @@ class TrendDisplay:
     """
 
     def __init__(
-        self,
-        snapshot_quantiles,
-        trend_scores,
-        heldout_trend_scores,
-        split_threshold,
-        *,
-        other_threshold=None,
-        stop_snapshot=None,
-        selected_trend="trend",
-    ):
+        self, snapshot_quantiles: ArrayLike, trend_scores: ArrayLike,
+        heldout_trend_scores: ArrayLike, split_threshold: float, *,
+        other_threshold: float | None = None, stop_snapshot: int | None = None,
+        selected_trend: str = "trend",
+    ):  # fmt: skip
         self.snapshot_quantiles = snapshot_quantiles
         self.trend_scores = trend_scores
         self.heldout_trend_scores = heldout_trend_scores
@@ -83,7 +81,9 @@ class TrendDisplay:
         self.selected_trend = selected_trend
 
     @classmethod
-    def from_estimator(cls, estimator, *, other_threshold=None, ax=None, **kwargs):
+    def from_estimator(
+        cls, estimator: Any, *, other_threshold: float | None = None, ax: Any = None, **kwargs: Any
+    ) -> "TrendDisplay":
         """Plot what a classifier saw in its training.
 
         Parameters
@@ -119,7 +119,7 @@ class TrendDisplay:
             selected_trend=last.selected_trend_,
         ).plot(ax, **kwargs)
 
-    def plot(self, ax=None, **kwargs):
+    def plot(self, ax: Any = None, **kwargs: Any) -> "TrendDisplay":
         """Draw the display.
 
         Parameters
@@ -157,7 +157,8 @@ class TrendDisplay:
         """Draw mean and band of each group over the snapshots."""
         ax = self.ax_[0]
         self.lines_, self.bands_ = [], []
-        for quantiles, (label, color) in zip(self.snapshot_quantiles, GROUPS, strict=True):
+        curves = np.asarray(self.snapshot_quantiles)
+        for quantiles, (label, color) in zip(curves, GROUPS, strict=True):
             low, mean, high = np.transpose(quantiles)
             snapshots = np.arange(len(mean))
             self.lines_ += ax.plot(snapshots, mean, **{"color": color, "label": label} | kwargs)

@@ -11,7 +11,6 @@ from pnsklearn.metrics._off_policy import (
     snips_value,
 )
 from pnsklearn.metrics._pu import (
-    labeled_auc_score,
     lee_liu_score,
     make_pu_scorer,
     nnpu_risk,
@@ -19,7 +18,6 @@ from pnsklearn.metrics._pu import (
     pu_average_precision_score,
     pu_f1_score,
     pu_precision_score,
-    pu_recall_score,
     pu_roc_auc_score,
 )
 
@@ -30,7 +28,6 @@ __all__ = [
     "dr_value",
     "effective_sample_size",
     "ips_value",
-    "labeled_auc_score",
     "lee_liu_score",
     "make_pu_scorer",
     "nnpu_risk",
@@ -39,7 +36,6 @@ __all__ = [
     "pu_average_precision_score",
     "pu_f1_score",
     "pu_precision_score",
-    "pu_recall_score",
     "pu_roc_auc_score",
     "snips_value",
 ]

@@ -2,9 +2,10 @@
 
 import math
 from numbers import Integral, Real
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.special import ndtr, ndtri
 from sklearn.isotonic import isotonic_regression
 from sklearn.utils import check_array, check_random_state
@@ -19,7 +20,7 @@ GRID_PRIOR = (np.arange(100) + 0.5) / 100
 GRID_AUC = np.linspace(0.5, 0.999, 30)
 GRID_SCALE = np.array([0.7, 1.0, 1.4])
 EM_TOL, EM_MAX_ITER = 1e-3, 1000
-LARGEST_SAMPLE = 2**31  # of the bootstrap, however large the weights
+LARGEST_BOOTSTRAP = 2**31  # rows of a sample, however large the weights
 
 
 class PriorEstimate(NamedTuple):
@@ -44,16 +45,10 @@ class PriorEstimate(NamedTuple):
     prefer_skip_nested_validation=True,
 )
 def class_prior(
-    scores_positive,
-    scores_unlabeled,
-    *,
-    method="auto",
-    n_bootstrap=0,
-    confidence_level=0.9,
-    weight_positive=None,
-    weight_unlabeled=None,
-    random_state=None,
-):
+    scores_positive: ArrayLike, scores_unlabeled: ArrayLike, *, method: str = "auto",
+    n_bootstrap: int = 0, confidence_level: float = 0.9, weight_positive: ArrayLike | None = None,
+    weight_unlabeled: ArrayLike | None = None, random_state: Any = None,
+) -> Any:  # fmt: skip
     r"""Estimate the share π of positives among the unlabelled rows.
 
     The positives' scores must come from rows that the model was *not* trained on (held out or
@@ -175,7 +170,7 @@ def _check_sample(scores, weight, name):
 def _resample(sample, rng):
     """Return a bootstrap sample, in order as the sample is."""
     scores, weight = sample
-    size = round(min(max(weight.sum(), 1), LARGEST_SAMPLE))
+    size = round(min(max(weight.sum(), 1), LARGEST_BOOTSTRAP))
     counts = rng.multinomial(size, weight / weight.sum())
     return scores[counts > 0], counts[counts > 0].astype(np.float64)
 
@@ -211,8 +206,8 @@ def _bin_shares(positive, unlabeled, n_bins):
         np.bincount(np.searchsorted(edges, scores, side="right"), weight, edges.shape[0] + 1)
         for scores, weight in (positive, unlabeled)
     ]
-    counts[0] += 0.5  # with ties a bin may hold no positive
-    return counts[0] / counts[0].sum(), counts[1] / counts[1].sum()
+    counts_positive, counts_unlabeled = counts[0] + 0.5, counts[1]  # with ties a bin may be empty
+    return counts_positive / counts_positive.sum(), counts_unlabeled / counts_unlabeled.sum()
 
 
 def _binormal(positive, unlabeled):

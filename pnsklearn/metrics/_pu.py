@@ -4,27 +4,36 @@ Every score here is a function of three numbers: a mean over the labelled rows, 
 the population, and the population's class prior. `_Sample` holds the rows that estimate them.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from numbers import Real
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.special import expit
-from sklearn.metrics import make_scorer, roc_auc_score
+from sklearn.metrics import make_scorer, recall_score, roc_auc_score
 from sklearn.utils import check_array, check_consistent_length
 from sklearn.utils._param_validation import Interval, StrOptions, validate_params
 
+from pnsklearn._typing import Array
 from pnsklearn._validation import check_weights
 
-SCENARIOS = StrOptions({"single", "case-control"})
-PRIOR = Interval(Real, 0, 1, closed="left")
+validate = partial(validate_params, prefer_skip_nested_validation=True)
+PRIOR = {"class_prior": [Interval(Real, 0, 1, closed="left")]}
+SCENARIO = {"scenario": [StrOptions({"single", "case-control"})]}
+LABELS = {"s_true": ["array-like"], "sample_weight": ["array-like", None]}
+PREDICTIONS = LABELS | {"y_pred": ["array-like"]}
+SCORES = LABELS | {"y_score": ["array-like"]}
 
 
 @dataclass(frozen=True)
 class _Sample:
     """The weights of the rows that estimate the population's means."""
 
-    positive_weight: np.ndarray  # sums to 1 over the labelled rows, 0 elsewhere
-    unlabelled_weight: np.ndarray  # sums to 1 over the unlabelled rows, 0 elsewhere
+    positive_weight: Array  # sums to 1 over the labelled rows, 0 elsewhere
+    unlabelled_weight: Array  # sums to 1 over the unlabelled rows, 0 elsewhere
     labelled_share: float  # of the labelled rows in the population's sample; 0 in case-control
 
     def positive_mean(self, values):
@@ -97,16 +106,11 @@ def _clip(value):
     return float(min(max(value, 0.0), 1.0))
 
 
-@validate_params(
-    {
-        "s_true": ["array-like"],
-        "y_pred": ["array-like"],
-        "scenario": [SCENARIOS],
-        "sample_weight": ["array-like", None],
-    },
-    prefer_skip_nested_validation=True,
-)
-def lee_liu_score(s_true, y_pred, *, scenario="single", sample_weight=None):
+@validate(PREDICTIONS | SCENARIO)
+def lee_liu_score(
+    s_true: ArrayLike, y_pred: ArrayLike, *,
+    scenario: str = "single", sample_weight: ArrayLike | None = None,
+) -> float:  # fmt: skip
     r"""Compute the score of Lee and Liu, which ranks classifiers without negatives or a prior.
 
     .. math::
@@ -157,55 +161,11 @@ def lee_liu_score(s_true, y_pred, *, scenario="single", sample_weight=None):
     return recall**2 / predicted if predicted > 0 else 0.0
 
 
-@validate_params(
-    {"s_true": ["array-like"], "y_pred": ["array-like"], "sample_weight": ["array-like", None]},
-    prefer_skip_nested_validation=True,
-)
-def pu_recall_score(s_true, y_pred, *, sample_weight=None):
-    """Estimate recall: the share of labelled positives that are predicted positive.
-
-    It holds in both scenarios and needs no class prior, if labelled positives are like the others
-    (selected completely at random).
-
-    Parameters
-    ----------
-    s_true : array-like of shape (n_samples,)
-        Two values, the larger for labelled positives, the other for unlabelled rows.
-    y_pred : array-like of shape (n_samples,)
-        Predictions, the same two values, read as positive and negative.
-    sample_weight : array-like of shape (n_samples,), default=None
-        Non-negative weights; a whole number counts as so many rows.
-
-    Returns
-    -------
-    recall : float
-        In [0, 1].
-
-    Raises
-    ------
-    ValueError
-        As :func:`lee_liu_score` does.
-
-    Examples
-    --------
-    >>> from pnsklearn.metrics import pu_recall_score
-    >>> pu_recall_score([1, 1, 0, 0], [1, 0, 1, 0])
-    0.5
-    """
-    return _clip(_check_predictions(s_true, y_pred, sample_weight)[1])
-
-
-PREDICTION_PARAMS = {
-    "s_true": ["array-like"],
-    "y_pred": ["array-like"],
-    "class_prior": [PRIOR],
-    "scenario": [SCENARIOS],
-    "sample_weight": ["array-like", None],
-}
-
-
-@validate_params(PREDICTION_PARAMS, prefer_skip_nested_validation=True)
-def pu_precision_score(s_true, y_pred, *, class_prior, scenario="single", sample_weight=None):
+@validate(PREDICTIONS | PRIOR | SCENARIO)
+def pu_precision_score(
+    s_true: ArrayLike, y_pred: ArrayLike, *,
+    class_prior: float, scenario: str = "single", sample_weight: ArrayLike | None = None,
+) -> float:  # fmt: skip
     r"""Estimate the precision on the population, given the class prior.
 
     .. math::
@@ -257,8 +217,11 @@ def pu_precision_score(s_true, y_pred, *, class_prior, scenario="single", sample
     return _clip(prior * recall / predicted) if predicted > 0 else 0.0
 
 
-@validate_params(PREDICTION_PARAMS, prefer_skip_nested_validation=True)
-def pu_f1_score(s_true, y_pred, *, class_prior, scenario="single", sample_weight=None):
+@validate(PREDICTIONS | PRIOR | SCENARIO)
+def pu_f1_score(
+    s_true: ArrayLike, y_pred: ArrayLike, *,
+    class_prior: float, scenario: str = "single", sample_weight: ArrayLike | None = None,
+) -> float:  # fmt: skip
     r"""Estimate F1 on the population, given the class prior.
 
     .. math::
@@ -304,8 +267,11 @@ def pu_f1_score(s_true, y_pred, *, class_prior, scenario="single", sample_weight
     return _clip(2 * prior * recall / (predicted + prior)) if recall > 0 else 0.0
 
 
-@validate_params(PREDICTION_PARAMS, prefer_skip_nested_validation=True)
-def pu_accuracy_score(s_true, y_pred, *, class_prior, scenario="single", sample_weight=None):
+@validate(PREDICTIONS | PRIOR | SCENARIO)
+def pu_accuracy_score(
+    s_true: ArrayLike, y_pred: ArrayLike, *,
+    class_prior: float, scenario: str = "single", sample_weight: ArrayLike | None = None,
+) -> float:  # fmt: skip
     r"""Estimate the accuracy on the population, given the class prior.
 
     .. math::
@@ -352,63 +318,11 @@ def pu_accuracy_score(s_true, y_pred, *, class_prior, scenario="single", sample_
     return _clip(1 - prior - predicted + 2 * prior * recall)
 
 
-@validate_params(
-    {"s_true": ["array-like"], "y_score": ["array-like"], "sample_weight": ["array-like", None]},
-    prefer_skip_nested_validation=True,
-)
-def labeled_auc_score(s_true, y_score, *, sample_weight=None):
-    r"""Compute the AUC of labelled positives against unlabelled rows, P(score_P > score_U).
-
-    Ties count half. It needs no class prior and orders models as the true AUC does, but cannot
-    reach 1: with a share π of positives among the unlabelled rows its best value is 1 - π/2.
-    :func:`pu_roc_auc_score` corrects that. Well below one half on held-out positives, the scores
-    rank backwards.
-
-    Parameters
-    ----------
-    s_true : array-like of shape (n_samples,)
-        Two values, the larger for labelled positives, the other for unlabelled rows.
-    y_score : array-like of shape (n_samples,)
-        Finite scores, larger for positives.
-    sample_weight : array-like of shape (n_samples,), default=None
-        Non-negative weights; a whole number counts as so many rows.
-
-    Returns
-    -------
-    auc : float
-        In [0, 1].
-
-    Raises
-    ------
-    ValueError
-        If shapes differ, `s_true` has not two values, scores are not finite, or weights are
-        negative or zero for all labelled or all unlabelled rows.
-
-    Examples
-    --------
-    >>> from pnsklearn.metrics import labeled_auc_score
-    >>> labeled_auc_score([1, 1, 0, 0], [0.9, 0.4, 0.4, 0.1])
-    0.875
-    """
-    sample, scores = _check_scores(s_true, y_score, sample_weight)
-    return _labeled_auc(sample, scores)
-
-
-def _labeled_auc(sample, scores):
-    weight = sample.positive_weight + sample.unlabelled_weight
-    return float(roc_auc_score(sample.positive_weight > 0, scores, sample_weight=weight))
-
-
-@validate_params(
-    {
-        "s_true": ["array-like"],
-        "y_score": ["array-like"],
-        "class_prior": [PRIOR],
-        "sample_weight": ["array-like", None],
-    },
-    prefer_skip_nested_validation=True,
-)
-def pu_roc_auc_score(s_true, y_score, *, class_prior, sample_weight=None):
+@validate(SCORES | PRIOR)
+def pu_roc_auc_score(
+    s_true: ArrayLike, y_score: ArrayLike, *,
+    class_prior: float, sample_weight: ArrayLike | None = None,
+) -> float:  # fmt: skip
     r"""Estimate the area under the ROC curve of positives against negatives, given the class prior.
 
     Against a share π of positives among the unlabelled rows a positive wins half of the time:
@@ -419,9 +333,9 @@ def pu_roc_auc_score(s_true, y_score, *, class_prior, sample_weight=None):
         \quad \Longrightarrow \quad
         A_{PN} = \frac{A_{PU} - \pi / 2}{1 - \pi}
 
-    with the plain AUC of labelled against unlabelled rows, :func:`labeled_auc_score`. The formula
-    is the same in both scenarios, as an AUC does not depend on the population's class prior. The
-    labelled positives must be like the others (selected completely at random).
+    with the plain AUC of labelled against unlabelled rows, :func:`sklearn.metrics.roc_auc_score`.
+    The formula is the same in both scenarios, as an AUC does not depend on the population's class
+    prior. The labelled positives must be like the others (selected completely at random).
 
     Parameters
     ----------
@@ -442,7 +356,8 @@ def pu_roc_auc_score(s_true, y_score, *, class_prior, sample_weight=None):
     Raises
     ------
     ValueError
-        If `class_prior` is out of its range, or as :func:`labeled_auc_score` does.
+        If `class_prior` is out of its range, shapes differ, `s_true` has not two values, scores are
+        not finite, or weights are negative or zero for all labelled or all unlabelled rows.
 
     References
     ----------
@@ -456,22 +371,16 @@ def pu_roc_auc_score(s_true, y_score, *, class_prior, sample_weight=None):
     1.0
     """
     sample, scores = _check_scores(s_true, y_score, sample_weight)
-    return _clip((_labeled_auc(sample, scores) - class_prior / 2) / (1 - class_prior))
+    weight = sample.positive_weight + sample.unlabelled_weight
+    auc = roc_auc_score(sample.positive_weight > 0, scores, sample_weight=weight)
+    return _clip((auc - class_prior / 2) / (1 - class_prior))
 
 
-@validate_params(
-    {
-        "s_true": ["array-like"],
-        "y_score": ["array-like"],
-        "class_prior": [PRIOR],
-        "scenario": [SCENARIOS],
-        "sample_weight": ["array-like", None],
-    },
-    prefer_skip_nested_validation=True,
-)
+@validate(SCORES | PRIOR | SCENARIO)
 def pu_average_precision_score(
-    s_true, y_score, *, class_prior, scenario="single", sample_weight=None
-):
+    s_true: ArrayLike, y_score: ArrayLike, *,
+    class_prior: float, scenario: str = "single", sample_weight: ArrayLike | None = None,
+) -> float:  # fmt: skip
     r"""Estimate average precision on the population, given the class prior.
 
     .. math::
@@ -506,7 +415,7 @@ def pu_average_precision_score(
     Raises
     ------
     ValueError
-        If `class_prior` is out of its range, or as :func:`labeled_auc_score` does.
+        If `class_prior` is out of its range, or as :func:`pu_roc_auc_score` does.
 
     Examples
     --------
@@ -531,28 +440,13 @@ def pu_average_precision_score(
 LOSSES = {"sigmoid": lambda margin: expit(-margin), "logistic": lambda m: np.logaddexp(0.0, -m)}
 
 
-@validate_params(
-    {
-        "s_true": ["array-like"],
-        "y_score": ["array-like"],
-        "class_prior": [PRIOR],
-        "loss": [StrOptions(set(LOSSES))],
-        "non_negative": ["boolean"],
-        "scenario": [SCENARIOS],
-        "sample_weight": ["array-like", None],
-    },
-    prefer_skip_nested_validation=True,
+@validate(
+    SCORES | PRIOR | SCENARIO | {"loss": [StrOptions(set(LOSSES))], "non_negative": ["boolean"]}
 )
 def nnpu_risk(
-    s_true,
-    y_score,
-    *,
-    class_prior,
-    loss="sigmoid",
-    non_negative=True,
-    scenario="single",
-    sample_weight=None,
-):
+    s_true: ArrayLike, y_score: ArrayLike, *, class_prior: float, loss: str = "sigmoid",
+    non_negative: bool = True, scenario: str = "single", sample_weight: ArrayLike | None = None,
+) -> float:  # fmt: skip
     r"""Estimate the risk of a decision function without negatives, given the class prior.
 
     .. math::
@@ -591,7 +485,7 @@ def nnpu_risk(
     Raises
     ------
     ValueError
-        If a parameter is out of its range, or as :func:`labeled_auc_score` does.
+        If a parameter is out of its range, or as :func:`pu_roc_auc_score` does.
 
     References
     ----------
@@ -614,30 +508,34 @@ def nnpu_risk(
     return float(prior * sample.positive_mean(LOSSES[loss](scores)) + negative)
 
 
+def _labelled_recall(s_true, y_pred, *, sample_weight=None):
+    """Return the recall of the labelled positives, whatever the labels are."""
+    return recall_score(
+        s_true, y_pred, pos_label=np.unique(s_true)[-1], sample_weight=sample_weight
+    )
+
+
 RANKING = ("decision_function", "predict_proba")
-# name: (function, response of the estimator, takes class_prior, takes scenario, greater is better)
+# name: (function, response of the estimator, takes class_prior, takes scenario)
 SCORERS = {
-    "lee_liu": (lee_liu_score, "predict", False, True, True),
-    "recall": (pu_recall_score, "predict", False, False, True),
-    "precision": (pu_precision_score, "predict", True, True, True),
-    "f1": (pu_f1_score, "predict", True, True, True),
-    "accuracy": (pu_accuracy_score, "predict", True, True, True),
-    "labeled_auc": (labeled_auc_score, RANKING, False, False, True),
-    "roc_auc": (pu_roc_auc_score, RANKING, True, False, True),
-    "average_precision": (pu_average_precision_score, RANKING, True, True, True),
-    "nnpu_risk": (nnpu_risk, "decision_function", True, True, False),
+    "lee_liu": (lee_liu_score, "predict", False, True),
+    "recall": (_labelled_recall, "predict", False, False),
+    "precision": (pu_precision_score, "predict", True, True),
+    "f1": (pu_f1_score, "predict", True, True),
+    "accuracy": (pu_accuracy_score, "predict", True, True),
+    "labeled_auc": (roc_auc_score, RANKING, False, False),
+    "roc_auc": (pu_roc_auc_score, RANKING, True, False),
+    "average_precision": (pu_average_precision_score, RANKING, True, True),
+    "nnpu_risk": (nnpu_risk, "decision_function", True, True),
 }
 
 
-@validate_params(
-    {
-        "name": [StrOptions(set(SCORERS))],
-        "class_prior": [PRIOR, None],
-        "scenario": [SCENARIOS],
-    },
-    prefer_skip_nested_validation=True,
+@validate(
+    SCENARIO | {"name": [StrOptions(set(SCORERS))], "class_prior": [*PRIOR["class_prior"], None]}
 )
-def make_pu_scorer(name, *, class_prior=None, scenario="single"):
+def make_pu_scorer(
+    name: str, *, class_prior: float | None = None, scenario: str = "single"
+) -> Callable[..., float]:
     """Make a scorer for scikit-learn's searches where y says who is labelled.
 
     The result is a scorer of :func:`sklearn.metrics.make_scorer`: a callable
@@ -651,8 +549,9 @@ def make_pu_scorer(name, *, class_prior=None, scenario="single"):
     name : str
         Which score.
 
-        - "lee_liu" (:func:`lee_liu_score`), "recall" (:func:`pu_recall_score`) and "labeled_auc"
-          (:func:`labeled_auc_score`) need no class prior;
+        - "lee_liu" (:func:`lee_liu_score`), "recall" (:func:`sklearn.metrics.recall_score` of the
+          labelled positives) and "labeled_auc" (:func:`sklearn.metrics.roc_auc_score` of labelled
+          against unlabelled rows) need no class prior;
         - "precision", "f1", "accuracy", "roc_auc" and "average_precision"
           (:func:`pu_precision_score` and so on) do;
         - "nnpu_risk" (:func:`nnpu_risk` with the sigmoid loss, negated so that greater is better)
@@ -688,8 +587,8 @@ def make_pu_scorer(name, *, class_prior=None, scenario="single"):
     >>> bool(search.best_score_ > 0.8)
     True
     """
-    score, response, takes_prior, takes_scenario, greater = SCORERS[name]
-    kwargs = {"scenario": scenario} if takes_scenario else {}
+    score, response, takes_prior, takes_scenario = SCORERS[name]
+    kwargs: dict[str, Any] = {"scenario": scenario} if takes_scenario else {}
     if takes_prior:
         if class_prior is None:
             raise ValueError(
@@ -697,4 +596,5 @@ def make_pu_scorer(name, *, class_prior=None, scenario="single"):
                 "unlabelled rows; pnsklearn.metrics.class_prior estimates it."
             )
         kwargs["class_prior"] = class_prior
+    greater = name != "nnpu_risk"
     return make_scorer(score, response_method=response, greater_is_better=greater, **kwargs)

@@ -1,6 +1,7 @@
 """Torch modules as the model of both stages."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,13 +16,14 @@ from torch import nn  # noqa: E402
 
 from pnsklearn._pu_trend import _module  # noqa: E402
 from pnsklearn._pu_trend._module import ModuleLearner, TrainedModule, fit_module  # noqa: E402
-from pnsklearn._pu_trend._networks import Plan  # noqa: E402
+from pnsklearn._pu_trend._presets import Plan  # noqa: E402
+from pnsklearn._pu_trend._sample import FinalRows, Rows, Sample  # noqa: E402
 
 
 def make_plan(**changes):
     plan = {
         "n_runs": 2, "n_snapshots": 4, "steps": 10, "batch_size": 16, "learning_rate": 0.05,
-        "label_smoothing": 0.1, "ema": 0.95, "momentum": 0.9, "weight_decay": 5e-4,
+        "decay": 0.95, "momentum": 0.9, "weight_decay": 5e-4,
     }  # fmt: skip
     return Plan(**(plan | changes))
 
@@ -65,15 +67,33 @@ def moons():
     return X[labelled], X[~labelled], y[~labelled]
 
 
-def make_learner(factory, X_P, X_U, plan, seed=0, fold=None, weights=None, **keywords):
+def make_learner(factory, X_P, X_U, plan, seed=0, fold=None, weights=None, weak=None, device="cpu"):
     """Return a learner whose run k holds out the positives of fold k (-1 is never held out)."""
-    runs = np.arange(plan.n_runs)
     fold = np.arange(len(X_P)) % plan.n_runs if fold is None else fold
+    seen_P, seen_U = fold[:, None] != np.arange(plan.n_runs), np.ones((len(X_U), plan.n_runs))
     weight_P, weight_U = weights or (np.ones(len(X_P)), np.ones(len(X_U)))
-    weight_P = weight_P[:, None] * (fold[:, None] != runs)
-    weight_U = weight_U.reshape(len(X_U), -1) * np.ones(plan.n_runs)
-    rng = np.random.RandomState(seed)
-    return ModuleLearner(factory, X_P, X_U, weight_P, weight_U, plan, rng, **keywords)
+    if weight_U.ndim == 2:
+        weight_U, seen_U = np.ones(len(X_U)), weight_U
+    sample = Sample(Rows(X_P, weight_P, seen_P), Rows(X_U, weight_U, seen_U))
+    return ModuleLearner(factory, weak, device, sample, plan, np.random.RandomState(seed))
+
+
+def fit(
+    factory,
+    X,
+    target,
+    weight,
+    unlabelled,
+    plan,
+    rng,
+    weak=None,
+    strong=None,
+    device="cpu",
+    **changes,
+):
+    rows = FinalRows(X, target, weight, unlabelled)
+    plan = replace(plan, **changes)
+    return fit_module(factory, weak, strong, device, rows, plan, rng).model
 
 
 def parameters_of(module):
@@ -89,7 +109,7 @@ def nesterov_path(X, gradient_of, theta, plan, n_steps):
         velocity = plan.momentum * velocity + gradient
         rate = plan.learning_rate * np.cos(7 * np.pi * step / (16 * plan.n_steps))
         theta = theta - rate * (gradient + plan.momentum * velocity)
-        decay = min(plan.ema, (1 + step) / (10 + step))
+        decay = min(plan.decay, (1 + step) / (10 + step))
         average = decay * average + (1 - decay) * theta
         yield theta, average
 
@@ -98,7 +118,7 @@ def test_steps_are_the_written_update(moons):
     """Batches that hold all rows have no chance in them: compare with NumPy."""
     X_P, X_U = moons[0][:12], moons[1][:12]
     weight_U = np.linspace(0.5, 2, 12)
-    plan = make_plan(n_runs=1, batch_size=12, steps=5, ema=0.2, weight_decay=0.01)
+    plan = make_plan(n_runs=1, batch_size=12, steps=5, decay=0.2, weight_decay=0.01)
     learner = make_learner(
         linear, X_P, X_U, plan, fold=np.full(12, -1), weights=(np.full(12, 3.0), weight_U)
     )
@@ -134,7 +154,7 @@ def test_second_stage_is_the_written_update(moons):
         made.append(linear())
         return made[-1]
 
-    trained = fit_module(
+    trained = fit(
         factory, X, target, weight, unlabelled, plan, np.random.RandomState(0), n_epochs=6
     )
     plan = make_plan(n_snapshots=2, steps=6)
@@ -189,11 +209,11 @@ def test_reproducible_and_global_generators_untouched(moons, global_random_seed)
         def noisy(batch):
             return batch + 0.1 * torch.randn_like(batch)
 
-        learner = make_learner(factory, X_P, X_U, make_plan(), seed, weak_transform=noisy)
+        learner = make_learner(factory, X_P, X_U, make_plan(), seed, weak=noisy)
         learner.advance()
-        trained = fit_module(
+        trained = fit(
             factory, X_U, np.linspace(0, 1, 300), np.ones(300), np.ones(300, bool), make_plan(),
-            np.random.RandomState(seed), n_epochs=2, weak_transform=noisy, strong_transform=noisy,
+            np.random.RandomState(seed), n_epochs=2, weak=noisy, strong=noisy,
         )  # fmt: skip
         return learner.logits(X_U), trained.logits(X_U)
 
@@ -209,9 +229,9 @@ def test_reproducible_and_global_generators_untouched(moons, global_random_seed)
 
 def test_a_generator_will_do(moons):
     X_P, X_U, _ = moons
-    ones = np.ones((60, 2)), np.ones((300, 2))
+    sample = Sample(*(Rows(X, np.ones(len(X)), np.ones((len(X), 2))) for X in (X_P, X_U)))
     learners = [
-        ModuleLearner(linear, X_P, X_U, *ones, make_plan(), np.random.default_rng(0))
+        ModuleLearner(linear, None, "cpu", sample, make_plan(), np.random.default_rng(0))
         for _ in range(2)
     ]
     for learner in learners:
@@ -236,7 +256,7 @@ def test_chunks_do_not_matter(moons, monkeypatch):
     learner = make_learner(perceptron, X_P, X_U, make_plan())
     learner.advance()
     whole = learner.logits(X_U)
-    monkeypatch.setattr(_module, "CHUNK", 7)
+    monkeypatch.setattr(_module, "ROWS_PER_PASS", 7)
     assert_allclose(learner.logits(X_U), whole, rtol=1e-4, atol=1e-6)
 
 
@@ -251,7 +271,7 @@ def test_few_rows_and_batch_normalisation(n_P, n_U):
         learner.advance()
         assert np.isfinite(learner.logits(X_U)).all()
         for n in (2, 3, n_P + n_U):
-            trained = fit_module(
+            trained = fit(
                 perceptron, np.r_[X_P, X_U][:n], np.full(n, 0.5), np.ones(n), np.arange(n) >= n_P,
                 plan, rng, n_epochs=2,
             )  # fmt: skip
@@ -294,7 +314,7 @@ def test_moons_are_learnt(moons, global_random_seed):
     assert roc_auc_score(y_U, p_U) > 0.9
 
     guess = p_U > np.quantile(p_U, 0.6)
-    trained = fit_module(
+    trained = fit(
         perceptron, np.r_[X_P, X_U], np.r_[np.ones(60), guess], np.ones(360), np.arange(360) >= 60,
         plan, np.random.RandomState(global_random_seed), n_epochs=20,
     )  # fmt: skip
@@ -312,7 +332,7 @@ def test_images_are_learnt(global_random_seed):
     fold = np.arange(100) % 2
     plan = make_plan(steps=60, batch_size=32, learning_rate=0.01)
     learner = make_learner(
-        small_cnn, X_P, X_U, plan, global_random_seed, fold=fold, weak_transform=random_shift
+        small_cnn, X_P, X_U, plan, global_random_seed, fold=fold, weak=random_shift
     )  # fmt: skip
     learner.advance()
     learner.advance()
@@ -321,10 +341,10 @@ def test_images_are_learnt(global_random_seed):
     assert roc_auc_score(y_U, p_U) > 0.93
 
     guess = p_U > np.median(p_U)
-    trained = fit_module(
+    trained = fit(
         small_cnn, np.r_[X_P, X_U], np.r_[np.ones(100), guess], np.ones(len(images)),
         np.arange(len(images)) >= 100, plan, np.random.RandomState(0), n_epochs=2,
-        weak_transform=random_shift, strong_transform=random_erase,
+        weak=random_shift, strong=random_erase,
     )  # fmt: skip
     assert np.mean((trained.logits(X_U)[:, 0] > 0) == y_U) > 0.8
 
@@ -337,7 +357,7 @@ def test_transforms_see_training_batches_only(moons):
         seen.append(batch.shape)
         return batch
 
-    learner = make_learner(linear, X_P, X_U, make_plan(), weak_transform=weak)
+    learner = make_learner(linear, X_P, X_U, make_plan(), weak=weak)
     learner.advance()
     assert seen == [(32, 2)] * 20  # two runs of ten steps on 16 + 16 rows
     learner.logits(X_U)
@@ -358,7 +378,7 @@ def test_agreement_of_the_views_by_its_formula():
         return np.logaddexp(0, z) - goal * z
 
     p = expit(logits(X[unlabelled] + 1))
-    sure = np.maximum(p, 1 - p) > 0.7
+    sure = np.maximum(p, 1 - p) > 0.9
     assert 0 < sure.mean() < 1
     strong_logits = logits(-X[unlabelled])
     expected = np.mean(share * cross_entropy(target, logits(X + 1))) + np.mean(
@@ -366,7 +386,7 @@ def test_agreement_of_the_views_by_its_formula():
     )
     tensors = [torch.tensor(a, dtype=torch.float32) for a in (X, target, share)]
     loss = _module._soft_loss(
-        module, *tensors, torch.tensor(unlabelled), lambda b: b + 1, lambda b: -b, 0.7
+        module, *tensors, torch.tensor(unlabelled), weak=lambda b: b + 1, strong=lambda b: -b
     )
     assert_allclose(loss.item(), expected, rtol=1e-5)
 
@@ -379,25 +399,21 @@ def test_agreement_of_the_views_by_its_formula():
 
     # Without unlabelled rows in the batch, or without the transform, the first term is left.
     for rows, strong in (torch.zeros(40, dtype=bool), lambda b: -b), (torch.ones(40) > 0, None):
-        loss = _module._soft_loss(module, *tensors, rows, lambda b: b + 1, strong, 0.7)
+        loss = _module._soft_loss(module, *tensors, rows, weak=lambda b: b + 1, strong=strong)
         assert_allclose(
             loss.item(), np.mean(share * cross_entropy(target, logits(X + 1))), rtol=1e-5
         )
 
 
-def test_ramp_by_its_formula(moons):
-    target, unlabelled = np.array([1.0, 0.8, 0.3]), np.array([False, True, True])
-    for epoch, factor in (0, 0), (10, 0.4**0.8), (25, 1), (40, 1):
-        assert_allclose(_module._ramped(target, unlabelled, epoch), [1, 0.8 * factor, 0.3 * factor])
-
-    # In its first epoch a ramped fit is the fit with targets of zero; in the second no more.
+def test_ramp(moons):
+    """In its first epoch a ramped fit is the fit with targets of zero; in the second no more."""
     X, plan = moons[1], make_plan()
     target, unlabelled = np.ones(300), np.arange(300) >= 50
     for n_epochs, same in (1, True), (2, False):
         ramped, zero = (
-            fit_module(
+            fit(
                 linear, X, goal, np.ones(300), unlabelled, plan, np.random.RandomState(0),
-                ramped=ramp, n_epochs=n_epochs,
+                ramp=ramp, n_epochs=n_epochs,
             )
             for goal, ramp in ((target, True), (target * ~unlabelled, False))
         )  # fmt: skip
@@ -430,7 +446,7 @@ def test_divergence_is_an_error(moons):
     X_P, X_U, _ = moons
     learner = make_learner(perceptron, X_P, X_U * 1e30, make_plan(learning_rate=1e20))
     learner.advance()
-    with pytest.raises(ValueError, match="Lower the learning rate"):
+    with pytest.raises(ValueError, match="Lower learning_rate"):
         learner.logits(X_U)
 
 
@@ -441,7 +457,7 @@ def test_gpu_agrees_with_cpu(moons):
     learner = make_learner(perceptron, X_P, X_U, make_plan(steps=60), device="cuda")
     learner.advance()
     assert roc_auc_score(y_U, learner.logits(X_U).mean(axis=1)) > 0.9
-    trained = fit_module(
+    trained = fit(
         perceptron, X_U, y_U.astype(float), np.ones(300), np.ones(300, bool), make_plan(),
         np.random.RandomState(0), device="cuda", n_epochs=2,
     )  # fmt: skip

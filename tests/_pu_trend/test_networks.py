@@ -7,7 +7,8 @@ from scipy.sparse import csr_matrix
 from scipy.special import expit
 from sklearn.preprocessing import StandardScaler
 
-from pnsklearn._pu_trend._networks import NETWORKS, WIDTH, MeanProbability, Plan, Scaler
+from pnsklearn._pu_trend._networks import HIDDEN_WIDTH, NETWORKS, MeanProbability, Scaler
+from pnsklearn._pu_trend._presets import Plan, schedule
 
 KINDS = ["linear", "mlp"]
 
@@ -15,7 +16,7 @@ KINDS = ["linear", "mlp"]
 def make_plan(**changes):
     plan = {
         "n_runs": 3, "n_snapshots": 4, "steps": 10, "batch_size": 16, "learning_rate": 0.05,
-        "label_smoothing": 0.1, "ema": 0.8,
+        "decay": 0.8,
     }  # fmt: skip
     return Plan(**(plan | changes))
 
@@ -40,7 +41,7 @@ def plain_logits(kind, parameters, X):
     first, bias, output = parameters
     columns = []
     for k, last in enumerate(output):
-        unit = slice(k * WIDTH, (k + 1) * WIDTH)
+        unit = slice(k * HIDDEN_WIDTH, (k + 1) * HIDDEN_WIDTH)
         columns.append(np.maximum(X @ first[:, unit] + bias[unit], 0) @ last[:-1] + last[-1])
     return np.stack(columns, axis=1)
 
@@ -89,7 +90,7 @@ def test_gradients(kind, global_random_seed):
 def test_steps_are_the_written_update(kind, global_random_seed):
     """Nesterov's momentum, weight decay, the cosine, and the average that forgets its start."""
     X, share, target = problem(global_random_seed)
-    plan = make_plan(n_runs=3, ema=0.6)
+    plan = make_plan(n_runs=3, decay=0.6)
     network = make_network(kind, X, plan)
     randomise(network, global_random_seed)
     X = network.scaled(X)
@@ -127,7 +128,7 @@ def test_runs_at_once_are_runs_alone(kind, sparse, global_random_seed):
             parts = [together.parameters[0][:, [k]]]
         else:
             first, bias, output = together.parameters
-            unit = slice(k * WIDTH, (k + 1) * WIDTH)
+            unit = slice(k * HIDDEN_WIDTH, (k + 1) * HIDDEN_WIDTH)
             parts = [first[:, unit], bias[unit], output[[k]]]
         network.parameters = [np.array(part, order="C") for part in parts]
         network.average = [array.copy() for array in network.parameters]
@@ -187,7 +188,7 @@ def test_logits_in_chunks_of_averaged_weights(kind, monkeypatch):
     network.step(network.scaled(X), share, target)
     whole = network.logits(X)
     assert_allclose(whole, plain_logits(kind, network.average, network.scaled(X)), atol=1e-12)
-    monkeypatch.setattr("pnsklearn._pu_trend._networks.CHUNK", 7)
+    monkeypatch.setattr("pnsklearn._pu_trend._networks.ROWS_PER_PASS", 7)
     assert_allclose(network.logits(X), whole, rtol=1e-9, atol=1e-12)
 
 
@@ -211,7 +212,7 @@ def test_divergence_is_an_error(kind):
     network = make_network(kind, X, make_plan(learning_rate=1e300))
     for _ in range(10):
         network.step(network.scaled(X), share, target)
-    with pytest.raises(ValueError, match="Training has diverged: lower the learning rate"):
+    with pytest.raises(ValueError, match=r"has diverged\. Lower learning_rate"):
         network.logits(X)
 
 
@@ -246,11 +247,27 @@ def test_sparse_scaler_makes_rows_of_length_one():
 
 
 def test_plan():
-    plan = make_plan(label_smoothing=0.1)
+    plan = make_plan()
     assert plan.n_steps == 40
-    assert plan.positive_target == pytest.approx(0.95)  # 1 - e + e / 2
     assert plan.rate(0) == 0.05
     assert plan.rate(40) == pytest.approx(0.05 * np.cos(7 * np.pi / 16))
+    assert plan.decay_at(0) == 0.1 and plan.decay_at(5) == 0.4
+    assert plan.decay_at(35) == pytest.approx(0.8) and plan.decay_at(36) == 0.8
+
+
+def test_schedule():
+    assert schedule("published", 10**6, 64 * 15) == (512, 0.999)
+    assert schedule(10, 9600, 64 * 15) == (100, 0.995)
+    assert schedule(0.5, 9600, 64) == (75, pytest.approx(1 - 1 / 150))
+    assert schedule(10, 500, 64 * 15) == (20, 0.975)
+
+
+def test_targets():
+    target, unlabeled = np.array([1.0, 0.8, 0.3]), np.array([False, True, True])
+    for epoch, factor in ((0, 0), (10, 0.4**0.8), (25, 1), (40, 1)):
+        rising = make_plan(ramp=True).targets(target, unlabeled, epoch)
+        assert_allclose(rising, [1, 0.8 * factor, 0.3 * factor])
+        assert_array_equal(make_plan().targets(target, unlabeled, epoch), target)
 
 
 def test_mean_probability():

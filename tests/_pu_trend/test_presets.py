@@ -7,10 +7,9 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.special import expit
-from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.base import BaseEstimator, ClassifierMixin, clone
 
 from pnsklearn import PUTrendClassifier
-from pnsklearn._pu_trend import _estimator
 from pnsklearn.exceptions import PUTrendWarning
 
 # One run on training rows may rank them too well: of no concern here.
@@ -25,6 +24,34 @@ def data(global_random_seed):
     positive = np.arange(100) < 58
     X = rng.standard_normal((100, 3)) + 1.5 * positive[:, None]
     return X, (np.arange(100) < 30).astype(int)
+
+
+class Recorder:
+    """A callback that keeps the scores of rows at each snapshot: there is one run, on all rows."""
+
+    def __init__(self, X, stop_after=None):
+        self.X, self.history, self.stop_after = X, [], stop_after
+
+    def setup(self, estimator, context):
+        pass
+
+    def teardown(self, estimator, context):
+        pass
+
+    def on_fit_task_begin(self, estimator, context):
+        pass
+
+    def on_fit_task_end(self, estimator, context, *, fitted_estimator):
+        if context.task_name == "snapshot":
+            self.history.append(fitted_estimator.predict_proba(self.X)[:, 1])
+        return len(self.history) == self.stop_after
+
+
+def fit_and_record(model, X, s, stop_after=None):
+    """Return the fitted model and the scores of U at the snapshots in use."""
+    recorder = Recorder(X[s == 0], stop_after)
+    model.set_callbacks(recorder).fit(X, s)
+    return model, np.array(recorder.history[: model.stop_snapshot_ + 1])
 
 
 def simple_trend(p):
@@ -77,7 +104,9 @@ def code_cut(values):
     return lower
 
 
-@pytest.mark.parametrize("steps", [1, 5, 40])
+@pytest.mark.parametrize(
+    "changes", [{"n_passes": 10}, {"n_passes": 40, "n_snapshots": 4}, {"n_snapshots": 3}], ids=str
+)
 @pytest.mark.parametrize(
     "preset, trend_of, cut_of",
     [
@@ -85,10 +114,9 @@ def code_cut(values):
         (PUTrendClassifier.authors_code, simple_trend, code_cut),
     ],
 )
-def test_formulas(preset, trend_of, cut_of, steps, data):
+def test_formulas(preset, trend_of, cut_of, changes, data):
     X, s = data
-    model = preset(steps_per_snapshot=steps, store_history=True, random_state=0).fit(X, s)
-    history = model.score_history_.astype(float)
+    model, history = fit_and_record(preset(random_state=0, **changes), X, s)
     assert history.shape == (model.stop_snapshot_ + 1, 70)
     expected = np.array([trend_of(curve) for curve in history.T])
     assert_allclose(model.trend_scores_, expected, atol=1e-6)
@@ -109,21 +137,21 @@ def test_formulas(preset, trend_of, cut_of, steps, data):
 def test_the_paper_stops_early_and_the_code_does_not(data):
     """The paper keeps the snapshots up to the smallest loss; the code keeps them all."""
     X, s = data
-    code = PUTrendClassifier.authors_code(
-        "linear", steps_per_snapshot=30, store_history=True, random_state=0
-    ).fit(X, s)
-    assert code.stop_snapshot_ == 14 and code.score_history_.shape == (15, 70)
-    paper = PUTrendClassifier.paper(
-        "linear", steps_per_snapshot=30, store_history=True, random_state=0
-    ).fit(X, s)
+    presets = (preset("linear", n_passes=10, random_state=0) for preset in PRESETS)
+    (paper, kept), (code, whole) = (fit_and_record(model, X, s) for model in presets)
+    assert code.stop_snapshot_ == 14 and whole.shape == (15, 70)
     # Both trained the same run.
-    n_used = paper.stop_snapshot_ + 1
-    assert_array_equal(paper.score_history_, code.score_history_[:n_used])
+    assert_array_equal(kept, whole[: paper.stop_snapshot_ + 1])
     assert paper.n_iter_ == code.n_iter_ == 15
+    # The loss of the training rows is smallest where the paper stops.
+    recorder = Recorder(X)
+    clone(code).set_callbacks(recorder).fit(X, s)
+    losses = [-np.log(p[s == 1]).mean() - np.log(1 - p[s == 0]).mean() for p in recorder.history]
+    assert paper.stop_snapshot_ == max(1, np.argmin(losses))
 
 
 class Rising(ClassifierMixin, BaseEstimator):
-    """Scores that rise by the first feature with every batch."""
+    """Scores that rise by the first feature with every twenty batches, a snapshot."""
 
     def fit(self, X, y):
         return self
@@ -133,7 +161,7 @@ class Rising(ClassifierMixin, BaseEstimator):
         return self
 
     def predict_proba(self, X):
-        p = 0.1 + X[:, 0] * getattr(self, "n_batches_", 0)
+        p = 0.1 + X[:, 0] * getattr(self, "n_batches_", 0) / 20
         return np.stack([1 - p, p], axis=1)
 
 
@@ -143,11 +171,9 @@ def test_second_break_of_the_code():
     rise[10:50] += np.linspace(0, 1e-3, 40)
     rise[50:] += np.linspace(0, 1e-3, 5)
     s = (np.arange(55) < 10).astype(int)
-    model = PUTrendClassifier.authors_code(
-        Rising(), steps_per_snapshot=1, store_history=True, pseudo_labels="hard"
-    )
-    model.fit(rise[:, None], s)
-    scores = [simple_trend(curve) for curve in model.score_history_.T.astype(float)]
+    model = PUTrendClassifier.authors_code(Rising(), n_passes=1, pseudo_labels="hard")
+    model, history = fit_and_record(model, rise[:, None], s)
+    scores = [simple_trend(curve) for curve in history.T]
     assert_allclose(model.trend_scores_, scores, atol=1e-6)
     assert_allclose(model.trend_scores_, rise[10:], rtol=0.02)
     # The first break is below the five steep ones; the second below the twenty next to them.
@@ -157,70 +183,66 @@ def test_second_break_of_the_code():
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-def test_first_stage_written_out(preset, data):
+@pytest.mark.parametrize("n_passes, steps, most", [("published", 512, 0.999), (10, 20, 0.975)])
+def test_first_stage_written_out(n_passes, steps, most, preset, data):
     """One logistic regression on all rows, in NumPy: its scores are the recorded history."""
     X, s = data
-    model = preset("linear", steps_per_snapshot=10, store_history=True, random_state=0).fit(X, s)
+    model = preset("linear", n_passes=n_passes, n_snapshots=20, random_state=0)
+    # The cosine is that of all twenty snapshots; three of them will do here.
+    model, history = fit_and_record(model, X, s, stop_after=3)
     Z = np.c_[(X - X.mean(axis=0)) / X.std(axis=0), np.ones(100)]
     target = np.where(s == 1, 0.95, 0.0)
     share = np.where(s == 1, 0.5 / 30, 0.5 / 70)
     theta, velocity, average = np.zeros(4), np.zeros(4), np.zeros(4)
-    n_used, step = model.stop_snapshot_ + 1, 0
-    for snapshot in range(n_used):
-        for _ in range(10):
+    step = 0
+    for recorded in history:
+        for _ in range(steps):
             gradient = Z.T @ (share * (expit(Z @ theta) - target)) + 5e-4 * theta
             velocity = 0.9 * velocity + gradient
-            rate = 0.03 * math.cos(7 * math.pi * step / (16 * 150))
+            rate = 0.03 * math.cos(7 * math.pi * step / (16 * 20 * steps))
             theta = theta - rate * (gradient + 0.9 * velocity)
-            decay = min(0.999, (1 + step) / (10 + step))
+            decay = min(most, (1 + step) / (10 + step))
             average = decay * average + (1 - decay) * theta
             step += 1
-        assert_allclose(model.score_history_[snapshot], expit(Z[s == 0] @ average), atol=1e-6)
+        assert_allclose(recorded, expit(Z[s == 0] @ average), atol=1e-6)
 
 
 def test_published_parameters():
     common = {
         "estimator": "mlp", "final_estimator": "same", "pseudo_labels": "ramped",
-        "n_snapshots": 15, "steps_per_snapshot": 512, "n_folds": None, "ema": 0.999,
-        "label_smoothing": 0.1, "batch_size": 64, "class_prior": None,
+        "n_snapshots": 15, "n_passes": "published", "n_folds": None,
     }  # fmt: skip
-    own = [
-        {"trend": "pairwise", "split": "variance", "early_stopping": True},
-        {"trend": "simple", "split": "authors", "early_stopping": False},
-    ]
+    own = [{"trend": "pairwise", "split": "variance"}, {"trend": "simple", "split": "authors"}]
     for preset, differing in zip(PRESETS, own, strict=True):
         model = preset()
         assert isinstance(model, PUTrendClassifier)
-        params = model.get_params()
-        assert {name: params[name] for name in common | differing} == common | differing
         defaults = PUTrendClassifier().get_params()
-        others = params.keys() - (common | differing).keys()
-        assert all(params[name] == defaults[name] for name in others)
+        assert clone(model).get_params() == defaults | common | differing
         changed = preset("linear", n_snapshots=3, trend="mean", random_state=5)
         assert (changed.estimator, changed.n_snapshots) == ("linear", 3)
         assert (changed.trend, changed.random_state) == ("mean", 5)
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-def test_second_stage(preset, data, monkeypatch):
-    """A fresh network on P and the pseudo-labelled U, targets ramped."""
-    seen = {}
-    fit_network = _estimator.fit_network
-
-    def spy(kind, X, y, weight, unlabeled, plan, rng, *, ramped):
-        seen.update(kind=kind, X=X, y=y, weight=weight, unlabeled=unlabeled, ramped=ramped)
-        return fit_network(kind, X, y, weight, unlabeled, plan, rng, ramped=ramped)
-
-    monkeypatch.setattr(_estimator, "fit_network", spy)
+def test_second_stage_written_out(preset, data):
+    """A fresh logistic regression on P and the pseudo-labelled U, whose targets rise."""
     X, s = data
-    model = preset(steps_per_snapshot=5, random_state=0).fit(X, s)
-    assert seen["kind"] == "mlp" and seen["ramped"]
-    assert_array_equal(seen["unlabeled"], np.arange(100) >= 30)
-    assert_allclose(seen["weight"], 1, atol=1e-5)
-    labels = {tuple(row): label for row, label in zip(seen["X"], seen["y"], strict=True)}
-    labels = [labels[tuple(row)] for row in X]
-    assert_array_equal(labels, np.r_[np.ones(30), model.transduction_])
-    assert model.predict_proba(X).shape == (100, 2)
+    model = preset("linear", n_passes=10, n_snapshots=3, random_state=0).fit(X, s)
+    y = np.ones(100)
+    y[s == 0] = model.transduction_
+    Z = np.c_[(X - X.mean(axis=0)) / X.std(axis=0), np.ones(100)]
+    theta, velocity, average = np.zeros(4), np.zeros(4), np.zeros(4)
+    for step in range(200):  # 50 epochs, each of as many steps as 256 rows have batches
+        ramp = min(1, step // 4 / 25) ** 0.8
+        target = np.where(s == 1, 1.0, ramp * y)
+        gradient = Z.T @ (expit(Z @ theta) - target) / 100 + 5e-4 * theta
+        velocity = 0.9 * velocity + gradient
+        theta = theta - 0.03 * math.cos(7 * math.pi * step / (16 * 200)) * (
+            gradient + 0.9 * velocity
+        )
+        decay = min(0.999, (1 + step) / (10 + step))
+        average = decay * average + (1 - decay) * theta
+    assert_allclose(model.predict_proba(X)[:, 1], expit(Z @ average), atol=1e-5)
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -232,5 +254,5 @@ def test_presets_learn(preset, global_random_seed):
     s = (np.arange(600) < 100).astype(int)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", PUTrendWarning)
-        model = preset("linear", steps_per_snapshot=10, random_state=0).fit(X, s)
+        model = preset("linear", n_passes=1, random_state=0).fit(X, s)
     assert np.mean(model.predict(X) == y) > 0.9

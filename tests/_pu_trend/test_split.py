@@ -1,193 +1,264 @@
-"""The breaks against all cuts tried one by one, and the facts known of them."""
+"""The split of trend scores of which the truth is known, and its warnings."""
+
+import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
-from hypothesis import strategies as st
-from numpy.testing import assert_allclose
-from scipy.stats import norm
+from numpy.testing import assert_array_equal
+from scipy.special import expit
 
-from pnsklearn._pu_trend._split import authors_break, natural_break, quantile_threshold
-
-CRITERIA = ["sse", "variance"]
-values = st.integers(-6, 6).map(float) | st.floats(-1e3, 1e3)
-rows = st.lists(values, min_size=2, max_size=12).filter(lambda scores: len(set(scores)) > 1)
-weighted_rows = st.lists(st.tuples(values, st.integers(0, 3)), min_size=2, max_size=10).filter(
-    lambda pairs: len({score for score, weight in pairs if weight}) > 1
+from pnsklearn._pu_trend._first_stage import FirstStage
+from pnsklearn._pu_trend._sample import Rows, Sample
+from pnsklearn._pu_trend._split import (
+    BREAK_SPREAD,
+    WIDTH_90,
+    choose_ranking,
+    compromise,
+    split_trends,
 )
+from pnsklearn._pu_trend._trend import OnlineTrend
+from pnsklearn.exceptions import PUTrendWarning
 
 
-def spread(scores, above, criterion):
-    """Return the criterion of one cut."""
-    groups = [scores[above], scores[~above]]
-    deviations = [np.sum((group - group.mean()) ** 2) for group in groups]
-    sizes = [len(group) if criterion == "variance" else 1 for group in groups]
-    return sum(d / n for d, n in zip(deviations, sizes, strict=True))
+def make_stage(p_P, p_U):
+    """Return a first stage with the given curves, of shape (n_snapshots, n)."""
+    trends = OnlineTrend(True), OnlineTrend(True)
+    for rows in zip(p_P, p_U, strict=True):
+        for trend, p in zip(trends, rows, strict=True):
+            trend.update(p)
+    curves = list(zip(p_P, p_U, strict=True))
+    return FirstStage("linear", trends, len(p_P) - 1, curves, [np.arange(2), np.arange(2)])
 
 
-def check_break(scores, threshold, criterion, tol=1e-12):
-    """Assert that the threshold is midway between neighbours, and that no cut is better."""
-    distinct = np.unique(scores)
-    at = np.searchsorted(distinct, threshold, side="right")
-    assert 0 < at < len(distinct)
-    lower, upper = distinct[at - 1], distinct[at]
-    assert lower <= threshold < upper
-    assert abs(threshold - (lower + upper) / 2) <= np.spacing(max(abs(lower), abs(upper)))
-    best = min(spread(scores, scores > cut, criterion) for cut in distinct[:-1])
-    scale = np.var(scores) * (1 if criterion == "variance" else len(scores))
-    assert spread(scores, scores > threshold, criterion) <= best + tol * scale
+def make_sample(n_P, n_U, weight_P=None, weight_U=None, held_out=True):
+    """Return a sample of which only the weights, and whether rows were held out, matter."""
+    weights = [np.ones(n) if w is None else w for n, w in ((n_P, weight_P), (n_U, weight_U))]
+    return Sample(*(Rows(None, w, np.ones((len(w), 1 + held_out), dtype=bool)) for w in weights))
 
 
-@pytest.mark.parametrize("criterion", CRITERIA)
-@settings(deadline=None)
-@given(rows)
-@example([0.0, 0.0, 5e-324])
-@example([1.0, 1.0 + 2**-52, 1.0 + 2**-51])
-def test_no_cut_is_better(criterion, scores):
-    scores = np.array(scores)
-    check_break(scores, natural_break(scores, criterion=criterion), criterion)
+def two_groups(seed, prior=0.3, gap=3.0, n_P=200, n_U=1000, n_snapshots=5):
+    """Return a stage with scores of two normal groups in the log-odds, and U's labels."""
+    rng = np.random.default_rng(seed)
+    y_U = np.arange(n_U) < round(prior * n_U)
+    z_P = rng.normal(gap / 2, 1, n_P)
+    z_U = rng.normal(np.where(y_U, gap / 2, -gap / 2), 1)
+    growth = np.linspace(0.2, 1, n_snapshots)[:, None]
+    return make_stage(expit(growth * z_P), expit(growth * z_U)), y_U
 
 
-@pytest.mark.parametrize("criterion", CRITERIA)
-@settings(deadline=None)
-@given(weighted_rows)
-def test_weights_are_repetitions(criterion, pairs):
-    scores, weight = np.array(pairs).T
-    repeated = np.repeat(scores, weight.astype(int))
-    threshold = natural_break(scores, weight, criterion)
-    check_break(repeated, threshold, criterion)
-    tenth = natural_break(scores, weight / 10, criterion)
-    check_break(repeated, tenth, criterion)
+def split_of(stage, trend="auto", method="auto", prior=None, **changes):
+    sample = make_sample(*(len(p) for p in stage.scores("mean")), **changes)
+    return split_trends(stage, sample, trend=trend, split=method, prior=prior, seed=0)
 
 
-@pytest.mark.parametrize("criterion", CRITERIA)
-def test_weights_repeat_exactly(criterion, global_random_seed):
-    rng = np.random.default_rng(global_random_seed)
-    scores, weight = rng.standard_normal(300), rng.integers(0, 4, 300)
-    repeated = rng.permutation(np.repeat(scores, weight))
-    expected = natural_break(repeated, criterion=criterion)
-    assert natural_break(scores, weight, criterion) == expected
-    fraction = rng.uniform()
-    threshold = quantile_threshold(scores, fraction, weight)
-    assert threshold == quantile_threshold(repeated, fraction)
+def test_choose_ranking():
+    rng = np.random.default_rng(0)
+    level_P, level_U = rng.uniform(0.2, 0.8, 100), rng.uniform(0.2, 0.8, 100)
 
+    def chosen(stage, trend="auto", held_out=True):
+        return choose_ranking(stage, make_sample(100, 100, held_out=held_out), trend).trend
 
-@pytest.mark.parametrize("criterion", CRITERIA)
-@pytest.mark.parametrize("offset", [0.0, 1e6, -1e6])
-def test_offsets(offset, criterion, global_random_seed):
-    rng = np.random.default_rng(global_random_seed)
-    scores = offset + np.append(rng.standard_normal(60), rng.normal(4, 0.3, 20))
-    weight = rng.uniform(0.1, 2, 80)
-    check_break(scores, natural_break(scores, criterion=criterion), criterion, tol=1e-8)
-    shifted = natural_break(scores - offset, weight, criterion)
-    assert natural_break(scores, weight, criterion) == pytest.approx(shifted + offset, rel=1e-14)
-
-
-@pytest.mark.parametrize("criterion", CRITERIA)
-def test_far_smaller_weights(criterion):
-    scores, weight = [0.0, 0.0, 1.0, 2.0], [1.0, 1.0, 1e-20, 1e-20]
-    threshold = natural_break(scores, weight, criterion)
-    assert 0 <= threshold < 2
-
-
-@pytest.mark.parametrize("criterion", CRITERIA)
-def test_equal_scores_are_not_split(criterion):
-    for scores in ([0.3] * 5, [0.3]):
-        assert natural_break(scores, criterion=criterion) == 0.3
-    assert natural_break([0.3, 0.3, 0.9], [1, 1, 0], criterion) == 0.3
-    assert authors_break(np.full(4, 0.3)) == 0.3
-
-
-def share_above(scores, criterion):
-    return np.mean(scores > natural_break(scores, criterion=criterion))
-
-
-def test_there_is_no_answer_no_split(global_random_seed):
-    scores = np.random.default_rng(global_random_seed).standard_normal(20_000)
-    assert share_above(scores, "sse") == pytest.approx(0.5, abs=0.03)
-
-
-def population_spreads(prior, gap):
-    """Return shares above and both criteria for a mixture of N(0, 1) and N(gap, 1), at cuts."""
-    cuts = np.linspace(-2, gap + 2, 1001)
-    parts = []
-    for mean, share in ((0, 1 - prior), (gap, prior)):
-        z = cuts - mean
-        mass, density = norm.cdf(z), norm.pdf(z)
-        square = (mean**2 + 1) * mass - (2 * mean + z) * density
-        parts.append(share * np.array([mass, mean * mass - density, square]))
-    below, total = sum(parts), [1.0, prior * gap, 1 + prior * gap**2]
-    groups = [below, np.array(total)[:, np.newaxis] - below]
-    variances = [square / mass - (first / mass) ** 2 for mass, first, square in groups]
-    sse = sum(mass * variance for (mass, *_), variance in zip(groups, variances, strict=True))
-    return 1 - below[0], sse, sum(variances)
-
-
-@pytest.mark.parametrize(
-    "prior, gap, expected, minima",
-    [(0.05, 4.0, 0.31, [0.742, 0.030]), (0.9, 3.0, 0.695, [0.929, 0.366])],
-)
-def test_shares_of_two_normals(prior, gap, expected, minima, global_random_seed):
-    """Neither criterion finds the share; the second has two minima, less than 2 % apart."""
-    share, sse, variance = population_spreads(prior, gap)
-    assert share[np.argmin(sse)] == pytest.approx(expected, abs=0.005)
-    inner = variance[1:-1]
-    lowest = np.flatnonzero((inner < variance[:-2]) & (inner < variance[2:]))
-    assert_allclose(share[1:-1][lowest], minima, atol=0.005)
-    assert np.ptp(inner[lowest]) < 0.02 * inner.min()
-
-    rng = np.random.default_rng(global_random_seed)
-    scores = rng.standard_normal(100_000) + gap * (rng.uniform(size=100_000) < prior)
-    assert share_above(scores, "sse") == pytest.approx(expected, abs=0.025)
-    assert np.abs(share_above(scores, "variance") - minima).min() < 0.025
-
-
-def best_cut(scores):
-    """Return the largest value of the lower group, by trying all."""
-    return min(np.unique(scores)[:-1], key=lambda cut: spread(scores, scores > cut, "sse"))
-
-
-@pytest.mark.parametrize("case", ["falling", "rising", "few small"])
-def test_authors_break(case, global_random_seed):
-    rng = np.random.default_rng(global_random_seed)
-    middle = {"falling": -0.02, "rising": 0.01, "few small": 0.1}[case]
-    scores = np.append(middle + 0.002 * rng.standard_normal(60), rng.normal(0.15, 0.01, 30))
-    cut = best_cut(scores)
-    assert (cut > 0) == (case != "falling")
-    if case == "rising":
-        cut = best_cut(scores[scores < 0.2 / 9])
-    positive = scores > authors_break(scores)
-    assert np.array_equal(positive, scores > cut)
-    assert positive[60:].all() or case == "few small"
-
-
-@settings(deadline=None)
-@given(weighted_rows, st.integers(0, 10))
-def test_quantile_has_the_nearest_share(pairs, tenths):
-    scores, weight = np.array(pairs).T
-    threshold = quantile_threshold(scores, tenths / 10, weight)
-    distinct = np.unique(scores[weight > 0])
-    missed = [
-        abs(weight[scores > cut].sum() / weight.sum() - tenths / 10)
-        for cut in [-np.inf, *distinct, threshold]
+    # Levels overlap, and so do the ends; the changes do not.
+    rising = make_stage([level_P, level_P + 0.1], [level_U, level_U - 0.1])
+    assert chosen(rising) in ("simple", "slope")
+    ending = make_stage([level_P] * 9 + [level_P + 0.1], [level_U[::-1]] * 9 + [level_U - 0.7])
+    assert chosen(ending) in ("last", "simple", "slope")
+    # Only the mean is safe without held-out positives, or without averaged weights.
+    assert chosen(rising, held_out=False) == "mean"
+    assert chosen(replace(rising, name="partial_fit")) == "mean"
+    # Equally good ones are no reason to leave the mean.
+    flat = make_stage([level_P + 0.3] * 3, [level_U] * 3)
+    assert chosen(flat) == "mean"
+    for trend in ("slope", "last", "pairwise"):
+        assert chosen(rising, trend) == trend
+    single = make_stage([level_P], [level_U])
+    assert [chosen(single, trend) for trend in ("auto", "slope", "last")] == [
+        "mean",
+        "mean",
+        "last",
     ]
-    assert missed[-1] <= min(missed) + 1e-12
 
 
-def test_quantile_by_hand():
-    scores = [3.0, 1.0, 2.0, 2.0]
-    assert quantile_threshold(scores, 0.25) == 2.5
-    assert quantile_threshold(scores, 0.5) == 2.5  # as near as three quarters, and smaller
-    assert quantile_threshold(scores, 0.7) == 1.5
-    assert quantile_threshold(scores, 0.0) == 3.0
-    assert np.nextafter(1.0, 0.0) == quantile_threshold(scores, 1.0)
-    assert quantile_threshold(scores, 0.5, [0, 1, 1, 2]) == 1.5
-    assert quantile_threshold([0.3, 0.3], 0.2) == 0.3
-    close = [1.0, 1.0 + 2**-52]
-    assert np.mean(np.array(close) > quantile_threshold(close, 0.5)) == 0.5
+@pytest.mark.parametrize("more, trend", [(0, "mean"), (1, "mean"), (2, "last")])
+def test_auto_leaves_the_mean_for_a_clear_difference(more, trend):
+    """With 100 pairs each swapped one changes the AUC by 0.01, the difference that is asked for."""
+    u = np.linspace(0.1, 0.5, 10)
+    p = np.full(10, 0.9)
+    p[0] = u[4] + 0.01  # five pairs are the wrong way round
+    first = p.copy()
+    end = p.copy()
+    first[0] = 2 * p[0] - (u[4 + more] + 0.01)
+    end[0] = u[4 + more] + 0.01
+    stage = make_stage([first, end], [u, u])
+    assert sample_auc(stage, "last") == pytest.approx(0.95 + more / 100)
+    assert sample_auc(stage, "mean") == pytest.approx(0.95)
+    assert split_of(stage, "auto", "natural").ranking.trend == trend
 
 
-def test_scores_of_any_precision(global_random_seed):
-    scores = np.random.default_rng(global_random_seed).standard_normal(50).astype(np.float32)
-    assert natural_break(scores) == natural_break(scores.astype(float))
-    assert_allclose(natural_break(scores[::-1]), natural_break(scores), rtol=0)
+def sample_auc(stage, trend):
+    scores = stage.scores(trend)
+    return make_sample(*map(len, scores)).auc(scores)
+
+
+@pytest.mark.parametrize("kind", ["auto", "mean", "last", "simple", "slope", "pairwise"])
+def test_split_by_prior(kind, global_random_seed):
+    stage, y_U = two_groups(global_random_seed)
+    split = split_of(stage, kind, "prior")
+    low, high = split.interval
+    assert low <= split.prior <= high and high - low < 0.3
+    assert split.prior == pytest.approx(0.3, abs=0.08)
+    positive = split.ranking.unlabeled > split.threshold
+    assert positive.mean() == pytest.approx(split.prior, abs=2e-3)
+    assert np.mean(positive == y_U) > 0.85
+    assert split.ranking.auc == sample_auc(stage, split.ranking.trend)
+    assert_array_equal(split.called_positive, positive)
+    if kind != "auto":
+        assert split.ranking.trend == kind
+        assert_array_equal(split.ranking.positives, stage.scores(kind)[0])
+        assert_array_equal(split.ranking.unlabeled, stage.scores(kind)[1])
+
+
+@pytest.mark.parametrize("method", ["auto", "prior"])
+def test_given_prior_is_used(method):
+    split = split_of(two_groups(0)[0], "mean", method, 0.22, held_out=False)
+    assert split.prior == 0.22 and split.interval == (0.22, 0.22)
+    assert (split.ranking.unlabeled > split.threshold).mean() == 0.22
+
+
+@pytest.mark.parametrize("method", ["natural", "variance", "authors"])
+def test_break(method):
+    """With a wide gap every break finds it; the prior is then the share above."""
+    stage, y_U = two_groups(0, gap=9.0)
+    split = split_of(stage, "mean", method)
+    assert_array_equal(split.ranking.unlabeled > split.threshold, y_U)
+    assert split.prior == split.share == 0.3 and np.isnan(split.interval).all()
+
+
+def test_auto_split():
+    """The prior if it is known, between it and the break if estimated, else the break."""
+
+    def method_of(n_P, prior=None, **changes):
+        stage, _ = two_groups(0, n_P=n_P, gap=3.0)
+        share = split_of(stage, "mean", prior=prior, **changes).share
+        low, high = sorted(split_of(stage, "mean", m, prior).share for m in ("prior", "natural"))
+        by = {split_of(stage, "mean", m, prior).share: m for m in ("prior", "natural")}
+        return by[share] if share in by else "between" if low < share < high else "outside"
+
+    assert method_of(20) == "between"
+    with pytest.warns(PUTrendWarning, match="prior is not estimated"):
+        assert method_of(19) == "natural"
+    assert method_of(19, prior=0.2) == "prior"
+    with pytest.warns(PUTrendWarning, match="prior is not estimated"):
+        assert method_of(200, held_out=False) == "natural"
+    with pytest.warns(PUTrendWarning, match="prior is not estimated"):  # weights count, not rows
+        assert method_of(40, weight_P=np.full(40, 0.4)) == "natural"
+
+
+def testcompromise():
+    """Inverse variances of the logarithms: half each where both spread alike."""
+    half = BREAK_SPREAD * WIDTH_90 / 2
+    interval = (0.2 * np.exp(-half), 0.2 * np.exp(half))
+    assert compromise(0.2, interval, 0.45) == pytest.approx(0.3)
+    assert compromise(0.2, (0.2, 0.2), 0.45) == pytest.approx(0.2)
+    assert compromise(0.2, (1e-3, 1.0), 0.45) == pytest.approx(0.45, rel=0.05)
+
+
+def test_split_weights_are_repetition(global_random_seed):
+    stage, _ = two_groups(global_random_seed, n_P=60, n_U=150)
+    rng = np.random.default_rng(global_random_seed)
+    weights = rng.integers(1, 4, 60), rng.integers(1, 4, 150)
+    curves = [
+        np.repeat(trend.history, weight, axis=1).astype(float)
+        for trend, weight in zip(stage.trends, weights, strict=True)
+    ]
+    stage = make_stage(*(trend.history for trend in stage.trends))  # in float32 as well
+    for method in ("prior", "natural", "variance"):
+        repeated = split_of(make_stage(*curves), "mean", method)
+        weighted = split_of(
+            stage, "mean", method,
+            weight_P=weights[0].astype(float), weight_U=weights[1].astype(float),
+        )  # fmt: skip
+        assert weighted.prior == pytest.approx(repeated.prior)
+        assert weighted.threshold == pytest.approx(repeated.threshold)
+        assert weighted.ranking.auc == pytest.approx(repeated.ranking.auc)
+
+
+# Warnings
+
+
+def test_warns_of_an_inverted_trend():
+    stage, y_U = two_groups(0, gap=4.0)
+    first_P, first_U = stage.scores("last")
+    # Positives start high and fall: the mean is right, the change is upside down.
+    stage = make_stage([first_P, 0.6 * first_P], [first_U, 0.9 * first_U])
+    with pytest.warns(PUTrendWarning, match="trend 'slope' is inverted.*mean of the snapshots"):
+        split = split_of(stage, "slope", prior=0.3)
+    assert split.ranking.trend == "mean"
+    assert np.mean((split.ranking.unlabeled > split.threshold) == y_U) > 0.9
+    # Without held-out positives there is nothing to judge by: the trend stays what was asked for.
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        assert split_of(stage, "slope", prior=0.3, held_out=False).ranking.trend == "slope"
+    assert not any("inverted" in str(warning.message) for warning in caught)
+    # Nor is the mean better where nothing can be told.
+    rng = np.random.default_rng(0)
+    noise = make_stage(rng.uniform(size=(3, 50)), rng.uniform(size=(3, 90)))
+    with pytest.warns(PUTrendWarning, match="no better than chance"):
+        split_of(noise, "mean", "natural")
+
+
+def test_warns_of_an_undetermined_prior():
+    rng = np.random.default_rng(0)
+    # Few rows whose positives cover all of U's upper half.
+    stage = make_stage([rng.uniform(0.4, 0.9, 20)], [rng.uniform(0.1, 0.8, 12)])
+    with pytest.warns(PUTrendWarning, match="leave the share of positives.*Set class_prior"):
+        split = split_of(stage, "mean", "prior")
+    assert split.interval[1] - split.interval[0] > 0.4
+
+
+def test_warns_of_hopeless_scores():
+    rng = np.random.default_rng(1)
+    stage = make_stage([rng.uniform(size=200)], [rng.uniform(size=900)])
+    with pytest.warns(PUTrendWarning, match="can hardly be told from the unlabelled rows"):
+        split_of(stage, "mean", prior=0.4)
+    # A low AUC that a large share of positives explains is fine.
+    stage, _ = two_groups(0, prior=0.8, gap=4.0)
+    split = split_of(stage, "mean", prior=0.8)
+    assert split.ranking.auc < 0.65
+
+
+@pytest.mark.parametrize("prior", [1e-3, 0.999])
+def test_warns_of_a_degenerate_split(prior):
+    # Whether such a share is believable is another matter: scores that fit it.
+    stage, _ = two_groups(0, prior=prior, gap=5.0)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        split = split_of(stage, "mean", prior=prior)
+    messages = [str(warning.message) for warning in caught]
+    assert any(f"calls {100 * prior:.1f} % of the unlabelled rows positive" in m for m in messages)
+    assert split.prior == prior
+
+
+def test_warns_of_constant_scores():
+    stage = make_stage(np.full((3, 40), 0.5), np.full((3, 90), 0.5))
+    for method in ("prior", "natural", "variance", "authors"):
+        with (
+            pytest.warns(PUTrendWarning, match="can hardly be told"),
+            pytest.warns(PUTrendWarning, match="% of the unlabelled rows positive"),
+        ):
+            split = split_of(stage, "mean", method)
+        assert (split.ranking.unlabeled > split.threshold).mean() in (0, 1)
+
+
+def test_warns_of_memorised_rows():
+    stage, _ = two_groups(0, prior=0.4, gap=3.0)
+    p_U = stage.scores("mean")[1]
+    stage = make_stage([np.ones(50)], [p_U])
+    with pytest.warns(PUTrendWarning, match=r"no more than 0\.80 is possible.*memorised"):
+        split_of(stage, "mean", prior=0.4, held_out=False)
+
+
+def test_good_data_do_not_warn(global_random_seed):
+    for prior in (0.1, 0.5, 0.7):
+        split_of(two_groups(global_random_seed, prior, n_P=500)[0])

@@ -18,44 +18,13 @@ Data through Holistic Predictive Trends", NeurIPS 2023.
 from copy import copy
 
 import numpy as np
+from numpy.typing import ArrayLike
+
+from pnsklearn._typing import Array
 
 PAIRED_TRENDS = ("pairwise", "mann-kendall")
-TRENDS = ("simple", "slope", "mean", "last", *PAIRED_TRENDS)
-
-
-def trend_scores(history, kind):
-    """Return the trend scores of a history.
-
-    Parameters
-    ----------
-    history : array-like of shape (n_snapshots, n, ...)
-        Scores in [0, 1] at each snapshot, the first among them.
-    kind : {"simple", "slope", "mean", "last", "pairwise", "mann-kendall"}
-        The score, as at the top of this file. After a single snapshot all but mean and last are 0.
-
-    Returns
-    -------
-    scores : ndarray of shape (n, ...)
-        In float64.
-
-    Raises
-    ------
-    ValueError
-        If there is no snapshot.
-
-    Examples
-    --------
-    >>> from pnsklearn._pu_trend._scores import trend_scores
-    >>> trend_scores([[0.5, 0.5], [0.6, 0.4], [0.7, 0.3]], "slope")
-    array([ 0.1, -0.1])
-    """
-    history = np.asarray(history)
-    if kind in PAIRED_TRENDS and len(history) > 1:
-        return _paired_scores(history, kind)
-    trend = OnlineTrend()
-    for p in history:
-        trend.update(p)
-    return trend.scores(kind)
+TRENDS_OF_CHANGE = ("simple", "slope", *PAIRED_TRENDS)  # which one snapshot does not have
+TRENDS = ("mean", "last", *TRENDS_OF_CHANGE)
 
 
 class OnlineTrend:
@@ -63,12 +32,12 @@ class OnlineTrend:
 
     Parameters
     ----------
-    store_history : bool, default=False
-        Whether to keep all snapshots in float32, which the pairwise and Mann-Kendall scores need.
+    keep_history : bool, default=False
+        Whether to keep all snapshots in float32, which the scores of `PAIRED_TRENDS` need.
 
     Examples
     --------
-    >>> from pnsklearn._pu_trend._scores import OnlineTrend
+    >>> from pnsklearn._pu_trend._trend import OnlineTrend
     >>> trend = OnlineTrend()
     >>> for p in ([0.5, 0.5], [0.6, 0.4], [0.7, 0.3]):
     ...     trend.update(p)
@@ -76,20 +45,20 @@ class OnlineTrend:
     array([0.6, 0.4])
     """
 
-    def __init__(self, store_history=False):
-        self.store_history = store_history
+    def __init__(self, keep_history: bool = False):
+        self.keep_history = keep_history
         self.n_snapshots = 0
-        self._history = ()
-        self._last = self._mean = None
+        self._history: tuple[Array, ...] = ()
+        self._last = self._mean = np.zeros(())
         # Sums over snapshots: log(1 + d + d^2 / 2), and p_t times t minus the mean of t.
-        self._log_sum = self._covariation = 0.0
+        self._log_sum = self._covariation = np.zeros(())
 
     @property
-    def history(self):
+    def history(self) -> Array | None:
         """The snapshots as float32 of shape (n_snapshots, n, ...), or None if they are not kept."""
         return np.stack(self._history) if self._history else None
 
-    def update(self, p):
+    def update(self, p: ArrayLike) -> None:
         """Take in the next snapshot, scores of shape (n, ...), always the same."""
         p = np.array(p, dtype=np.float64)
         n = self.n_snapshots
@@ -102,24 +71,19 @@ class OnlineTrend:
             self._covariation = self._covariation + n / 2 * excess
             self._mean = self._mean + excess / (n + 1)
         self._last = p
-        if self.store_history:
+        if self.keep_history:
             self._history = (*self._history, p.astype(np.float32))
         self.n_snapshots += 1
 
-    def copy(self):
+    def copy(self) -> "OnlineTrend":
         """Return the present state, which further updates leave alone, without copying arrays."""
         return copy(self)
 
-    def scores(self, kind):
-        """Return the trend scores of the snapshots so far; see `trend_scores`.
+    def scores(self, kind: str) -> Array:
+        """Return the trend scores of the snapshots so far, of shape (n, ...); see the top.
 
-        Raises
-        ------
-        ValueError
-            If there is no snapshot, or `kind` needs a history that is not kept.
+        After a single snapshot all but the mean and the last are 0.
         """
-        if self.n_snapshots == 0:
-            raise ValueError("There is no trend without a snapshot; call update first.")
         if kind == "last":
             return self._last.copy()
         if kind == "mean":
@@ -131,8 +95,6 @@ class OnlineTrend:
             return self._log_sum / (n - 1)
         if kind == "slope":
             return self._covariation / (n * (n**2 - 1) / 12)  # sum of (t - mean of t)^2
-        if not self.store_history:
-            raise ValueError(f"The {kind} trend needs all snapshots; set store_history=True.")
         return _paired_scores(self._history, kind)
 
 
