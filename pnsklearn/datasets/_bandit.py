@@ -10,7 +10,7 @@ from sklearn.utils import Bunch, _safe_indexing, check_array, check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions, validate_params
 from sklearn.utils.validation import column_or_1d
 
-from pnsklearn._validation import check_feedback
+from pnsklearn._logged import check_feedback
 
 TAUGHT = 0.05  # share of the rows that a logging policy has learned from, and its least number
 FEWEST = 30

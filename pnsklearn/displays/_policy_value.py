@@ -4,9 +4,10 @@ import numpy as np
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 from sklearn.utils.validation import check_is_fitted
 
-from pnsklearn._validation import check_feedback, check_weights
+from pnsklearn._logged import check_feedback
+from pnsklearn._validation import check_weights
 from pnsklearn.metrics import effective_sample_size
-from pnsklearn.metrics._off_policy import logged_policy
+from pnsklearn.metrics._off_policy import ValueEstimate, align_policy
 
 N_BINS = 40
 NAMES = {"ips": "IPS", "snips": "SNIPS", "clipped_ips": "clipped IPS", "dr": "DR"}
@@ -120,7 +121,7 @@ class PolicyValueDisplay:
         if hasattr(estimator, "steps"):
             policy = estimator[-1]
             X = estimator[:-1].transform(X) if len(estimator) > 1 else X
-        proba, column = logged_policy(policy, X, np.asarray(action))
+        proba, column = align_policy(policy.predict_proba(X), policy.classes_, np.asarray(action))
         report = policy.evaluate(X, action, sample_weight, reward=reward, propensity=propensity)
         rounds = getattr(policy, "rounds_", None)
         if rounds is None:

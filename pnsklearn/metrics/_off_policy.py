@@ -12,11 +12,14 @@ from sklearn.utils import _safe_indexing, check_array
 from sklearn.utils._param_validation import Interval, StrOptions, validate_params
 from sklearn.utils.validation import _check_response_method, column_or_1d
 
-from pnsklearn._validation import check_feedback, check_weights
+from pnsklearn._logged import check_feedback
+from pnsklearn._typing import Array, Matrix
+from pnsklearn._validation import check_weights, without_weightless
 
 # How far above 1 a probability, and how far from 1 a sum of them, may be: float32 rounding.
 ROUNDING = 1e-5
 
+WEIGHTS = ["array-like", None]
 LEVEL = [Interval(Real, 0, 1, closed="neither"), None]
 CLIP = [Interval(Real, 0, None, closed="neither"), None]
 
@@ -435,17 +438,17 @@ def _ridge(X, gain, weight):
     return Ridge(alpha=1.0, fit_intercept=False, tol=1e-8).fit(X, gain, weight).coef_
 
 
-def logged_policy(estimator, X, action):
+def align_policy(policy: Array, classes: Array, action: Array) -> tuple[Array, Array]:
     """Return a policy's probabilities of all actions, its own and the log's, and the log's columns.
 
-    An action that the estimator does not know has probability 0.
+    An action that the policy does not know has probability 0.
 
     Parameters
     ----------
-    estimator : fitted classifier
-        Its `predict_proba` is the policy.
-    X : {array-like, sparse matrix} of shape (n_samples, n_features)
-        Contexts.
+    policy : ndarray of shape (n_samples, n_classes)
+        The probabilities of the actions that the policy knows.
+    classes : ndarray of shape (n_classes,)
+        These actions.
     action : ndarray of shape (n_samples,)
         The logged actions.
 
@@ -456,25 +459,10 @@ def logged_policy(estimator, X, action):
     column : ndarray of int of shape (n_samples,)
         Where in `policy` the logged actions are.
     """
-    known = np.unique(np.concatenate([estimator.classes_, action]))
-    policy = np.zeros((action.shape[0], known.shape[0]))
-    own = np.searchsorted(known, estimator.classes_)
-    policy[:, own] = _check_response_method(estimator, "predict_proba")(X)
-    return policy, np.searchsorted(known, action)
-
-
-def policy_value(
-    kind, X, policy, column, propensity, reward, sample_weight, *, clip=None, confidence_level=None
-):
-    """Return the estimate called `kind` of a policy's value; see `logged_policy`."""
-    how = {"sample_weight": sample_weight, "confidence_level": confidence_level}
-    if kind == "dr":
-        prediction = direct_rewards(X, column, reward, policy.shape[1], sample_weight)
-        return dr_value(policy, column, propensity, reward, prediction, **how)
-    logged = policy[np.arange(column.shape[0]), column]
-    if kind == "ips":
-        return ips_value(logged, propensity, reward, clip=clip, **how)
-    return snips_value(logged, propensity, reward, **how)
+    known = np.unique(np.concatenate([classes, action]))
+    full = np.zeros((action.shape[0], known.shape[0]))
+    full[:, np.searchsorted(known, classes)] = policy
+    return full, np.searchsorted(known, action)
 
 
 def _score_log(
@@ -485,16 +473,23 @@ def _score_log(
     if reward is None or propensity is None:
         missing = "reward" if reward is None else "propensity"
         raise ValueError(
-            f"ope_scorer got no {missing}: pass params={{'reward': ..., 'propensity': ...}} with "
+            f"ope_scorer got no {missing}. Pass params={{'reward': ..., 'propensity': ...}} with "
             "sklearn.set_config(enable_metadata_routing=True), or a y of "
             "pnsklearn.datasets.make_feedback."
         )
-    policy, column = logged_policy(estimator, X, column_or_1d(action))
-    weight = check_weights(sample_weight, policy)
-    rows = np.flatnonzero(weight > 0)
-    X = _safe_indexing(X, rows) if kind == "dr" else None  # the others do not look at it
-    log = (part[rows] for part in (policy, column, propensity, reward, weight))
-    return policy_value(kind, X, *log, clip=clip)
+    policy = _check_response_method(estimator, "predict_proba")(X)
+    policy, column = align_policy(policy, estimator.classes_, column_or_1d(action))
+    weight, policy, column, propensity, reward, kept = without_weightless(
+        check_weights(sample_weight, policy), policy, column, propensity, reward
+    )
+    if kind == "dr":
+        X = _safe_indexing(X, np.flatnonzero(kept))
+        prediction = direct_rewards(X, column, reward, policy.shape[1], weight)
+        return dr_value(policy, column, propensity, reward, prediction, sample_weight=weight)
+    chosen = policy[np.arange(column.shape[0]), column]
+    if kind == "ips":
+        return ips_value(chosen, propensity, reward, clip=clip, sample_weight=weight)
+    return snips_value(chosen, propensity, reward, sample_weight=weight)
 
 
 class _PolicyValueScorer(_BaseScorer):

@@ -1,4 +1,4 @@
-"""The kernels of the off-policy objective against brute force, autograd and each other."""
+"""The off-policy objective against brute force, autograd and integration, on both backends."""
 
 import inspect
 
@@ -9,36 +9,52 @@ from scipy.integrate import quad
 from scipy.optimize import approx_fprime
 from scipy.sparse import csr_matrix
 
+from pnsklearn import _rows
 from pnsklearn._topr import _kernels
+from pnsklearn._topr._objective import (
+    Linear,
+    Log,
+    PolicyObjective,
+    check_bounds,
+    log_bounds,
+    primitive,
+)
 
 INF = np.inf
 BOUNDS = {
-    "TOPR": (1, 1, 0, 1),
-    "naive": (1, 1, 1, 1),
-    "positives only": (1, 1, 0, 0),
-    "importance sampling": (0, INF, 0, INF),
-    "truncated": (0, 1, 0, 1),
-    "general": (0.3, 2, 0.1, 3),
-    "one-sided": (0.5, INF, 0, 0.7),
+    "TOPR": ((1, 1), (0, 1)),
+    "naive": ((1, 1), (1, 1)),
+    "positives only": ((1, 1), (0, 0)),
+    "importance sampling": ((0, INF), (0, INF)),
+    "truncated": ((0, 1), (0, 1)),
+    "general": ((0.3, 2), (0.1, 3)),
+    "one-sided": ((0.5, INF), (0, 0.7)),
 }
 every_bounds = pytest.mark.parametrize("bounds", BOUNDS.values(), ids=BOUNDS.keys())
 every_size = pytest.mark.parametrize("n_actions", [2, 3, 7])
 
 
 def problem(n_actions, seed, n=60, d=4, dtype=np.float64):
-    """Return the arguments of `value_and_gradient` but the bounds, for random data."""
+    """Return (X, action, gain, log_propensity, W, b) of random data."""
     rng = np.random.default_rng(seed)
     n_logits = 1 if n_actions == 2 else n_actions
     X = rng.normal(size=(n, d)).astype(dtype)
     action = rng.integers(n_actions, size=n)
-    log_behavior = np.log(rng.uniform(0.02, 1, size=n))
+    log_propensity = np.log(rng.uniform(0.02, 1, size=n))
     gain = rng.normal(size=n) * rng.integers(0, 2, size=n)  # some are zero
-    return X, action, log_behavior, gain, rng.normal(size=(n_logits, d)), rng.normal(size=n_logits)
+    return (
+        X,
+        action,
+        gain,
+        log_propensity,
+        rng.normal(size=(n_logits, d)),
+        rng.normal(size=n_logits),
+    )
 
 
 def evaluate(data, bounds, kernels=_kernels):
     *log, W, b = data
-    return kernels.value_and_gradient(*log, np.array(bounds, dtype=float), W, b)
+    return Log.make(*log, bounds=bounds, kernels=kernels).value_and_gradient(W, b)
 
 
 def log_policy(X, W, b):
@@ -56,14 +72,14 @@ def log_policy(X, W, b):
 @every_size
 def test_value_is_the_integral_of_the_clipped_ratio(n_actions, bounds, global_random_seed):
     """F' = clip(e^u, a, b): differences of -J against numerical integration of the definition."""
-    X, action, log_behavior, gain, W, b = problem(n_actions, global_random_seed, n=12)
+    X, action, gain, log_propensity, W, b = problem(n_actions, global_random_seed, n=12)
     at = [
-        evaluate((X, action, log_behavior, gain, scale * W, scale * b), bounds)[0]
+        evaluate((X, action, gain, log_propensity, scale * W, scale * b), bounds)[0]
         for scale in (0.0, 1.0)
     ]
     expected = 0.0
-    for i, (a, mu, R) in enumerate(zip(action, log_behavior, gain, strict=True)):
-        low, high = bounds[:2] if R >= 0 else bounds[2:]
+    for i, (a, mu, R) in enumerate(zip(action, log_propensity, gain, strict=True)):
+        low, high = bounds[0] if R >= 0 else bounds[1]
         start, end = (log_policy(X, s * W, s * b)[i, a] - mu for s in (0.0, 1.0))
         kinks = [np.log(edge) for edge in (low, high) if 0 < edge < INF]
         integral = quad(lambda u, low=low, high=high: min(max(np.exp(u), low), high), start, end,
@@ -76,7 +92,7 @@ def test_value_is_the_integral_of_the_clipped_ratio(n_actions, bounds, global_ra
 @every_size
 def test_gradient_is_the_update_of_the_paper(n_actions, bounds, global_random_seed):
     """Equation 7, with the ratio as a constant, and finite differences of the value."""
-    X, action, log_behavior, gain, W, b = data = problem(n_actions, global_random_seed)
+    X, action, gain, log_propensity, W, b = data = problem(n_actions, global_random_seed)
     _, grad_W, grad_b = evaluate(data, bounds)
     size = W.size
 
@@ -89,8 +105,8 @@ def test_gradient_is_the_update_of_the_paper(n_actions, bounds, global_random_se
 
     log_pi = log_policy(X, W, b)
     slope = np.zeros_like(log_pi)
-    for i, (a, mu, R) in enumerate(zip(action, log_behavior, gain, strict=True)):
-        low, high = bounds[:2] if R >= 0 else bounds[2:]
+    for i, (a, mu, R) in enumerate(zip(action, log_propensity, gain, strict=True)):
+        low, high = bounds[0] if R >= 0 else bounds[1]
         ratio = np.clip(np.exp(log_pi[i, a] - mu), low, high)
         slope[i] = -R * ratio * ((np.arange(log_pi.shape[1]) == a) - np.exp(log_pi[i]))
     slope = slope[:, 1:] if len(W) == 1 else slope
@@ -100,8 +116,8 @@ def test_gradient_is_the_update_of_the_paper(n_actions, bounds, global_random_se
 
 @every_size
 def test_topr_is_linear_above_and_elu_below(n_actions, global_random_seed):
-    X, action, log_behavior, gain, W, b = data = problem(n_actions, global_random_seed)
-    u = log_policy(X, W, b)[np.arange(len(X)), action] - log_behavior
+    X, action, gain, log_propensity, W, b = data = problem(n_actions, global_random_seed)
+    u = log_policy(X, W, b)[np.arange(len(X)), action] - log_propensity
     elu = np.where(u > 0, u, np.expm1(np.minimum(u, 0)))
     J = np.sum(gain * np.where(gain >= 0, u, elu)) + gain.sum()
     assert_allclose(evaluate(data, BOUNDS["TOPR"])[0], -J, rtol=1e-12)
@@ -121,7 +137,7 @@ def test_sparse_is_dense(n_actions, bounds, global_random_seed):
 def test_blocks_add_up(n_actions, monkeypatch, global_random_seed):
     data = problem(n_actions, global_random_seed, n=500)
     whole = evaluate(data, BOUNDS["general"])
-    monkeypatch.setattr(_kernels, "BLOCK_BYTES", 1)
+    monkeypatch.setattr(_rows, "BLOCK_BYTES", 1)
     for one, other in zip(whole, evaluate(data, BOUNDS["general"]), strict=True):
         assert_allclose(one, other, rtol=1e-10, atol=1e-10)
 
@@ -139,9 +155,9 @@ def test_float32(n_actions, global_random_seed):
 @every_size
 def test_extreme_logits(n_actions, bounds):
     """Logits of ten thousand: what overflows does so to a bound, never to NaN."""
-    X, action, log_behavior, gain, W, b = problem(n_actions, 0)
+    X, action, gain, log_propensity, W, b = problem(n_actions, 0)
     for scale in (1e4, -1e4):
-        parts = evaluate((X, action, log_behavior, gain, scale * W, b), bounds)
+        parts = evaluate((X, action, gain, log_propensity, scale * W, b), bounds)
         assert all(np.isfinite(part).all() for part in parts)
 
 
@@ -159,23 +175,18 @@ def test_read_only_arrays():
 def test_gradient_is_autograd_of_the_detached_update(n_actions, bounds, global_random_seed):
     """Equation 7 as implementations write it: a constant clipped ratio times log pi."""
     torch = pytest.importorskip("torch")
-    X, action, log_behavior, gain, W, b = data = problem(n_actions, global_random_seed)
+    X, action, gain, log_propensity, W, b = data = problem(n_actions, global_random_seed)
     weights = [torch.tensor(part, requires_grad=True) for part in (W, b)]
     logits = torch.tensor(X) @ weights[0].T + weights[1]
     if n_actions == 2:
         logits = torch.nn.functional.pad(logits, (1, 0))
     log_pi = torch.log_softmax(logits, dim=1)[torch.arange(len(X)), torch.tensor(action)]
-    ratio = (log_pi.detach() - torch.tensor(log_behavior)).exp()
+    ratio = (log_pi.detach() - torch.tensor(log_propensity)).exp()
     R = torch.tensor(gain)
-    clipped = torch.where(R >= 0, ratio.clamp(*bounds[:2]), ratio.clamp(*bounds[2:]))
+    clipped = torch.where(R >= 0, ratio.clamp(*bounds[0]), ratio.clamp(*bounds[1]))
     (-(R * clipped * log_pi).sum()).backward()
     for ours, theirs in zip(evaluate(data, bounds)[1:], weights, strict=True):
         assert_allclose(ours, theirs.grad, rtol=1e-10, atol=1e-10)
-
-
-def to_tensors(data, torch_kernels):
-    *log, W, b = data
-    return *(torch_kernels.as_array(array, "cpu") for array in log), W, b
 
 
 @every_bounds
@@ -188,9 +199,7 @@ def test_torch_is_numba(n_actions, bounds, sparse, global_random_seed):
     X, *rest = problem(n_actions, global_random_seed)
     X = csr_matrix(X) if sparse else X
     expected = evaluate((X, *rest), bounds)
-    *log, W, b = to_tensors((X, *rest), _torch)
-    bounds = _torch.as_array(np.array(bounds, dtype=float), "cpu")
-    for one, other in zip(expected, _torch.value_and_gradient(*log, bounds, W, b), strict=True):
+    for one, other in zip(expected, evaluate((X, *rest), bounds, _torch), strict=True):
         assert_allclose(one, other, rtol=1e-10, atol=1e-12)
 
 
@@ -198,6 +207,80 @@ def test_both_backends_have_the_same_functions():
     pytest.importorskip("torch")
     from pnsklearn._topr import _torch
 
-    for name in ("as_array", "value_and_gradient"):
-        ours, theirs = (inspect.signature(getattr(m, name)) for m in (_kernels, _torch))
+    for name in ("as_array", "forward", "backward"):
+        ours, theirs = (
+            list(inspect.signature(getattr(m, name)).parameters) for m in (_kernels, _torch)
+        )
         assert ours == theirs
+
+
+@every_bounds
+def test_primitive_far_beyond_the_bounds(bounds):
+    """F' is the clipped ratio, F the ratio between the bounds, continuous, and straight beyond."""
+    for sign in (1.0, -1.0):
+        low, high = bounds[0] if sign > 0 else bounds[1]
+        u = np.array([-2000.0, -300.0, -1.0, 0.0, 0.5, 300.0])
+        value, slope = primitive(np, u, np.full(6, sign), log_bounds(bounds))
+        assert_allclose(slope, np.clip(np.exp(u), low, high), rtol=1e-15, atol=0)
+        below, above = np.exp(u) < low, np.exp(u) > high
+        between = ~below & ~above
+        assert_allclose(value[between], np.exp(u)[between], rtol=1e-15)
+        for rows, bound in ((below, low), (above, high)):
+            tangent = bound * (1 + u[rows] - np.log(bound)) if bound else 0.0
+            assert_allclose(value[rows], tangent, rtol=1e-14)
+
+
+def test_a_gain_of_zero_has_the_bounds_of_gains():
+    assert_allclose(primitive(np, np.ones(1), np.zeros(1), log_bounds(((1, 1), (0, 0))))[1], 1)
+
+
+@pytest.mark.parametrize("n_actions", [2, 5])
+@pytest.mark.parametrize("fit_intercept", [True, False])
+def test_penalised_objective(n_actions, fit_intercept, global_random_seed):
+    """(||W||^2 / 2 - C J) / (C sum |R|), and its gradient by finite differences."""
+    *log, W, b = problem(n_actions, global_random_seed)
+    b = b if fit_intercept else np.zeros_like(b)
+    bounds, C = BOUNDS["general"], 0.3
+    linear = Linear(*W.shape, fit_intercept)
+    log = Log.make(*log, bounds=bounds, kernels=_kernels)
+    objective = PolicyObjective(linear, log, C, log.size)
+    theta = linear.pack(W, b)
+    value, gradient = objective.value_and_gradient(theta)
+    J, size = -log.value_and_gradient(W, b)[0], np.abs(log.gain).sum()
+    assert value == pytest.approx((np.sum(W**2) / 2 - C * J) / (C * size), rel=1e-12)
+    numerical = approx_fprime(theta, lambda theta: objective.value_and_gradient(theta)[0], 1e-6)
+    assert_allclose(gradient, numerical, atol=1e-4)
+    assert gradient.shape == theta.shape == linear.zeros.shape
+
+
+def test_a_penalty_shared_with_other_rows(global_random_seed):
+    """The same penalty for a log and for a piece of it: |R| of all rows divides it."""
+    *log, W, b = problem(3, global_random_seed)
+    log, linear = Log.make(*log, bounds=BOUNDS["TOPR"], kernels=_kernels), Linear(*W.shape, True)
+    theta = linear.pack(W, b)
+    alone, shared = (
+        PolicyObjective(linear, log, 0.5, size).value_and_gradient(theta)[0]
+        for size in (log.size, 4 * log.size)
+    )
+    assert alone - shared == pytest.approx(0.75 * np.sum(W**2) / 2 / (0.5 * log.size), rel=1e-9)
+
+
+@every_bounds
+def test_imitation_is_the_gains_alone(bounds, global_random_seed):
+    *log, W, b = problem(3, global_random_seed)
+    log, linear = Log.make(*log, bounds=bounds, kernels=_kernels), Linear(*W.shape, True)
+    imitation = PolicyObjective(linear, log, 1.0, log.size).imitation()
+    theta = linear.pack(W, b)
+    good = log.gain > 0
+    log_pi = log_policy(log.X, W, b)[np.arange(len(good)), log.action]
+    u = log_pi - log.log_propensity
+    expected = (np.sum(W**2) / 2 - np.sum((log.gain * (1 + u))[good])) / log.size
+    assert imitation.value_and_gradient(theta)[0] == pytest.approx(expected, rel=1e-10)
+
+
+@pytest.mark.parametrize(
+    "bounds", [(1, 0), (-1, 1), (INF, INF), (0,), 1, "ab", ("a", "b"), [0, np.nan]]
+)
+def test_bad_bounds(bounds):
+    with pytest.raises(ValueError, match=r"some_bounds must be two numbers \(low, high\)"):
+        check_bounds("some_bounds", bounds)
