@@ -76,3 +76,15 @@ def _check_column(values: Any, name: str, y: Any) -> Array:
             f"is {values.shape}."
         )
     return values
+
+
+def draw(policy: Array, n_samples: int, rng: np.random.RandomState) -> tuple[Array, Array]:
+    """Return the columns of actions drawn from the rows of a policy, and their probabilities.
+
+    Both are of shape (n, n_samples).
+    """
+    policy = policy.astype(np.float64)
+    above = np.cumsum(policy, axis=1)
+    draws = rng.random_sample((policy.shape[0], n_samples)) * above[:, -1:]
+    column = (draws[:, :, None] >= above[:, None, :-1]).sum(axis=2)
+    return column, np.take_along_axis(policy, column, axis=1)

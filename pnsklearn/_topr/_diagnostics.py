@@ -12,12 +12,12 @@ SPENT_RATIO = 0.01  # below it a bad decision hardly moves the policy any more
 LARGEST_LOG_RATIO = 700.0  # beyond it the ratio would overflow
 
 
-def diagnose(log_policy: Array, feedback: Feedback, gain: Array) -> Bunch:
+def diagnose(log_policy: Array, feedback: Feedback) -> Bunch:
     """Return the diagnostics of a fit; see `TOPRPolicy.diagnostics_`."""
-    log_chosen = log_policy[np.arange(gain.shape[0]), feedback.action].astype(np.float64)
-    weight = feedback.weight
+    weight, rows = feedback.weight, np.arange(feedback.weight.shape[0])
+    log_chosen = log_policy[rows, feedback.action].astype(np.float64)
     return Bunch(
-        **describe_ratios(log_chosen - np.log(feedback.propensity), gain, weight),
+        **describe_ratios(log_chosen - np.log(feedback.propensity), feedback.gain, weight),
         entropy=float(np.average(entr(np.exp(log_policy)).sum(axis=1), weights=weight)),
     )
 

@@ -1,6 +1,8 @@
 """TOPRPolicy: the scikit-learn face of off-policy learning from logged decisions."""
 
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from numbers import Integral, Real
 from typing import Any
 
@@ -14,19 +16,22 @@ from sklearn.utils import Bunch, check_random_state, column_or_1d
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.extmath import safe_sparse_dot
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.validation import check_consistent_length, check_is_fitted
+from sklearn.utils.validation import check_is_fitted
 
 from pnsklearn._device import check_device, check_torch
 from pnsklearn._fitting import callback_tasks, replace_fitted, unchanged_on_error
-from pnsklearn._logged import check_feedback
+from pnsklearn._logged import check_feedback, draw
+from pnsklearn._optim import batches
+from pnsklearn._topr import _evaluation
 from pnsklearn._topr._diagnostics import diagnose
-from pnsklearn._topr._evaluation import HeldOut, evaluate, held_out, self_normalised_value
 from pnsklearn._topr._feedback import Feedback, baseline_for, check_contrast, check_log
-from pnsklearn._topr._objective import Bounds, check_bounds
-from pnsklearn._topr._rounds import ask, check_count, draw, own_stream, value_of_round
-from pnsklearn._topr._training import train_linear, train_on_piece
+from pnsklearn._topr._objective import Bounds, PolicyObjective, check_bounds
+from pnsklearn._topr._rounds import ask, own_stream, value_of_round
+from pnsklearn._topr._solver import solve_adam, solve_from_two, solve_lbfgs
+from pnsklearn._topr._training import make_objective, train_linear, train_on_piece
 from pnsklearn._typing import Array, Matrix
 from pnsklearn._validation import check_X, refuse_overflow
+from pnsklearn.metrics._off_policy import widen_policy
 
 REQUESTS = {"reward": True, "propensity": True}
 
@@ -292,12 +297,11 @@ class TOPRPolicy(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             If a module or a GPU is asked for and torch is not installed.
         """
         self._check_settings()
-        feedback = self._check_log(X, y, sample_weight, reward, propensity)
-        baseline = self._baseline(feedback)
-        check_contrast(feedback.reward, baseline)
+        feedback = self._with_baseline(self._check_log(X, y, sample_weight, reward, propensity))
+        check_contrast(feedback.reward, feedback.baseline)
         rng = check_random_state(self.random_state)
         with callback_tasks(self, feedback.X, feedback.classes[feedback.action]) as on_task:
-            self._train(feedback, baseline, rng, on_task, from_present=self.warm_start)
+            self._train(feedback, rng, on_task, warm=self.warm_start)
         return self
 
     @available_if(_is_linear)
@@ -348,28 +352,24 @@ class TOPRPolicy(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             classes = np.unique(classes)
         elif stream is not None:
             classes = self.classes_
-        feedback = self._check_log(
-            X, y, sample_weight, reward, propensity, classes=classes, reset=stream is None
+        feedback = self._with_baseline(
+            self._check_log(
+                X, y, sample_weight, reward, propensity, classes=classes, reset=stream is None
+            )
         )
+        n_iter = 1
         if stream is not None:
             if not np.array_equal(feedback.classes, self.classes_):
                 raise ValueError(f"classes is {feedback.classes}, but was {self.classes_} before.")
             if (feedback.reward is not None) != hasattr(self, "baseline_"):
                 raise ValueError("Either all pieces of a log have rewards, or none has.")
-        baseline = self._baseline(feedback)
-        attributes = train_on_piece(
-            feedback,
-            baseline,
-            stream,
-            C=self.C,
-            bounds=self._bounds(feedback),
-            fit_intercept=self.fit_intercept,
-            batch_size=self.batch_size,
-            learning_rate=self.learning_rate,
-            rng=check_random_state(self.random_state),
-        )
-        n_iter = 1 if stream is None else self.n_iter_ + 1
-        self._set_fitted(feedback, baseline, {**attributes, "n_iter_": n_iter})
+            n_iter += self.n_iter_
+        objective = self._objective(feedback, device="cpu")
+        rng = check_random_state(self.random_state)
+        parts = batches(len(feedback.action), self.batch_size, rng)
+        stream = train_on_piece(objective, stream, self.learning_rate, parts)
+        weights = objective.linear.fitted(stream.theta)
+        self._set_fitted(feedback, {**weights, "n_iter_": n_iter, "_stream_": stream})
         return self
 
     @unchanged_on_error
@@ -414,19 +414,19 @@ class TOPRPolicy(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         """
         check_is_fitted(self)
         self._check_settings()
-        check_count("n_rounds", n_rounds)
-        rng = own_stream(self.random_state)
+        if not isinstance(n_rounds, Integral) or n_rounds < 1:
+            raise ValueError(f"n_rounds must be an integer of at least 1, got {n_rounds!r}.")
+        rng, rounds = own_stream(self.random_state), []
         X = self._check_X(X)
-        rounds = []
         with callback_tasks(self, X, None) as on_task:
             for _ in range(n_rounds):
                 column, propensity = self._draw(X, n_samples, temperature, rng)
                 feedback = ask(reward_fn, X, column, propensity, self.classes_)
                 policy = np.exp(self._log_policy(feedback.X))
                 rounds.append(value_of_round(policy, feedback, n_samples))
-                baseline = self._baseline(feedback)
-                if (feedback.reward != baseline).any():  # else there is nothing to learn
-                    self._train(feedback, baseline, rng, on_task, from_present=True)
+                feedback = self._with_baseline(feedback)
+                if feedback.advantage.any():  # else there is nothing to learn
+                    self._train(feedback, rng, on_task, warm=True)
             self.rounds_ = rounds
         return self
 
@@ -558,17 +558,17 @@ class TOPRPolicy(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             If the policy was fitted to rewards and there are none here, or no propensities.
         """
         check_is_fitted(self)
-        action, reward, propensity = check_feedback(y, reward, propensity)
+        y, reward, propensity = check_feedback(y, reward, propensity)
         if reward is None:
             if hasattr(self, "baseline_"):
                 raise ValueError(
                     "This policy was fitted to rewards, so its score needs reward and propensity. "
                     "With sklearn.set_config(enable_metadata_routing=True) searches and "
-                    "cross-validation pass them on; otherwise use a structured y, see "
+                    "cross-validation pass them on. Otherwise use a structured y, see "
                     "pnsklearn.datasets.make_feedback."
                 )
-            return accuracy_score(action, self.predict(X), sample_weight=sample_weight)
-        return self_normalised_value(self._held_out(X, action, sample_weight, reward, propensity))
+            return accuracy_score(y, self.predict(X), sample_weight=sample_weight)
+        return _evaluation.score(*self._held_out(X, y, sample_weight, reward, propensity))
 
     def evaluate(self, X, y, sample_weight=None, *, reward=None, propensity=None):
         """Return off-policy estimates of the policy's value, with intervals and diagnostics.
@@ -601,10 +601,10 @@ class TOPRPolicy(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             If there are no rewards or no propensities, or they are out of their range.
         """
         check_is_fitted(self)
-        action, reward, propensity = check_feedback(y, reward, propensity)
+        y, reward, propensity = check_feedback(y, reward, propensity)
         if reward is None:
             raise ValueError("evaluate needs reward and propensity, or a structured y.")
-        return evaluate(self._held_out(X, action, sample_weight, reward, propensity))
+        return _evaluation.evaluate(*self._held_out(X, y, sample_weight, reward, propensity))
 
     def _check_settings(self) -> None:
         """Refuse what needs more than one parameter, or the machine, to be judged."""
@@ -629,74 +629,81 @@ class TOPRPolicy(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     def _check_log(self, *log: Any, **how: Any) -> Feedback:
         return check_log(self, *log, deep=self.module is not None, **how)
 
-    def _baseline(self, feedback: Feedback) -> float | None:
-        """Return the baseline, None without rewards."""
+    def _held_out(self, X: Any, y: Any, *log: Any) -> tuple[Array, Feedback]:
+        """Return the probabilities of the policy on a log, and the log; for all actions of both."""
+        known = np.union1d(self.classes_, column_or_1d(y))
+        feedback = self._check_log(X, y, *log, classes=known, reset=False)
+        policy = np.exp(self._log_policy(feedback.X))
+        return widen_policy(policy, self.classes_, known), feedback
+
+    def _with_baseline(self, feedback: Feedback) -> Feedback:
         if feedback.reward is None:
-            return None
-        if self.effective_positive is None:
-            return float(self.baseline)
-        return baseline_for(feedback.reward, self.effective_positive, feedback.weight)
+            return feedback
+        baseline = float(self.baseline)
+        if self.effective_positive is not None:
+            baseline = baseline_for(feedback.reward, self.effective_positive, feedback.weight)
+        return replace(feedback, baseline=baseline)
 
     def _bounds(self, feedback: Feedback) -> Bounds:
         """Return the bounds of R >= 0 and of R < 0. Without rewards there are no ratios."""
         if feedback.reward is None:
-            return (1.0, 1.0), (0.0, 1.0)
-        return tuple(self.positive_bounds), tuple(self.negative_bounds)
+            return (1, 1), (0, 1)
+        return self.positive_bounds, self.negative_bounds
+
+    def _objective(self, feedback: Feedback, device: str) -> PolicyObjective:
+        bounds, fit_intercept = self._bounds(feedback), self.fit_intercept
+        return make_objective(
+            feedback, C=self.C, bounds=bounds, fit_intercept=fit_intercept, device=device
+        )
 
     def _train(
-        self,
-        feedback: Feedback,
-        baseline: float | None,
-        rng: np.random.RandomState,
-        on_task: Callable,
-        *,
-        from_present: bool,
+        self, feedback: Feedback, rng: np.random.RandomState, on_task: Callable, *, warm: bool
     ) -> None:
-        """Fit to checked feedback, from the present weights or not, and set what was fitted."""
+        """Fit to checked feedback, from the present weights if `warm`, and set what was fitted."""
 
         def on_iteration(attributes):
             return on_task("iteration", lambda: {"classes_": feedback.classes, **attributes()})
 
-        # Weights are those of the same actions, or of others.
-        same = from_present and np.array_equal(getattr(self, "classes_", ()), feedback.classes)
-        how = {
-            "C": self.C,
-            "bounds": self._bounds(feedback),
+        # The weights of other actions are no start.
+        warm = warm and np.array_equal(getattr(self, "classes_", ()), feedback.classes)
+        adam = {
             "batch_size": self.batch_size,
             "learning_rate": self.learning_rate,
             "n_epochs": self.n_epochs,
-            "device": self.device,
             "rng": rng,
-            "on_iteration": on_iteration,
         }
         if self.module is None:
-            start = (self.coef_, self.intercept_) if same and hasattr(self, "coef_") else None
-            attributes, n_iter = train_linear(
-                feedback,
-                baseline,
-                start=start,
-                fit_intercept=self.fit_intercept,
-                solver=self.solver,
-                max_iter=self.max_iter,
-                tol=self.tol,
-                **how,
-            )
+            warm = warm and getattr(self, "coef_", np.empty((0, 0))).shape[1] == feedback.X.shape[1]
+            start = (self.coef_, self.intercept_) if warm else None
+            low, high = self._bounds(feedback)[0]
+            if self.solver == "adam":
+                solve = partial(solve_adam, **adam)
+            else:
+                lbfgs = solve_lbfgs if start is not None or low == high else solve_from_two
+                solve = partial(lbfgs, tol=self.tol, max_iter=self.max_iter)
+            objective = self._objective(feedback, self.device)
+            attributes = train_linear(objective, start, solve, on_iteration)
         else:
             from pnsklearn._topr._module import train_module
 
-            start = getattr(self, "module_", None) if same else None
-            attributes, n_iter = train_module(
-                feedback, baseline, module=self.module, start=start, **how
+            attributes = train_module(
+                feedback,
+                self.module,
+                getattr(self, "module_", None) if warm else None,
+                C=self.C,
+                bounds=self._bounds(feedback),
+                device=self.device,
+                on_iteration=on_iteration,
+                **adam,
             )
-        self._set_fitted(feedback, baseline, {**attributes, "n_iter_": n_iter})
+        self._set_fitted(feedback, attributes)
 
-    def _set_fitted(self, feedback: Feedback, baseline: float | None, attributes: dict) -> None:
+    def _set_fitted(self, feedback: Feedback, attributes: dict) -> None:
         """Set the fitted attributes, and after rewards the diagnostics too."""
         replace_fitted(self, {"classes_": feedback.classes, **attributes})
-        if baseline is not None:
-            self.baseline_ = baseline
-            log_policy = self._log_policy(feedback.X)
-            self.diagnostics_ = diagnose(log_policy, feedback, feedback.gain(baseline))
+        if feedback.reward is not None:
+            self.baseline_ = feedback.baseline
+            self.diagnostics_ = diagnose(self._log_policy(feedback.X), feedback)
 
     def _logits(self, X: Matrix) -> Array:
         """Return `decision_function` of checked X."""
@@ -720,26 +727,11 @@ class TOPRPolicy(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         self, X: Matrix, n_samples: Any, temperature: Any, rng: np.random.RandomState
     ) -> tuple[Array, Array]:
         """Return the columns of sampled actions, and their probabilities, for checked X."""
-        check_count("n_samples", n_samples)
+        if not isinstance(n_samples, Integral) or n_samples < 1:
+            raise ValueError(f"n_samples must be an integer of at least 1, got {n_samples!r}.")
         if not 0 < temperature < np.inf:
             raise ValueError(f"temperature must be a positive number, got {temperature!r}.")
         return draw(np.exp(self._log_policy(X, temperature)), n_samples, rng)
-
-    def _held_out(
-        self, X: Any, action: Any, sample_weight: Any, reward: Any, propensity: Any
-    ) -> HeldOut:
-        action = column_or_1d(action)
-        check_consistent_length(X, action)
-        X = self._check_X(X)
-        return held_out(
-            X,
-            np.exp(self._log_policy(X)),
-            self.classes_,
-            action=action,
-            reward=reward,
-            propensity=propensity,
-            sample_weight=sample_weight,
-        )
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

@@ -14,52 +14,48 @@ from pnsklearn._typing import Array, Matrix
 from pnsklearn._validation import check_weights, check_X, without_weightless
 
 N_FOLDS = 5  # for estimated propensities
-NO_PROPENSITY = (
-    "Rewards need propensities: the probability of each logged action under the policy that took "
-    "it. If it is not known, set propensity='estimate'."
-)
 
 
 @dataclass(frozen=True)
 class Feedback:
     """A checked log: contexts, the codes of the actions, what came of them; and the actions.
 
-    Without rewards, `reward` is None and all propensities are one.
+    Without rewards, all decisions are as good: `reward` and `baseline` are None.
     """
 
     X: Matrix
     action: Array
-    reward: Array | None
+    reward: Any
     propensity: Array
     weight: Array
     classes: Array
+    baseline: float | None = None
 
-    def gain(self, baseline: float | None) -> Array:
-        """Return weight (reward - baseline), or the weight without rewards."""
-        if self.reward is None or baseline is None:
-            return self.weight
-        return self.weight * (self.reward - baseline)
+    @property
+    def advantage(self) -> Array:
+        """The rewards less the baseline, or ones."""
+        return np.ones_like(self.weight) if self.reward is None else self.reward - self.baseline
+
+    @property
+    def gain(self) -> Array:
+        """The advantages times the weights."""
+        return self.weight * self.advantage
 
 
 def check_log(
-    estimator: Any,
-    X: Any,
-    y: Any,
-    sample_weight: Any,
-    reward: Any,
-    propensity: Any,
-    *,
-    deep: bool,
-    classes: Array | None = None,
-    reset: bool = True,
-) -> Feedback:
+    estimator: Any, X: Any, y: Any, sample_weight: Any, reward: Any, propensity: Any, *,
+    deep: bool, classes: Array | None = None, reset: bool = True,
+) -> Feedback:  # fmt: skip
     """Return the checked feedback, without rows of weight zero.
 
-    `classes` are the actions, by default those of the log; `deep` is for `check_X`.
+    `classes` are the actions, by default those of the log; `deep` and `reset` are for `check_X`.
     """
     y, reward, propensity = check_feedback(y, reward, propensity)
     if reward is not None and propensity is None:
-        raise ValueError(NO_PROPENSITY)
+        raise ValueError(
+            "Rewards need propensities: the probability of each logged action under the policy "
+            "that took it. If it is not known, set propensity='estimate'."
+        )
     X, action = check_X(estimator, X, y, reset=reset, deep=deep)
     check_classification_targets(action)
     weight, X, action, reward, propensity, _ = without_weightless(

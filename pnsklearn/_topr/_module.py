@@ -3,7 +3,6 @@
 import copy
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import numpy as np
 import torch
@@ -22,27 +21,17 @@ def logits(module: torch.nn.Module, X: Array, device: str, n_actions: int) -> Ar
     """Return the logits of a trained module, of shape (n, n_actions), in float64."""
     # A copy: the module that is kept stays on the CPU.
     module = copy.deepcopy(module).to(device).eval()
-    forward = partial(_forward, module, device=device, n_actions=n_actions)
+    forward = partial(_forward, module, device, n_actions)
     with torch.inference_mode():
         return in_chunks(forward, X, ROWS_PER_FORWARD).double().cpu().numpy()
 
 
 def train_module(
-    feedback: Feedback,
-    baseline: float | None,
-    *,
-    module: torch.nn.Module,
-    start: torch.nn.Module | None,
-    C: float,
-    bounds: Bounds,
-    batch_size: int,
-    learning_rate: float,
-    n_epochs: int,
-    device: str,
-    rng: np.random.RandomState,
-    on_iteration: Callable[[Callable[[], dict]], bool],
-) -> tuple[dict[str, Any], int]:
-    """Return the fitted attributes and the number of epochs, after training a copy of the module.
+    feedback: Feedback, module: torch.nn.Module, start: torch.nn.Module | None, *,
+    C: float, bounds: Bounds, device: str, batch_size: int, learning_rate: float, n_epochs: int,
+    rng: np.random.RandomState, on_iteration: Callable[[Callable[[], dict]], bool],
+) -> dict:  # fmt: skip
+    """Return the fitted attributes, after training a copy of the module with Adam on batches.
 
     Training starts from the weights of `start` if it is a module like `module`. The loss is the
     objective of a linear policy, with all parameters in the penalty. Everything random follows
@@ -51,41 +40,35 @@ def train_module(
     """
     module = start if start is not None and _is_alike(start, module) else module
     module = copy.deepcopy(module).to(device).train()
-    weight = feedback.weight
-    reward = np.ones_like(weight) if feedback.reward is None else feedback.reward - baseline
-    size = float(weight @ np.abs(reward))
-    optimizer = torch.optim.Adam(
-        [p for p in module.parameters() if p.requires_grad], weight_decay=1 / (C * size)
-    )
+    size = float(feedback.weight @ np.abs(feedback.advantage))
+    trained = [p for p in module.parameters() if p.requires_grad]
+    optimizer = torch.optim.Adam(trained, weight_decay=1 / (C * size))
+    forward = partial(_forward, module, device, len(feedback.classes))
+    log_propensity, advantage = np.log(feedback.propensity), feedback.advantage
     n_rows = feedback.X.shape[0]
     rates = half_cosine(learning_rate, n_epochs * -(-n_rows // batch_size))
     own_randomness = seeded(rng, device)  # dropout follows random_state too
     for epoch in range(1, n_epochs + 1):  # noqa: B007
         with own_randomness:
             for rows in batches(n_rows, batch_size, rng):
-                loss = _loss(module, feedback, reward, rows, bounds, size, device)
+                log_policy = torch.log_softmax(forward(feedback.X[rows]), dim=1)
+                action = tensor_of(feedback.action[rows], device, torch.int64)[:, None]
+                loss = topr_loss(
+                    log_policy.gather(1, action)[:, 0],
+                    tensor_of(log_propensity[rows], device),
+                    tensor_of(advantage[rows], device),
+                    positive_bounds=bounds[0],
+                    negative_bounds=bounds[1],
+                    sample_weight=tensor_of(feedback.weight[rows], device),
+                    denominator=len(rows) / n_rows * size,
+                )
                 optimizer.param_groups[0]["lr"] = next(rates)
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
         if on_iteration(partial(_attributes, module)):
             break
-    return _attributes(module), epoch
-
-
-def _loss(module, feedback, reward, rows, bounds, size, device):
-    """Return the loss of some rows, each of which stands for as many as there are."""
-    logits = _forward(module, feedback.X[rows], device=device, n_actions=len(feedback.classes))
-    action = tensor_of(feedback.action[rows], device, torch.int64)[:, None]
-    log_propensity = np.log(feedback.propensity[rows])
-    return topr_loss(
-        torch.log_softmax(logits, dim=1).gather(1, action)[:, 0],
-        *(tensor_of(values, device) for values in (log_propensity, reward[rows])),
-        positive_bounds=bounds[0],
-        negative_bounds=bounds[1],
-        sample_weight=tensor_of(feedback.weight[rows], device),
-        denominator=len(rows) / feedback.X.shape[0] * size,
-    )
+    return {**_attributes(module), "n_iter_": epoch}
 
 
 def _attributes(module):
@@ -100,7 +83,7 @@ def _is_alike(module, other):
     return type(module) is type(other) and shapes[0] == shapes[1]
 
 
-def _forward(module, rows, device, n_actions):
+def _forward(module, device, n_actions, rows):
     result = module(tensor_of(rows, device))
     if result.shape != (len(rows), n_actions):
         raise ValueError(

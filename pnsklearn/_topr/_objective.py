@@ -76,62 +76,13 @@ def get_kernels(device: str) -> ModuleType:
 
 
 @dataclass(frozen=True)
-class Log:
-    """Logged decisions; all arrays live where `kernels` computes."""
-
-    kernels: ModuleType
-    X: Matrix
-    action: Tensor  # of int64
-    gain: Tensor
-    log_propensity: Tensor
-    log_bounds: Tensor
-    size: float  # sum of |R|
-
-    @classmethod
-    def make(
-        cls,
-        X: Matrix,
-        action: Array,
-        gain: Array,
-        log_propensity: Array,
-        *,
-        bounds: Bounds,
-        kernels: ModuleType,
-        device: str = "cpu",
-    ) -> "Log":
-        """Move a log to the device."""
-        arrays = (X, action, gain, log_propensity, log_bounds(bounds))
-        size = float(np.abs(gain).sum())
-        return cls(kernels, *(kernels.as_array(array, device) for array in arrays), size)
-
-    def take(self, rows: Array) -> "Log":
-        """Return some rows, each standing for as many as there are."""
-        X, action, gain, log_propensity = (
-            part[rows] for part in (self.X, self.action, self.gain, self.log_propensity)
-        )
-        size = self.size * (len(rows) / self.X.shape[0])
-        return Log(self.kernels, X, action, gain, log_propensity, self.log_bounds, size)
-
-    def value_and_gradient(self, W: Array, b: Array) -> tuple[float, Array, Array]:
-        """Return -J of a linear policy, and its gradients by W and b."""
-        rows = self.X, self.action, self.gain, self.log_propensity
-        return total(_value_and_gradient, rows, self.log_bounds, self.kernels, W, b)
-
-
-def _value_and_gradient(X, action, gain, log_propensity, log_bounds, kernels, W, b):
-    """Return -J of a block of rows, and its gradients by W and b."""
-    log_pi, softmax = kernels.forward(X, action, W, b)
-    value, slope = primitive(kernels.xp, log_pi - log_propensity, gain, log_bounds)
-    return -float(gain @ value), *kernels.backward(X, action, softmax, gain * slope)
-
-
-@dataclass(frozen=True)
 class Linear:
     """The shape of a linear policy, whose parameters are one flat array theta."""
 
     n_logits: int
     n_features: int
     fit_intercept: bool
+    dtype: Any = np.float64  # of the fitted weights
 
     @property
     def zeros(self) -> Array:
@@ -144,6 +95,11 @@ class Linear:
         W = W.reshape(self.n_logits, self.n_features)
         return W, b if self.fit_intercept else np.zeros(self.n_logits)
 
+    def fitted(self, theta: Array) -> dict[str, Array]:
+        """Return the fitted attributes."""
+        W, b = self.unpack(theta)
+        return {"coef_": W.astype(self.dtype), "intercept_": b.astype(self.dtype)}
+
     def pack(self, W: Array, b: Array) -> Array:
         """Return the parameters of weights and biases."""
         parts = (W, b) if self.fit_intercept else (W,)
@@ -152,29 +108,56 @@ class Linear:
 
 @dataclass(frozen=True)
 class PolicyObjective:
-    """The penalised objective of a linear policy on a log."""
+    """The penalised objective of a linear policy; the log lives where `kernels` computes."""
 
     linear: Linear
-    log: Log
     C: float
-    size: float  # sum of |R| over the rows that the penalty is for, which the log may be part of
+    size: float  # sum of |R|
+    penalty_size: float  # the same over all rows that the penalty is for, if these are a part
+    kernels: ModuleType
+    X: Matrix
+    action: Tensor  # of int64
+    gain: Tensor
+    log_propensity: Tensor
+    log_bounds: Tensor
+
+    @classmethod
+    def make(
+        cls, linear: Linear, C: float, log: tuple[Matrix, Array, Array, Array], bounds: Bounds,
+        device: str = "cpu",
+    ) -> "PolicyObjective":  # fmt: skip
+        """Move a log to the device: X, actions, gains, and logarithms of propensities."""
+        kernels, size = get_kernels(device), float(np.abs(log[2]).sum())
+        tensors = (kernels.as_array(part, device) for part in (*log, log_bounds(bounds)))
+        return cls(linear, C, size, size, kernels, *tensors)
+
+    def loss(self, W: Array, b: Array) -> tuple[float, Array, Array]:
+        """Return -J, and its gradients by the weights and biases."""
+        rows = self.X, self.action, self.gain, self.log_propensity
+        return total(_loss, rows, self.log_bounds, self.kernels, W, b)
 
     def value_and_gradient(self, theta: Array) -> tuple[float, Array]:
         """Return the value, which is to be minimised, and its gradient, of the shape of theta."""
         W, b = self.linear.unpack(theta)
-        value, grad_W, grad_b = self.log.value_and_gradient(W, b)
-        strength, n = 1 / (self.C * self.size), self.log.size
-        gradient = self.linear.pack(grad_W / n + strength * W, grad_b / n)
-        return value / n + strength / 2 * np.sum(W**2), gradient
+        loss, grad_W, grad_b = self.loss(W, b)
+        strength = 1 / (self.C * self.penalty_size)
+        gradient = self.linear.pack(grad_W / self.size + strength * W, grad_b / self.size)
+        return loss / self.size + strength / 2 * np.sum(W**2), gradient
 
     def batch(self, rows: Array) -> "PolicyObjective":
         """Return the objective of some rows, each standing for as many as there are."""
-        return replace(self, log=self.log.take(rows))
+        names = ("X", "action", "gain", "log_propensity")
+        size = self.size * (len(rows) / self.X.shape[0])
+        return replace(self, size=size, **{name: getattr(self, name)[rows] for name in names})
 
     def imitation(self) -> "PolicyObjective":
         """Return the convex objective that learns from gains only, whatever their ratio."""
-        gain, bounds = (
-            self.log.gain.clip(min=0),
-            self.log.kernels.xp.zeros_like(self.log.log_bounds),
-        )
-        return replace(self, log=replace(self.log, gain=gain, log_bounds=bounds))
+        log_bounds = self.kernels.xp.zeros_like(self.log_bounds)
+        return replace(self, gain=self.gain.clip(min=0), log_bounds=log_bounds)
+
+
+def _loss(X, action, gain, log_propensity, log_bounds, kernels, W, b):
+    """Return -J of a block of rows, and its gradients by W and b."""
+    log_pi, softmax = kernels.forward(X, action, W, b)
+    value, slope = primitive(kernels.xp, log_pi - log_propensity, gain, log_bounds)
+    return -float(gain @ value), *kernels.backward(X, action, softmax, gain * slope)

@@ -1,7 +1,6 @@
 """Acting: actions drawn from a policy, and their rewards asked for."""
 
 from collections.abc import Callable
-from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -14,12 +13,6 @@ from pnsklearn._typing import Array, Matrix
 from pnsklearn.metrics import ips_value
 
 
-def check_count(name: str, count: Any) -> None:
-    """Raise ValueError unless `count` is a positive integer."""
-    if not isinstance(count, Integral) or count < 1:
-        raise ValueError(f"{name} must be an integer of at least 1, got {count!r}.")
-
-
 def own_stream(random_state: Any) -> np.random.RandomState:
     """Return a generator for actions that shares no draws with the log's.
 
@@ -27,18 +20,6 @@ def own_stream(random_state: Any) -> np.random.RandomState:
     policy's actions to the logged ones, and bias their value.
     """
     return np.random.RandomState(check_random_state(random_state).randint(2**31 - 1))
-
-
-def draw(policy: Array, n_samples: int, rng: np.random.RandomState) -> tuple[Array, Array]:
-    """Return the columns of actions drawn from the rows of a policy, and their probabilities.
-
-    Both are of shape (n, n_samples).
-    """
-    policy = policy.astype(np.float64)
-    above = np.cumsum(policy, axis=1)
-    draws = rng.random_sample((policy.shape[0], n_samples)) * above[:, -1:]
-    column = (draws[:, :, None] >= above[:, None, :-1]).sum(axis=2)
-    return column, np.take_along_axis(policy, column, axis=1)
 
 
 def ask(
@@ -57,9 +38,9 @@ def ask(
 
 
 def value_of_round(policy: Array, feedback: Feedback, n_samples: int) -> Bunch:
-    """Return the value of a policy by actions that were drawn `n_samples` times for each context.
+    """Return the value of a policy from actions drawn `n_samples` times for each context.
 
-    `policy` may be another than the one that drew, at another temperature say.
+    The policy that drew may be another one, at another temperature.
     """
     chosen = policy[np.arange(len(policy)), feedback.action]
     # The samples of a context are no independent rows: their mean is one.

@@ -37,13 +37,9 @@ def one_blas_thread() -> Any:
 
 
 def solve_lbfgs(
-    objective: Objective,
-    theta: Array,
-    *,
-    tol: float,
-    max_iter: int,
+    objective: Objective, theta: Array, *, tol: float, max_iter: int,
     on_iteration: Callable[[Array], bool],
-) -> Solution:
+) -> Solution:  # fmt: skip
     """Minimise with SciPy's L-BFGS until no entry of the gradient is larger than `tol`.
 
     `on_iteration(theta)` returns True to stop.
@@ -85,37 +81,25 @@ def solve_from_two(objective: PolicyObjective, theta: Array, **how: Any) -> Solu
 
 
 def adam_pass(
-    objective: PolicyObjective,
-    theta: Array,
-    adam: Adam,
-    rates: Iterator[float],
-    batch_size: int,
-    rng: np.random.RandomState,
+    objective: PolicyObjective, theta: Array, adam: Adam, rates: Iterator[float], parts: list[Array]
 ) -> Array:
-    """Return theta after one pass of Adam's steps over the rows, at the next rates."""
+    """Return theta after a step of Adam on each batch of rows, at the next rates."""
     with one_blas_thread():
-        for rows in batches(objective.log.X.shape[0], batch_size, rng):
+        for rows in parts:
             _, gradient = objective.batch(rows).value_and_gradient(theta)
             theta = adam.step(theta, gradient, next(rates))
     return theta
 
 
 def solve_adam(
-    objective: PolicyObjective,
-    theta: Array,
-    *,
-    batch_size: int,
-    learning_rate: float,
-    n_epochs: int,
-    rng: np.random.RandomState,
-    on_iteration: Callable[[Array], bool],
-) -> Solution:
+    objective: PolicyObjective, theta: Array, *, batch_size: int, learning_rate: float,
+    n_epochs: int, rng: np.random.RandomState, on_iteration: Callable[[Array], bool],
+) -> Solution:  # fmt: skip
     """Minimise with Adam on batches; `on_iteration(theta)`, once an epoch, returns True to stop."""
-    adam = Adam(theta.shape[0])
-    n_batches = -(-objective.log.X.shape[0] // batch_size)
-    rates = half_cosine(learning_rate, n_epochs * n_batches)
+    adam, n_rows = Adam(theta.shape[0]), objective.X.shape[0]
+    rates = half_cosine(learning_rate, n_epochs * -(-n_rows // batch_size))
     for epoch in range(1, n_epochs + 1):  # noqa: B007
-        theta = adam_pass(objective, theta, adam, rates, batch_size, rng)
+        theta = adam_pass(objective, theta, adam, rates, batches(n_rows, batch_size, rng))
         stopped = bool(on_iteration(theta))
         if stopped:
             break

@@ -10,7 +10,7 @@ from sklearn.utils import Bunch, _safe_indexing, check_array, check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions, validate_params
 from sklearn.utils.validation import column_or_1d
 
-from pnsklearn._logged import check_feedback
+from pnsklearn._logged import check_feedback, draw
 
 TAUGHT = 0.05  # share of the rows that a logging policy has learned from, and its least number
 FEWEST = 30
@@ -147,15 +147,14 @@ def make_logged_bandit(
         proba = np.tile(weight / weight.sum(), (n_rows, 1))
     else:
         proba = _taught(X, code, n_classes, 1 if logging == "good" else -1, rng)
-    above = np.cumsum(proba, axis=1)
-    draws = rng.random_sample((n_rows, 1)) * above[:, -1:]
-    chosen = (draws >= above[:, :-1]).sum(axis=1)
+    column, propensity = draw(proba, 1, rng)
+    chosen = column[:, 0]
     right = (chosen == code) ^ (rng.random_sample(n_rows) < noise)
     return Bunch(
         X=X,
         action=classes[chosen],
         reward=np.where(right, *map(float, rewards[::-1])),
-        propensity=proba[np.arange(n_rows), chosen],
+        propensity=propensity[:, 0],
         y=classes[code],
         proba=proba,
         classes=classes,

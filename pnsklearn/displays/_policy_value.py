@@ -7,7 +7,7 @@ from sklearn.utils.validation import check_is_fitted
 from pnsklearn._logged import check_feedback
 from pnsklearn._validation import check_weights
 from pnsklearn.metrics import effective_sample_size
-from pnsklearn.metrics._off_policy import ValueEstimate, align_policy
+from pnsklearn.metrics._off_policy import widen_policy
 
 N_BINS = 40
 NAMES = {"ips": "IPS", "snips": "SNIPS", "clipped_ips": "clipped IPS", "dr": "DR"}
@@ -121,7 +121,9 @@ class PolicyValueDisplay:
         if hasattr(estimator, "steps"):
             policy = estimator[-1]
             X = estimator[:-1].transform(X) if len(estimator) > 1 else X
-        proba, column = align_policy(policy.predict_proba(X), policy.classes_, np.asarray(action))
+        known = np.union1d(policy.classes_, action)
+        proba = widen_policy(policy.predict_proba(X), policy.classes_, known)
+        chosen = proba[np.arange(len(proba)), np.searchsorted(known, action)]
         report = policy.evaluate(X, action, sample_weight, reward=reward, propensity=propensity)
         rounds = getattr(policy, "rounds_", None)
         if rounds is None:
@@ -131,7 +133,7 @@ class PolicyValueDisplay:
         return cls(
             values,
             report.logged,
-            proba[np.arange(column.shape[0]), column] / propensity,
+            chosen / propensity,
             sample_weight=sample_weight,
             by_round=rounds is not None,
         ).plot(ax, **kwargs)

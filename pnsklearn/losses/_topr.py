@@ -37,16 +37,12 @@ def _like(logprob, name, values):
     return values
 
 
-def _finite(values):
-    return torch.isfinite(values).all()
-
-
 def _raise_failed(checks):
-    """Raise the message of the first check that failed."""
+    """Raise the message of the first check that does not hold everywhere."""
     # One transfer for all of them: each transfer makes the CPU wait for the GPU.
-    for message, passed in zip(checks, torch.stack(list(checks.values())).tolist(), strict=True):
-        if not passed:
-            raise ValueError(message)
+    passed = torch.stack([check.all() for check in checks.values()]).tolist()
+    if not all(passed):
+        raise ValueError(list(checks)[passed.index(False)])
 
 
 def topr_loss(
@@ -173,41 +169,34 @@ def _check_batch(logprob, behavior_logprob, reward, lengths, sample_weight, deno
             "Pass behavior_logprob.detach()."
         )
     reward = _like(logprob, "reward", reward)
-    highest = torch.maximum(logprob, behavior_logprob)
-    checks = {
-        "logprob and behavior_logprob must be finite, but they have NaN or infinite values, as of "
-        "a token with probability 0.": _finite(logprob) & _finite(behavior_logprob),
-        "logprob and behavior_logprob must not exceed 0: a log-probability is at most 0.": (
-            highest <= LOGPROB_ROUNDING
-        ).all(),
-        "reward must be finite, but it has NaN or infinite values.": _finite(reward),
-    }
-    scale = torch.ones_like(logprob)
-    if sample_weight is not None:
-        scale = _like(logprob, "sample_weight", sample_weight)
-        checks["sample_weight must be finite and not negative."] = (
-            _finite(scale) & (scale >= 0).all()
+    ones = torch.ones_like(logprob)
+    weight = ones if sample_weight is None else _like(logprob, "sample_weight", sample_weight)
+    lengths = ones if lengths is None else _like(logprob, "lengths", lengths)
+    denominator = weight.sum() if denominator is None else denominator
+    denominator = torch.as_tensor(denominator, dtype=logprob.dtype, device=logprob.device)
+    if denominator.ndim:
+        raise ValueError(
+            f"denominator must be one number, but its shape is {tuple(denominator.shape)}."
         )
-    if denominator is None:
-        denominator = scale.sum()
-        checks["The batch needs a sequence of positive weight, or a denominator."] = denominator > 0
-    else:
-        denominator = torch.as_tensor(denominator, dtype=logprob.dtype, device=logprob.device)
-        if denominator.ndim:
-            raise ValueError(
-                f"denominator must be one number, but its shape is {tuple(denominator.shape)}."
-            )
-        checks["denominator must be positive and finite."] = _finite(denominator) & (
-            denominator > 0
-        )
-    if lengths is not None:
-        lengths = _like(logprob, "lengths", lengths)
-        checks["lengths must be positive and finite. Drop the sequences without a token."] = (
-            _finite(lengths) & (lengths > 0).all()
-        )
-        scale = scale / lengths
-    _raise_failed(checks)
-    return logprob, behavior_logprob, reward, scale, denominator
+    both = torch.stack([logprob, behavior_logprob])
+    _raise_failed(
+        {
+            "logprob and behavior_logprob must be finite, but they have NaN or infinite values, "
+            "as of a token with probability 0.": torch.isfinite(both),
+            "logprob and behavior_logprob must not exceed 0, as no log-probability does.": both
+            <= LOGPROB_ROUNDING,
+            "reward must be finite, but it has NaN or infinite values.": torch.isfinite(reward),
+            "sample_weight must be finite and not negative.": (weight >= 0) & (weight < math.inf),
+            "lengths must be positive and finite. Drop the sequences without a token.": (
+                (lengths > 0) & (lengths < math.inf)
+            ),
+            "denominator must be positive and finite. By default it is the sum of the weights, for "
+            "which the batch needs a sequence of positive weight.": (
+                (denominator > 0) & (denominator < math.inf)
+            ),
+        }
+    )
+    return logprob, behavior_logprob, reward, weight / lengths, denominator
 
 
 class TOPRLoss(nn.Module):

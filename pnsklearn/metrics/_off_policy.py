@@ -13,15 +13,23 @@ from sklearn.utils._param_validation import Interval, StrOptions, validate_param
 from sklearn.utils.validation import _check_response_method, column_or_1d
 
 from pnsklearn._logged import check_feedback
-from pnsklearn._typing import Array, Matrix
+from pnsklearn._typing import Array
 from pnsklearn._validation import check_weights, without_weightless
 
 # How far above 1 a probability, and how far from 1 a sum of them, may be: float32 rounding.
 ROUNDING = 1e-5
 
-WEIGHTS = ["array-like", None]
-LEVEL = [Interval(Real, 0, 1, closed="neither"), None]
 CLIP = [Interval(Real, 0, None, closed="neither"), None]
+ARRAYS = ("policy_proba", "propensity", "reward", "action", "reward_prediction")
+_check_arguments = validate_params(
+    {
+        **dict.fromkeys(ARRAYS, ["array-like"]),
+        "clip": CLIP,
+        "sample_weight": ["array-like", None],
+        "confidence_level": [Interval(Real, 0, 1, closed="neither"), None],
+    },
+    prefer_skip_nested_validation=True,
+)
 
 
 class ValueEstimate(NamedTuple):
@@ -33,17 +41,7 @@ class ValueEstimate(NamedTuple):
     high: float
 
 
-@validate_params(
-    {
-        "policy_proba": ["array-like"],
-        "propensity": ["array-like"],
-        "reward": ["array-like"],
-        "clip": CLIP,
-        "sample_weight": ["array-like", None],
-        "confidence_level": LEVEL,
-    },
-    prefer_skip_nested_validation=True,
-)
+@_check_arguments
 def ips_value(
     policy_proba, propensity, reward, *, clip=None, sample_weight=None, confidence_level=None
 ):
@@ -106,16 +104,7 @@ def ips_value(
     return _estimate(np.average(terms, weights=weight), terms, weight, confidence_level)
 
 
-@validate_params(
-    {
-        "policy_proba": ["array-like"],
-        "propensity": ["array-like"],
-        "reward": ["array-like"],
-        "sample_weight": ["array-like", None],
-        "confidence_level": LEVEL,
-    },
-    prefer_skip_nested_validation=True,
-)
+@_check_arguments
 def snips_value(policy_proba, propensity, reward, *, sample_weight=None, confidence_level=None):
     r"""Estimate the value of a policy by self-normalised inverse propensity scoring.
 
@@ -179,18 +168,7 @@ def snips_value(policy_proba, propensity, reward, *, sample_weight=None, confide
     return _estimate(value, terms, weight, confidence_level)
 
 
-@validate_params(
-    {
-        "policy_proba": ["array-like"],
-        "action": ["array-like"],
-        "propensity": ["array-like"],
-        "reward": ["array-like"],
-        "reward_prediction": ["array-like"],
-        "sample_weight": ["array-like", None],
-        "confidence_level": LEVEL,
-    },
-    prefer_skip_nested_validation=True,
-)
+@_check_arguments
 def dr_value(
     policy_proba,
     action,
@@ -281,14 +259,7 @@ def dr_value(
     return _estimate(np.average(terms, weights=weight), terms, weight, confidence_level)
 
 
-@validate_params(
-    {
-        "policy_proba": ["array-like"],
-        "propensity": ["array-like"],
-        "sample_weight": ["array-like", None],
-    },
-    prefer_skip_nested_validation=True,
-)
+@_check_arguments
 def effective_sample_size(policy_proba, propensity, *, sample_weight=None):
     r"""Compute how many rows of the evaluated policy's own log the weighted rows are worth.
 
@@ -335,8 +306,7 @@ def effective_sample_size(policy_proba, propensity, *, sample_weight=None):
     >>> round(effective_sample_size([0.9, 0.1, 0.1, 0.1], [0.1, 0.5, 0.5, 0.5]), 2)
     1.14
     """
-    policy_proba = _check_proba(policy_proba, ndim=1, most=np.inf)
-    ratio, _, weight = _ratio(policy_proba, propensity, None, sample_weight)
+    ratio, _, weight = _check_log(policy_proba, propensity, None, sample_weight, most=np.inf)
     largest = ratio[weight > 0].max()
     if largest == 0:
         return 0.0
@@ -360,12 +330,9 @@ def _check_proba(policy_proba, ndim, most=1.0):
     return policy_proba
 
 
-def _check_log(policy_proba, propensity, reward, sample_weight):
+def _check_log(policy_proba, propensity, reward, sample_weight, most=1.0):
     """Return the importance weights, the rewards and the sample weights."""
-    return _ratio(_check_proba(policy_proba, ndim=1), propensity, reward, sample_weight)
-
-
-def _ratio(policy_proba, propensity, reward, sample_weight):
+    policy_proba = _check_proba(policy_proba, ndim=1, most=most)
     _, reward, propensity = check_feedback(policy_proba, reward, propensity)
     return policy_proba / propensity, reward, check_weights(sample_weight, policy_proba)
 
@@ -438,31 +405,14 @@ def _ridge(X, gain, weight):
     return Ridge(alpha=1.0, fit_intercept=False, tol=1e-8).fit(X, gain, weight).coef_
 
 
-def align_policy(policy: Array, classes: Array, action: Array) -> tuple[Array, Array]:
-    """Return a policy's probabilities of all actions, its own and the log's, and the log's columns.
+def widen_policy(policy: Array, classes: Array, known: Array) -> Array:
+    """Return a policy over the `classes` as one over all `known` actions, both in sorted order.
 
     An action that the policy does not know has probability 0.
-
-    Parameters
-    ----------
-    policy : ndarray of shape (n_samples, n_classes)
-        The probabilities of the actions that the policy knows.
-    classes : ndarray of shape (n_classes,)
-        These actions.
-    action : ndarray of shape (n_samples,)
-        The logged actions.
-
-    Returns
-    -------
-    policy : ndarray of shape (n_samples, n_actions)
-        The probabilities.
-    column : ndarray of int of shape (n_samples,)
-        Where in `policy` the logged actions are.
     """
-    known = np.unique(np.concatenate([classes, action]))
-    full = np.zeros((action.shape[0], known.shape[0]))
-    full[:, np.searchsorted(known, classes)] = policy
-    return full, np.searchsorted(known, action)
+    wide = np.zeros((policy.shape[0], known.shape[0]))
+    wide[:, np.searchsorted(known, classes)] = policy
+    return wide
 
 
 def _score_log(
@@ -477,10 +427,15 @@ def _score_log(
             "sklearn.set_config(enable_metadata_routing=True), or a y of "
             "pnsklearn.datasets.make_feedback."
         )
+    known = np.union1d(estimator.classes_, column_or_1d(action))
     policy = _check_response_method(estimator, "predict_proba")(X)
-    policy, column = align_policy(policy, estimator.classes_, column_or_1d(action))
+    policy = widen_policy(policy, estimator.classes_, known)
     weight, policy, column, propensity, reward, kept = without_weightless(
-        check_weights(sample_weight, policy), policy, column, propensity, reward
+        check_weights(sample_weight, policy),
+        policy,
+        np.searchsorted(known, column_or_1d(action)),
+        propensity,
+        reward,
     )
     if kind == "dr":
         X = _safe_indexing(X, np.flatnonzero(kept))

@@ -711,7 +711,7 @@ def test_partial_fit_refuses_what_needs_the_whole_log(log):
 
 
 def test_not_converged(log):
-    with pytest.warns(ConvergenceWarning, match="after 1 iterations \\(max_iter=1\\), where"):
+    with pytest.warns(ConvergenceWarning, match="after 1 iterations, where"):
         TOPRPolicy(max_iter=1).fit(log.X, log.action, **metadata(log))
 
 

@@ -1,6 +1,7 @@
 """The off-policy objective against brute force, autograd and integration, on both backends."""
 
 import inspect
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,10 +11,9 @@ from scipy.optimize import approx_fprime
 from scipy.sparse import csr_matrix
 
 from pnsklearn import _rows
-from pnsklearn._topr import _kernels
+from pnsklearn._topr import _kernels, _objective
 from pnsklearn._topr._objective import (
     Linear,
-    Log,
     PolicyObjective,
     check_bounds,
     log_bounds,
@@ -52,9 +52,16 @@ def problem(n_actions, seed, n=60, d=4, dtype=np.float64):
     )
 
 
-def evaluate(data, bounds, kernels=_kernels):
+def make_objective(data, bounds, fit_intercept=True, C=1.0):
+    """Return the objective, and its parameters."""
     *log, W, b = data
-    return Log.make(*log, bounds=bounds, kernels=kernels).value_and_gradient(W, b)
+    linear = Linear(*W.shape, fit_intercept)
+    return PolicyObjective.make(linear, C, log, bounds), linear.pack(W, b)
+
+
+def evaluate(data, bounds):
+    """Return -J and its gradients by W and b."""
+    return make_objective(data, bounds)[0].loss(*data[-2:])
 
 
 def log_policy(X, W, b):
@@ -192,14 +199,15 @@ def test_gradient_is_autograd_of_the_detached_update(n_actions, bounds, global_r
 @every_bounds
 @every_size
 @pytest.mark.parametrize("sparse", [False, True])
-def test_torch_is_numba(n_actions, bounds, sparse, global_random_seed):
+def test_torch_is_numba(n_actions, bounds, sparse, global_random_seed, monkeypatch):
     pytest.importorskip("torch")
     from pnsklearn._topr import _torch
 
     X, *rest = problem(n_actions, global_random_seed)
     X = csr_matrix(X) if sparse else X
     expected = evaluate((X, *rest), bounds)
-    for one, other in zip(expected, evaluate((X, *rest), bounds, _torch), strict=True):
+    monkeypatch.setattr(_objective, "get_kernels", lambda device: _torch)
+    for one, other in zip(expected, evaluate((X, *rest), bounds), strict=True):
         assert_allclose(one, other, rtol=1e-10, atol=1e-12)
 
 
@@ -239,43 +247,34 @@ def test_a_gain_of_zero_has_the_bounds_of_gains():
 def test_penalised_objective(n_actions, fit_intercept, global_random_seed):
     """(||W||^2 / 2 - C J) / (C sum |R|), and its gradient by finite differences."""
     *log, W, b = problem(n_actions, global_random_seed)
-    b = b if fit_intercept else np.zeros_like(b)
-    bounds, C = BOUNDS["general"], 0.3
-    linear = Linear(*W.shape, fit_intercept)
-    log = Log.make(*log, bounds=bounds, kernels=_kernels)
-    objective = PolicyObjective(linear, log, C, log.size)
-    theta = linear.pack(W, b)
+    b, C = b if fit_intercept else np.zeros_like(b), 0.3
+    objective, theta = make_objective((*log, W, b), BOUNDS["general"], fit_intercept, C)
     value, gradient = objective.value_and_gradient(theta)
-    J, size = -log.value_and_gradient(W, b)[0], np.abs(log.gain).sum()
+    J, size = -objective.loss(W, b)[0], np.abs(log[2]).sum()
     assert value == pytest.approx((np.sum(W**2) / 2 - C * J) / (C * size), rel=1e-12)
     numerical = approx_fprime(theta, lambda theta: objective.value_and_gradient(theta)[0], 1e-6)
     assert_allclose(gradient, numerical, atol=1e-4)
-    assert gradient.shape == theta.shape == linear.zeros.shape
+    assert gradient.shape == theta.shape == objective.linear.zeros.shape
 
 
 def test_a_penalty_shared_with_other_rows(global_random_seed):
-    """The same penalty for a log and for a piece of it: |R| of all rows divides it."""
-    *log, W, b = problem(3, global_random_seed)
-    log, linear = Log.make(*log, bounds=BOUNDS["TOPR"], kernels=_kernels), Linear(*W.shape, True)
-    theta = linear.pack(W, b)
-    alone, shared = (
-        PolicyObjective(linear, log, 0.5, size).value_and_gradient(theta)[0]
-        for size in (log.size, 4 * log.size)
-    )
-    assert alone - shared == pytest.approx(0.75 * np.sum(W**2) / 2 / (0.5 * log.size), rel=1e-9)
+    """The |R| of all rows divide the penalty of a piece of a log."""
+    data = problem(3, global_random_seed)
+    objective, theta = make_objective(data, BOUNDS["TOPR"], C=0.5)
+    shared = replace(objective, penalty_size=4 * objective.size)
+    saved = objective.value_and_gradient(theta)[0] - shared.value_and_gradient(theta)[0]
+    assert saved == pytest.approx(0.75 * np.sum(data[-2] ** 2) / 2 / (0.5 * objective.size))
 
 
 @every_bounds
 def test_imitation_is_the_gains_alone(bounds, global_random_seed):
-    *log, W, b = problem(3, global_random_seed)
-    log, linear = Log.make(*log, bounds=bounds, kernels=_kernels), Linear(*W.shape, True)
-    imitation = PolicyObjective(linear, log, 1.0, log.size).imitation()
-    theta = linear.pack(W, b)
-    good = log.gain > 0
-    log_pi = log_policy(log.X, W, b)[np.arange(len(good)), log.action]
-    u = log_pi - log.log_propensity
-    expected = (np.sum(W**2) / 2 - np.sum((log.gain * (1 + u))[good])) / log.size
-    assert imitation.value_and_gradient(theta)[0] == pytest.approx(expected, rel=1e-10)
+    X, action, gain, log_propensity, W, b = data = problem(3, global_random_seed)
+    objective, theta = make_objective(data, bounds)
+    good = gain > 0
+    u = log_policy(X, W, b)[np.arange(len(good)), action] - log_propensity
+    expected = (np.sum(W**2) / 2 - np.sum((gain * (1 + u))[good])) / np.abs(gain).sum()
+    found, _ = objective.imitation().value_and_gradient(theta)
+    assert found == pytest.approx(expected, rel=1e-10)
 
 
 @pytest.mark.parametrize(

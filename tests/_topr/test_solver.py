@@ -6,8 +6,7 @@ from numpy.testing import assert_allclose
 from scipy.optimize import minimize
 from sklearn.linear_model import LogisticRegression
 
-from pnsklearn._topr import _kernels
-from pnsklearn._topr._objective import Linear, Log, PolicyObjective
+from pnsklearn._topr._objective import Linear, PolicyObjective
 from pnsklearn._topr._solver import solve_adam, solve_from_two, solve_lbfgs
 
 INF = np.inf
@@ -17,8 +16,8 @@ SAMPLING = ((0, INF), (0, INF))
 
 def make_objective(log, n_logits=4, *, fit_intercept=True, C=1.0, bounds=TOPR):
     X, action, propensity, gain = log
-    log = Log.make(X, action, gain, np.log(propensity), bounds=bounds, kernels=_kernels)
-    return PolicyObjective(Linear(n_logits, X.shape[1], fit_intercept), log, C, log.size)
+    linear = Linear(n_logits, X.shape[1], fit_intercept)
+    return PolicyObjective.make(linear, C, (X, action, gain, np.log(propensity)), bounds)
 
 
 def random_log(seed, n=300, d=3, n_actions=4):
@@ -133,7 +132,7 @@ def test_objective_is_a_lower_bound_along_the_fit(global_random_seed):
 
     def on_iteration(theta):
         W, b = linear.unpack(theta)
-        J = -objective.log.value_and_gradient(W, b)[0]
+        J = -objective.loss(W, b)[0]
         Z = X @ W.T + b
         u = (Z - np.logaddexp.reduce(Z, axis=1)[:, None])[np.arange(len(X)), action]
         u = u - np.log(propensity)
@@ -181,7 +180,7 @@ def test_truncated_sampling_dies_where_topr_lives():
         start[-4:] = [0, -20, -20, -20]  # the policy takes the first action nearly always
         rows = np.flatnonzero((action > 0) & (reward > 0))
         W, b = objective.linear.unpack(start)
-        rates[name] = np.abs(objective.log.take(rows).value_and_gradient(W, b)[2]).max()
+        rates[name] = np.abs(objective.batch(rows).loss(W, b)[2]).max()
     assert rates["topr"] > 1
     assert rates["truncated"] < 1e-6
 
@@ -233,17 +232,20 @@ def test_max_iter_is_not_convergence():
 
 
 class Rounded:
-    """An objective in whose value rounding has hidden what the gradient still shows."""
+    """An objective whose rounded value rises in every direction, so that no line search succeeds.
+
+    The gradient still says that it falls; the step of the scale keeps SciPy from seeing a value
+    that does not change, which counts as convergence.
+    """
 
     def __init__(self, slope):
         self.slope = slope
 
     def value_and_gradient(self, theta):
-        # The value rises in every direction, so no line search can succeed.
-        return float(np.any(theta != 0)), np.array([self.slope, 0.0])
+        return 1.0 + 1e3 * float(np.any(theta != 0)), np.array([self.slope, 0.0])
 
 
-@pytest.mark.parametrize(("slope", "converged"), [(0.5e-4, False), (2e-7, False), (0.9e-7, True)])
+@pytest.mark.parametrize(("slope", "converged"), [(2e-7, False), (0.9e-7, True)])
 def test_a_failed_line_search_is_convergence_only_near_the_optimum(slope, converged):
     """Within 100 times tol."""
     how = {"tol": 1e-9, "max_iter": 100, "on_iteration": never}
