@@ -79,7 +79,7 @@ def backward(X: Matrix, action: Array, softmax: tuple, pull: Array) -> tuple[Arr
         grad_b = G.sum(axis=0, dtype=np.float64)
     else:
         G, grad_b = E, _to_gradient(E, pull / scale, pull, action)
-    return (X.T @ G).T.astype(np.float64), grad_b
+    return (G.T @ X).astype(np.float64), grad_b
 
 
 @njit

@@ -46,13 +46,13 @@ def check_bounds(name: str, bounds: Any) -> None:
 
 
 def log_bounds(bounds: Bounds) -> Array:
-    """Return the logarithms of the bounds as `primitive` takes them."""
+    """Return the logarithms of the bounds as `tapered` takes them."""
     values = np.array(bounds, dtype=np.float64)
     return np.where(values == 0, LOG_OF_ZERO, np.log(np.where(values == 0, 1.0, values)))
 
 
-def primitive(xp: ModuleType, u: Tensor, gain: Tensor, log_bounds: Tensor) -> tuple[Tensor, Tensor]:
-    """Return F(u) and F'(u) with the bounds that the sign of the gain calls for.
+def tapered(xp: ModuleType, u: Tensor, gain: Tensor, log_bounds: Tensor) -> tuple[Tensor, Tensor]:
+    """Return R F(u) and R F'(u) for the gains R, with the bounds that their signs call for.
 
     `xp` is NumPy or torch. To autograd nothing here is a constant: the gradient of F is F'.
     """
@@ -60,8 +60,8 @@ def primitive(xp: ModuleType, u: Tensor, gain: Tensor, log_bounds: Tensor) -> tu
     # v moves with u inside the bounds and not outside. F' is e^v in both cases, and so on a bound
     # too, as u = 0 is for most on-policy batches, whichever of the two autograd takes.
     v = xp.clip(u, low, high)
-    slope = xp.exp(v)
-    return slope * (1 + u - v), slope
+    pull = gain * xp.exp(v)
+    return pull * (1 + u - v), pull
 
 
 def get_kernels(device: str) -> ModuleType:
@@ -159,5 +159,5 @@ class PolicyObjective:
 def _loss(X, action, gain, log_propensity, log_bounds, kernels, W, b):
     """Return -J of a block of rows, and its gradients by W and b."""
     log_pi, softmax = kernels.forward(X, action, W, b)
-    value, slope = primitive(kernels.xp, log_pi - log_propensity, gain, log_bounds)
-    return -float(gain @ value), *kernels.backward(X, action, softmax, gain * slope)
+    terms, pull = tapered(kernels.xp, log_pi - log_propensity, gain, log_bounds)
+    return -float(terms.sum()), *kernels.backward(X, action, softmax, pull)

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from pnsklearn._topr._objective import Bounds, check_bounds, log_bounds, primitive
+from pnsklearn._topr._objective import check_bounds, log_bounds, tapered
 
 # The largest log-ratio that counts where the upper bound is infinite: e^60 times anything a batch
 # may hold is finite, in float32 too.
@@ -148,10 +148,10 @@ def topr_loss(
     logprob, behavior_logprob, reward, scale, denominator = _check_batch(
         logprob, behavior_logprob, reward, lengths, sample_weight, denominator
     )
-    u, R = logprob - behavior_logprob, reward - baseline
     bounds = log_bounds((positive_bounds, negative_bounds)).clip(max=LARGEST_LOG_RATIO)
-    value, _ = primitive(torch, u, R, u.new_tensor(bounds))
-    return -(scale * R * value).sum() / denominator
+    u, gain = logprob - behavior_logprob, scale * (reward - baseline)
+    terms, _ = tapered(torch, u, gain, u.new_tensor(bounds))
+    return -terms.sum() / denominator
 
 
 def _check_batch(logprob, behavior_logprob, reward, lengths, sample_weight, denominator):

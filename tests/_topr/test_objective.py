@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from numpy.testing import assert_allclose
+from numpy.testing import assert_allclose, assert_array_equal
 from scipy.integrate import quad
 from scipy.optimize import approx_fprime
 from scipy.sparse import csr_matrix
@@ -17,7 +17,7 @@ from pnsklearn._topr._objective import (
     PolicyObjective,
     check_bounds,
     log_bounds,
-    primitive,
+    tapered,
 )
 
 INF = np.inf
@@ -223,23 +223,24 @@ def test_both_backends_have_the_same_functions():
 
 
 @every_bounds
-def test_primitive_far_beyond_the_bounds(bounds):
+@pytest.mark.parametrize("gain", [1.0, -1.0])
+def test_far_beyond_the_bounds(bounds, gain):
     """F' is the clipped ratio, F the ratio between the bounds, continuous, and straight beyond."""
-    for sign in (1.0, -1.0):
-        low, high = bounds[0] if sign > 0 else bounds[1]
-        u = np.array([-2000.0, -300.0, -1.0, 0.0, 0.5, 300.0])
-        value, slope = primitive(np, u, np.full(6, sign), log_bounds(bounds))
-        assert_allclose(slope, np.clip(np.exp(u), low, high), rtol=1e-15, atol=0)
-        below, above = np.exp(u) < low, np.exp(u) > high
-        between = ~below & ~above
-        assert_allclose(value[between], np.exp(u)[between], rtol=1e-15)
-        for rows, bound in ((below, low), (above, high)):
-            tangent = bound * (1 + u[rows] - np.log(bound)) if bound else 0.0
-            assert_allclose(value[rows], tangent, rtol=1e-14)
+    low, high = bounds[0] if gain > 0 else bounds[1]
+    u = np.array([-2000.0, -300.0, -1.0, 0.0, 0.5, 300.0])
+    value, slope = tapered(np, u, np.full(6, gain), log_bounds(bounds))
+    assert_allclose(gain * slope, np.clip(np.exp(u), low, high), rtol=1e-15, atol=0)
+    below, above = np.exp(u) < low, np.exp(u) > high
+    between = ~below & ~above
+    assert_allclose(gain * value[between], np.exp(u)[between], rtol=1e-13)
+    for rows, bound in ((below, low), (above, high)):
+        tangent = bound * (1 + u[rows] - np.log(bound)) if bound else 0.0
+        assert_allclose(gain * value[rows], tangent, rtol=1e-14)
 
 
-def test_a_gain_of_zero_has_the_bounds_of_gains():
-    assert_allclose(primitive(np, np.ones(1), np.zeros(1), log_bounds(((1, 1), (0, 0))))[1], 1)
+def test_a_gain_of_zero_is_nothing():
+    for part in tapered(np, np.array([1.0, -3.0]), np.array([0.0, -0.0]), log_bounds(((1, 1), (0, 0)))):
+        assert_array_equal(part, 0)
 
 
 @pytest.mark.parametrize("n_actions", [2, 5])
