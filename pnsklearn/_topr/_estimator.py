@@ -4,10 +4,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
-from numpy.typing import ArrayLike
 from scipy.special import log_softmax
 from sklearn.base import BaseEstimator, ClassifierMixin, _fit_context
 from sklearn.callback import CallbackSupportMixin
@@ -25,7 +24,7 @@ from pnsklearn._optim import batches
 from pnsklearn._topr import _evaluation
 from pnsklearn._topr._diagnostics import diagnose
 from pnsklearn._topr._feedback import Feedback, baseline_for, check_contrast, check_log
-from pnsklearn._topr._objective import Bounds, PolicyObjective, check_bounds
+from pnsklearn._topr._objective import check_bounds
 from pnsklearn._topr._rounds import ask, own_stream, value_of_round
 from pnsklearn._topr._solver import solve_adam, solve_from_two, solve_lbfgs
 from pnsklearn._topr._training import make_objective, train_linear, train_on_piece
@@ -224,22 +223,22 @@ class TOPRPolicy(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     def __init__(
         self,
         *,
-        C=1.0,
-        baseline=0.0,
-        effective_positive=None,
-        positive_bounds=(1, 1),
-        negative_bounds=(0, 1),
-        fit_intercept=True,
-        solver="auto",
-        max_iter=1000,
-        tol=1e-4,
-        batch_size=64,
-        learning_rate=0.02,
-        n_epochs=20,
-        module=None,
-        device="cpu",
-        warm_start=False,
-        random_state=None,
+        C: float = 1.0,
+        baseline: float = 0.0,
+        effective_positive: float | None = None,
+        positive_bounds: tuple[float, float] = (1, 1),
+        negative_bounds: tuple[float, float] = (0, 1),
+        fit_intercept: bool = True,
+        solver: str = "auto",
+        max_iter: int = 1000,
+        tol: float = 1e-4,
+        batch_size: int = 64,
+        learning_rate: float = 0.02,
+        n_epochs: int = 20,
+        module: Any = None,
+        device: str = "cpu",
+        warm_start: bool = False,
+        random_state: Any = None,
     ):
         self.C = C
         self.baseline = baseline
@@ -260,7 +259,10 @@ class TOPRPolicy(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
 
     @unchanged_on_error
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y, sample_weight=None, *, reward=None, propensity=None):
+    def fit(
+        self, X: Any, y: Any, sample_weight: Any = None, *,
+        reward: Any = None, propensity: Any = None,
+    ) -> Self:  # fmt: skip
         """Learn the policy from a log.
 
         Parameters
@@ -297,7 +299,7 @@ class TOPRPolicy(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             If a module or a GPU is asked for and torch is not installed.
         """
         self._check_settings()
-        feedback = self._with_baseline(self._check_log(X, y, sample_weight, reward, propensity))
+        feedback = self._weigh(self._check_log(X, y, sample_weight, reward, propensity))
         check_contrast(feedback.reward, feedback.baseline)
         rng = check_random_state(self.random_state)
         with callback_tasks(self, feedback.X, feedback.classes[feedback.action]) as on_task:
@@ -307,7 +309,10 @@ class TOPRPolicy(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     @available_if(_is_linear)
     @unchanged_on_error
     @_fit_context(prefer_skip_nested_validation=True)
-    def partial_fit(self, X, y, classes=None, sample_weight=None, *, reward=None, propensity=None):
+    def partial_fit(
+        self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None, *,
+        reward: Any = None, propensity: Any = None,
+    ) -> Self:  # fmt: skip
         """Take one pass of Adam steps over a piece of a log, at the constant `learning_rate`.
 
         The first call, and the first after `fit`, starts from the uniform policy.
@@ -352,7 +357,7 @@ class TOPRPolicy(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             classes = np.unique(classes)
         elif stream is not None:
             classes = self.classes_
-        feedback = self._with_baseline(
+        feedback = self._weigh(
             self._check_log(
                 X, y, sample_weight, reward, propensity, classes=classes, reset=stream is None
             )
@@ -364,7 +369,7 @@ class TOPRPolicy(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             if (feedback.reward is not None) != hasattr(self, "baseline_"):
                 raise ValueError("Either all pieces of a log have rewards, or none has.")
             n_iter += self.n_iter_
-        objective = self._objective(feedback, device="cpu")
+        objective = make_objective(feedback, self.C, self.fit_intercept)
         rng = check_random_state(self.random_state)
         parts = batches(len(feedback.action), self.batch_size, rng)
         stream = train_on_piece(objective, stream, self.learning_rate, parts)
@@ -374,7 +379,10 @@ class TOPRPolicy(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
 
     @unchanged_on_error
     @_fit_context(prefer_skip_nested_validation=True)
-    def improve(self, X, reward_fn, n_rounds=5, n_samples=1, *, temperature=1.0):
+    def improve(
+        self, X: Any, reward_fn: Callable, n_rounds: int = 5, n_samples: int = 1, *,
+        temperature: float = 1.0,
+    ) -> Self:  # fmt: skip
         """Refresh the policy: sample actions from it, ask for their rewards, and fit to these.
 
         Each round is a fit to the samples of that round alone, started from the present weights, so
@@ -424,13 +432,13 @@ class TOPRPolicy(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
                 feedback = ask(reward_fn, X, column, propensity, self.classes_)
                 policy = np.exp(self._log_policy(feedback.X))
                 rounds.append(value_of_round(policy, feedback, n_samples))
-                feedback = self._with_baseline(feedback)
+                feedback = self._weigh(feedback)
                 if feedback.advantage.any():  # else there is nothing to learn
                     self._train(feedback, rng, on_task, warm=True)
             self.rounds_ = rounds
         return self
 
-    def decision_function(self, X):
+    def decision_function(self, X: Any) -> Array:
         """Return the logits of the policy.
 
         Parameters
@@ -446,7 +454,7 @@ class TOPRPolicy(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         check_is_fitted(self)
         return self._logits(self._check_X(X))
 
-    def predict_log_proba(self, X):
+    def predict_log_proba(self, X: Any) -> Array:
         """Return the logarithms of the policy's probabilities.
 
         Parameters
@@ -462,7 +470,7 @@ class TOPRPolicy(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         check_is_fitted(self)
         return self._log_policy(self._check_X(X))
 
-    def predict_proba(self, X):
+    def predict_proba(self, X: Any) -> Array:
         """Return the policy: the probability of each action.
 
         Parameters
@@ -477,7 +485,7 @@ class TOPRPolicy(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         """
         return np.exp(self.predict_log_proba(X))
 
-    def predict(self, X):
+    def predict(self, X: Any) -> Array:
         """Return the likeliest action of each row.
 
         Parameters
@@ -493,7 +501,9 @@ class TOPRPolicy(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         Z = self.decision_function(X)
         return self.classes_[(Z > 0).astype(int) if Z.ndim == 1 else Z.argmax(axis=1)]
 
-    def sample(self, X, n_samples=1, *, temperature=1.0, random_state=None):
+    def sample(
+        self, X: Any, n_samples: int = 1, *, temperature: float = 1.0, random_state: Any = None
+    ) -> tuple[Array, Array]:
         """Draw actions from the policy, to act on, with the propensities to log.
 
         Parameters
@@ -528,7 +538,10 @@ class TOPRPolicy(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         )
         return self.classes_[column], propensity
 
-    def score(self, X, y, sample_weight=None, *, reward=None, propensity=None):
+    def score(
+        self, X: Any, y: Any, sample_weight: Any = None, *,
+        reward: Any = None, propensity: Any = None,
+    ) -> float:  # fmt: skip
         """Return the off-policy estimate of the policy's value: its mean reward.
 
         Parameters
@@ -570,7 +583,10 @@ class TOPRPolicy(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             return accuracy_score(y, self.predict(X), sample_weight=sample_weight)
         return _evaluation.score(*self._held_out(X, y, sample_weight, reward, propensity))
 
-    def evaluate(self, X, y, sample_weight=None, *, reward=None, propensity=None):
+    def evaluate(
+        self, X: Any, y: Any, sample_weight: Any = None, *,
+        reward: Any = None, propensity: Any = None,
+    ) -> Bunch:  # fmt: skip
         """Return off-policy estimates of the policy's value, with intervals and diagnostics.
 
         Parameters
@@ -636,25 +652,15 @@ class TOPRPolicy(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         policy = np.exp(self._log_policy(feedback.X))
         return widen_policy(policy, self.classes_, known), feedback
 
-    def _with_baseline(self, feedback: Feedback) -> Feedback:
+    def _weigh(self, feedback: Feedback) -> Feedback:
+        """Return the feedback with the baseline and the bounds of its rewards."""
         if feedback.reward is None:
             return feedback
         baseline = float(self.baseline)
         if self.effective_positive is not None:
             baseline = baseline_for(feedback.reward, self.effective_positive, feedback.weight)
-        return replace(feedback, baseline=baseline)
-
-    def _bounds(self, feedback: Feedback) -> Bounds:
-        """Return the bounds of R >= 0 and of R < 0. Without rewards there are no ratios."""
-        if feedback.reward is None:
-            return (1, 1), (0, 1)
-        return self.positive_bounds, self.negative_bounds
-
-    def _objective(self, feedback: Feedback, device: str) -> PolicyObjective:
-        bounds, fit_intercept = self._bounds(feedback), self.fit_intercept
-        return make_objective(
-            feedback, C=self.C, bounds=bounds, fit_intercept=fit_intercept, device=device
-        )
+        bounds = self.positive_bounds, self.negative_bounds
+        return replace(feedback, baseline=baseline, bounds=bounds)
 
     def _train(
         self, feedback: Feedback, rng: np.random.RandomState, on_task: Callable, *, warm: bool
@@ -666,7 +672,7 @@ class TOPRPolicy(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
 
         # The weights of other actions are no start.
         warm = warm and np.array_equal(getattr(self, "classes_", ()), feedback.classes)
-        adam = {
+        adam: dict[str, Any] = {
             "batch_size": self.batch_size,
             "learning_rate": self.learning_rate,
             "n_epochs": self.n_epochs,
@@ -675,13 +681,13 @@ class TOPRPolicy(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         if self.module is None:
             warm = warm and getattr(self, "coef_", np.empty((0, 0))).shape[1] == feedback.X.shape[1]
             start = (self.coef_, self.intercept_) if warm else None
-            low, high = self._bounds(feedback)[0]
+            low, high = feedback.bounds[0]
             if self.solver == "adam":
                 solve = partial(solve_adam, **adam)
             else:
                 lbfgs = solve_lbfgs if start is not None or low == high else solve_from_two
                 solve = partial(lbfgs, tol=self.tol, max_iter=self.max_iter)
-            objective = self._objective(feedback, self.device)
+            objective = make_objective(feedback, self.C, self.fit_intercept, self.device)
             attributes = train_linear(objective, start, solve, on_iteration)
         else:
             from pnsklearn._topr._module import train_module
@@ -691,7 +697,6 @@ class TOPRPolicy(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
                 self.module,
                 getattr(self, "module_", None) if warm else None,
                 C=self.C,
-                bounds=self._bounds(feedback),
                 device=self.device,
                 on_iteration=on_iteration,
                 **adam,
@@ -731,7 +736,7 @@ class TOPRPolicy(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             raise ValueError(f"n_samples must be an integer of at least 1, got {n_samples!r}.")
         if not 0 < temperature < np.inf:
             raise ValueError(f"temperature must be a positive number, got {temperature!r}.")
-        return draw(np.exp(self._log_policy(X, temperature)), n_samples, rng)
+        return draw(np.exp(self._log_policy(X, temperature)), int(n_samples), rng)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

@@ -10,6 +10,7 @@ from sklearn.utils.multiclass import check_classification_targets
 
 from pnsklearn._fitting import warn_user
 from pnsklearn._logged import check_feedback
+from pnsklearn._topr._objective import Bounds
 from pnsklearn._typing import Array, Matrix
 from pnsklearn._validation import check_weights, check_X, without_weightless
 
@@ -20,7 +21,8 @@ N_FOLDS = 5  # for estimated propensities
 class Feedback:
     """A checked log: contexts, the codes of the actions, what came of them; and the actions.
 
-    Without rewards, all decisions are as good: `reward` and `baseline` are None.
+    Without rewards, all decisions are as good: `reward` and `baseline` are None, and as there are
+    no ratios, the `bounds` are those by which the policy imitates the log.
     """
 
     X: Matrix
@@ -30,6 +32,7 @@ class Feedback:
     weight: Array
     classes: Array
     baseline: float | None = None
+    bounds: Bounds = ((1, 1), (0, 1))
 
     @property
     def advantage(self) -> Array:

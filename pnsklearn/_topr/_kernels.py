@@ -43,17 +43,12 @@ def forward(X: Matrix, action: Array, W: Array, b: Array) -> tuple[Array, tuple]
         For `backward`.
     """
     Z = X @ W.T.astype(X.dtype)
-    if Z.shape[1] == 1:
-        sign = np.where(action == 1, 1.0, -1.0)
-        z = sign * (Z[:, 0] + b[0])  # of the logged action
-        e = np.exp(-np.abs(z))
-        other = np.where(z > 0, e, 1.0) / (1 + e)  # 1 - pi(a)
-        return np.minimum(z, 0) - np.log1p(e), (other, sign)
-    Z += b
-    chosen = _less_maximum(Z, action)
+    if Z.shape[1] == 1:  # the logit of the first of two actions is zero
+        Z, b = np.concatenate([np.zeros_like(Z), Z], axis=1), np.array([0.0, *b])
+    chosen = _less_maximum(Z, b, action)
     E = np.exp(Z, out=Z)
     norm = _row_sums(E)
-    return chosen - np.log(norm), (E, norm)
+    return chosen - np.log(norm), (E, norm, W.shape[0])
 
 
 def backward(X: Matrix, action: Array, softmax: tuple, pull: Array) -> tuple[Array, Array]:
@@ -73,22 +68,20 @@ def backward(X: Matrix, action: Array, softmax: tuple, pull: Array) -> tuple[Arr
     grad_W, grad_b : ndarray of shape (K, d) and (K,)
         The gradients.
     """
-    E, scale = softmax
-    if E.ndim == 1:
-        G = (-pull * E * scale).astype(X.dtype)[:, None]
-        grad_b = G.sum(axis=0, dtype=np.float64)
-    else:
-        G, grad_b = E, _to_gradient(E, pull / scale, pull, action)
-    return (G.T @ X).astype(np.float64), grad_b
+    E, norm, n_logits = softmax
+    grad_b = _to_gradient(E, pull / norm, pull, action)
+    grad_W = E[:, -n_logits:].T @ X
+    return grad_W.astype(np.float64, copy=False), grad_b[-n_logits:]
 
 
 @njit
-def _less_maximum(Z, action):
-    """Subtract each row's maximum; return the logits of the logged actions after that."""
+def _less_maximum(Z, b, action):
+    """Add b and subtract each row's maximum; return the logits of the logged actions after that."""
     chosen = np.empty(Z.shape[0])
     for i in range(Z.shape[0]):
-        top = Z[i, 0]
-        for k in range(1, Z.shape[1]):
+        top = -np.inf
+        for k in range(Z.shape[1]):
+            Z[i, k] += b[k]
             top = max(top, Z[i, k])
         for k in range(Z.shape[1]):
             Z[i, k] -= top
@@ -109,7 +102,7 @@ def _row_sums(E):
 
 @njit
 def _to_gradient(E, scale, pull, action):
-    """Replace exponentials of logits by the gradient by the logits; return its sum over the rows."""
+    """Replace exponentials of logits by the gradient by the logits; return its sum over rows."""
     grad_b = np.zeros(E.shape[1])
     for i in range(E.shape[0]):
         for k in range(E.shape[1]):

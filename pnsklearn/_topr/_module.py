@@ -10,7 +10,6 @@ import torch
 from pnsklearn._modules import in_chunks, seeded, tensor_of
 from pnsklearn._optim import batches, half_cosine
 from pnsklearn._topr._feedback import Feedback
-from pnsklearn._topr._objective import Bounds
 from pnsklearn._typing import Array
 from pnsklearn.losses import topr_loss
 
@@ -28,7 +27,7 @@ def logits(module: torch.nn.Module, X: Array, device: str, n_actions: int) -> Ar
 
 def train_module(
     feedback: Feedback, module: torch.nn.Module, start: torch.nn.Module | None, *,
-    C: float, bounds: Bounds, device: str, batch_size: int, learning_rate: float, n_epochs: int,
+    C: float, device: str, batch_size: int, learning_rate: float, n_epochs: int,
     rng: np.random.RandomState, on_iteration: Callable[[Callable[[], dict]], bool],
 ) -> dict:  # fmt: skip
     """Return the fitted attributes, after training a copy of the module with Adam on batches.
@@ -57,8 +56,8 @@ def train_module(
                     log_policy.gather(1, action)[:, 0],
                     tensor_of(log_propensity[rows], device),
                     tensor_of(advantage[rows], device),
-                    positive_bounds=bounds[0],
-                    negative_bounds=bounds[1],
+                    positive_bounds=feedback.bounds[0],
+                    negative_bounds=feedback.bounds[1],
                     sample_weight=tensor_of(feedback.weight[rows], device),
                     denominator=len(rows) / n_rows * size,
                 )

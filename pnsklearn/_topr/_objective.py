@@ -31,6 +31,8 @@ from pnsklearn._typing import Array, Matrix, Tensor
 
 # log 0 is not finite, and would make 0 times infinity of F; e^-1000 is exactly zero as well.
 LOG_OF_ZERO = -1000.0
+# What a log has of each row.
+ROWS = ("X", "action", "gain", "log_propensity", "log_low", "log_high")
 
 Bounds: TypeAlias = tuple[tuple[float, float], tuple[float, float]]  # of R >= 0, and of R < 0
 
@@ -45,21 +47,29 @@ def check_bounds(name: str, bounds: Any) -> None:
         )
 
 
-def log_bounds(bounds: Bounds) -> Array:
-    """Return the logarithms of the bounds as `tapered` takes them."""
-    values = np.array(bounds, dtype=np.float64)
-    return np.where(values == 0, LOG_OF_ZERO, np.log(np.where(values == 0, 1.0, values)))
+def log_bounds(
+    xp: ModuleType, gain: Tensor, bounds: Bounds, largest: float = np.inf
+) -> tuple[Tensor, Tensor]:
+    """Return log a and log b of each row, none above `largest`; `xp` is NumPy or torch."""
+    with np.errstate(divide="ignore"):
+        logs = np.clip(np.log(np.array(bounds, dtype=np.float64)), LOG_OF_ZERO, largest)
+    rows = gain >= 0
+    low, high = (
+        xp.where(rows, xp.full_like(gain, good), xp.full_like(gain, bad)) for good, bad in logs.T
+    )
+    return low, high
 
 
-def tapered(xp: ModuleType, u: Tensor, gain: Tensor, log_bounds: Tensor) -> tuple[Tensor, Tensor]:
-    """Return R F(u) and R F'(u) for the gains R, with the bounds that their signs call for.
+def tapered(
+    xp: ModuleType, u: Tensor, gain: Tensor, log_low: Tensor, log_high: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return R F(u) and R F'(u) for the gains R.
 
-    `xp` is NumPy or torch. To autograd nothing here is a constant: the gradient of F is F'.
+    To autograd nothing here is a constant: the gradient of F is F'.
     """
-    low, high = (xp.where(gain >= 0, log_bounds[0, k], log_bounds[1, k]) for k in (0, 1))
     # v moves with u inside the bounds and not outside. F' is e^v in both cases, and so on a bound
-    # too, as u = 0 is for most on-policy batches, whichever of the two autograd takes.
-    v = xp.clip(u, low, high)
+    # too, as u = 0 is for most on-policy batches, whatever autograd takes there.
+    v = xp.minimum(xp.maximum(u, log_low), log_high)
     pull = gain * xp.exp(v)
     return pull * (1 + u - v), pull
 
@@ -119,7 +129,8 @@ class PolicyObjective:
     action: Tensor  # of int64
     gain: Tensor
     log_propensity: Tensor
-    log_bounds: Tensor
+    log_low: Tensor  # of the ratio
+    log_high: Tensor
 
     @classmethod
     def make(
@@ -128,13 +139,14 @@ class PolicyObjective:
     ) -> "PolicyObjective":  # fmt: skip
         """Move a log to the device: X, actions, gains, and logarithms of propensities."""
         kernels, size = get_kernels(device), float(np.abs(log[2]).sum())
-        tensors = (kernels.as_array(part, device) for part in (*log, log_bounds(bounds)))
+        log = *log, *log_bounds(np, log[2], bounds)
+        tensors = (kernels.as_array(part, device) for part in log)
         return cls(linear, C, size, size, kernels, *tensors)
 
     def loss(self, W: Array, b: Array) -> tuple[float, Array, Array]:
         """Return -J, and its gradients by the weights and biases."""
-        rows = self.X, self.action, self.gain, self.log_propensity
-        return total(_loss, rows, self.log_bounds, self.kernels, W, b)
+        rows = tuple(getattr(self, name) for name in ROWS)
+        return total(_loss, rows, self.kernels, (W, b))
 
     def value_and_gradient(self, theta: Array) -> tuple[float, Array]:
         """Return the value, which is to be minimised, and its gradient, of the shape of theta."""
@@ -146,18 +158,17 @@ class PolicyObjective:
 
     def batch(self, rows: Array) -> "PolicyObjective":
         """Return the objective of some rows, each standing for as many as there are."""
-        names = ("X", "action", "gain", "log_propensity")
         size = self.size * (len(rows) / self.X.shape[0])
-        return replace(self, size=size, **{name: getattr(self, name)[rows] for name in names})
+        return replace(self, size=size, **{name: getattr(self, name)[rows] for name in ROWS})
 
     def imitation(self) -> "PolicyObjective":
         """Return the convex objective that learns from gains only, whatever their ratio."""
-        log_bounds = self.kernels.xp.zeros_like(self.log_bounds)
-        return replace(self, gain=self.gain.clip(min=0), log_bounds=log_bounds)
+        zeros = self.kernels.xp.zeros_like(self.gain)
+        return replace(self, gain=self.gain.clip(min=0), log_low=zeros, log_high=zeros)
 
 
-def _loss(X, action, gain, log_propensity, log_bounds, kernels, W, b):
-    """Return -J of a block of rows, and its gradients by W and b."""
-    log_pi, softmax = kernels.forward(X, action, W, b)
-    terms, pull = tapered(kernels.xp, log_pi - log_propensity, gain, log_bounds)
+def _loss(X, action, gain, log_propensity, log_low, log_high, kernels, weights):
+    """Return -J of a block of rows, and its gradients by the weights and biases."""
+    log_pi, softmax = kernels.forward(X, action, *weights)
+    terms, pull = tapered(kernels.xp, log_pi - log_propensity, gain, log_low, log_high)
     return -float(terms.sum()), *kernels.backward(X, action, softmax, pull)

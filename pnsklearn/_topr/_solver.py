@@ -1,4 +1,4 @@
-"""Minimise an objective: L-BFGS on all rows, also as the better of two starts, or Adam on batches."""
+"""Minimise an objective: by L-BFGS from one start or two, or by Adam on batches of rows."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass

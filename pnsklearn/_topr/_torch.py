@@ -14,7 +14,7 @@ xp = torch
 def forward(X: Matrix, action: Tensor, W: Array, b: Array) -> tuple[Tensor, tuple]:
     """Return the log-probabilities of the logged actions, and what `backward` needs."""
     Z = (X @ torch.as_tensor(W.T).to(X) + torch.as_tensor(b).to(X)).double()
-    if Z.shape[1] == 1:  # two actions
+    if Z.shape[1] == 1:  # the logit of the first of two actions is zero
         Z = torch.nn.functional.pad(Z, (1, 0))
     log_pi = torch.log_softmax(Z, dim=1)
     return log_pi.gather(1, action[:, None])[:, 0], (log_pi.exp(), W.shape[0])

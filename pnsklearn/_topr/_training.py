@@ -13,19 +13,19 @@ from sklearn.exceptions import ConvergenceWarning
 from pnsklearn._fitting import warn_user
 from pnsklearn._optim import Adam
 from pnsklearn._topr._feedback import Feedback
-from pnsklearn._topr._objective import Bounds, Linear, PolicyObjective
+from pnsklearn._topr._objective import Linear, PolicyObjective
 from pnsklearn._topr._solver import Solution, adam_pass
 from pnsklearn._typing import Array
 
 
 def make_objective(
-    feedback: Feedback, *, C: float, bounds: Bounds, fit_intercept: bool, device: str = "cpu"
+    feedback: Feedback, C: float, fit_intercept: bool, device: str = "cpu"
 ) -> PolicyObjective:
     """Return the objective of a linear policy on a log."""
     n_logits = 1 if len(feedback.classes) == 2 else len(feedback.classes)
     linear = Linear(n_logits, feedback.X.shape[1], fit_intercept, feedback.X.dtype)
     log = feedback.X, feedback.action, feedback.gain, np.log(feedback.propensity)
-    return PolicyObjective.make(linear, C, log, bounds, device)
+    return PolicyObjective.make(linear, C, log, feedback.bounds, device)
 
 
 def train_linear(

@@ -5,7 +5,7 @@ from numbers import Real
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from pnsklearn._topr._objective import check_bounds, log_bounds, tapered
 
@@ -31,8 +31,8 @@ def _like(logprob, name, values):
     values = torch.as_tensor(values, dtype=logprob.dtype, device=logprob.device)
     if values.shape != logprob.shape:
         raise ValueError(
-            f"{name} must have one value per sequence, of shape {tuple(logprob.shape)} like logprob; "
-            f"got {tuple(values.shape)}."
+            f"{name} must have one value per sequence, of shape {tuple(logprob.shape)} like "
+            f"logprob, but its shape is {tuple(values.shape)}."
         )
     return values
 
@@ -46,17 +46,10 @@ def _raise_failed(checks):
 
 
 def topr_loss(
-    logprob,
-    behavior_logprob,
-    reward,
-    *,
-    baseline=0.0,
-    positive_bounds=(1, 1),
-    negative_bounds=(0, 1),
-    lengths=None,
-    sample_weight=None,
-    denominator=None,
-):
+    logprob: Tensor, behavior_logprob: Any, reward: Any, *, baseline: float = 0.0,
+    positive_bounds: tuple[float, float] = (1, 1), negative_bounds: tuple[float, float] = (0, 1),
+    lengths: Any = None, sample_weight: Any = None, denominator: Any = None,
+) -> Tensor:  # fmt: skip
     r"""Return the tapered off-policy REINFORCE loss of sequences or actions from a log.
 
     With the policy's log-ratio :math:`u = \log \pi(y \mid x) - \log \mu(y \mid x)` to the policy
@@ -121,9 +114,9 @@ def topr_loss(
     Raises
     ------
     ValueError
-        If shapes differ, a value is not finite, a log-probability exceeds 0 by more than rounding,
-        a length is not positive, a weight is negative or all are zero, `behavior_logprob` requires a
-        gradient, or a setting is out of its range. The values are read in one transfer from the
+        If shapes differ, a value is not finite, a log-probability exceeds 0 beyond rounding,
+        a length is not positive, a weight is negative or all are zero, `behavior_logprob` requires
+        a gradient, or a setting is out of its range. The values are read in one transfer from the
         GPU.
 
     References
@@ -148,9 +141,9 @@ def topr_loss(
     logprob, behavior_logprob, reward, scale, denominator = _check_batch(
         logprob, behavior_logprob, reward, lengths, sample_weight, denominator
     )
-    bounds = log_bounds((positive_bounds, negative_bounds)).clip(max=LARGEST_LOG_RATIO)
-    u, gain = logprob - behavior_logprob, scale * (reward - baseline)
-    terms, _ = tapered(torch, u, gain, u.new_tensor(bounds))
+    gain, bounds = scale * (reward - baseline), (positive_bounds, negative_bounds)
+    log_low, log_high = log_bounds(torch, gain, bounds, LARGEST_LOG_RATIO)
+    terms, _ = tapered(torch, logprob - behavior_logprob, gain, log_low, log_high)
     return -terms.sum() / denominator
 
 
@@ -232,7 +225,10 @@ class TOPRLoss(nn.Module):
     tensor([-0.7500, -0.2500])
     """
 
-    def __init__(self, baseline=0.0, positive_bounds=(1, 1), negative_bounds=(0, 1)):
+    def __init__(
+        self, baseline: float = 0.0, positive_bounds: tuple[float, float] = (1, 1),
+        negative_bounds: tuple[float, float] = (0, 1),
+    ):  # fmt: skip
         super().__init__()
         check_settings(baseline, positive_bounds, negative_bounds)
         self.baseline = baseline
@@ -240,8 +236,9 @@ class TOPRLoss(nn.Module):
         self.negative_bounds = negative_bounds
 
     def forward(
-        self, logprob, behavior_logprob, reward, lengths=None, sample_weight=None, denominator=None
-    ):
+        self, logprob: Tensor, behavior_logprob: Any, reward: Any, lengths: Any = None,
+        sample_weight: Any = None, denominator: Any = None,
+    ) -> Tensor:  # fmt: skip
         """Return the loss.
 
         Parameters
@@ -316,7 +313,7 @@ class _TokenLogProb(torch.autograd.Function):
         return gradient, None, None, None
 
 
-def sequence_logprob(logits, tokens, mask):
+def sequence_logprob(logits: Tensor, tokens: Tensor, mask: Tensor) -> Tensor:
     """Return the log-probability of each sequence: the sum over its tokens that the mask marks.
 
     ``logits[:, t]`` must predict ``tokens[:, t]``. A causal language model predicts at each
@@ -365,7 +362,7 @@ def sequence_logprob(logits, tokens, mask):
     return logprob.new_zeros(mask.shape).index_put((rows, columns), logprob).sum(1)
 
 
-def token_logprob(logits, tokens, mask):
+def token_logprob(logits: Tensor, tokens: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return the log-probabilities of the tokens that the mask marks, their rows and columns."""
     if logits.ndim != 3 or not logits.shape[:2] == tokens.shape == mask.shape:
         raise ValueError(

@@ -1,13 +1,13 @@
 """The value of a policy from decisions that another policy logged."""
 
 from numbers import Real
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-from scipy import sparse
 from scipy.special import ndtri
 from sklearn.linear_model import Ridge
 from sklearn.metrics._scorer import _BaseScorer
+from sklearn.preprocessing import add_dummy_feature
 from sklearn.utils import _safe_indexing, check_array
 from sklearn.utils._param_validation import Interval, StrOptions, validate_params
 from sklearn.utils.validation import _check_response_method, column_or_1d
@@ -23,7 +23,7 @@ CLIP = [Interval(Real, 0, None, closed="neither"), None]
 ARRAYS = ("policy_proba", "propensity", "reward", "action", "reward_prediction")
 _check_arguments = validate_params(
     {
-        **dict.fromkeys(ARRAYS, ["array-like"]),
+        **{name: ["array-like"] for name in ARRAYS},
         "clip": CLIP,
         "sample_weight": ["array-like", None],
         "confidence_level": [Interval(Real, 0, 1, closed="neither"), None],
@@ -43,8 +43,9 @@ class ValueEstimate(NamedTuple):
 
 @_check_arguments
 def ips_value(
-    policy_proba, propensity, reward, *, clip=None, sample_weight=None, confidence_level=None
-):
+    policy_proba: Any, propensity: Any, reward: Any, *, clip: float | None = None,
+    sample_weight: Any = None, confidence_level: float | None = None,
+) -> float | ValueEstimate:  # fmt: skip
     r"""Estimate the value of a policy by inverse propensity scoring.
 
     .. math::
@@ -105,7 +106,10 @@ def ips_value(
 
 
 @_check_arguments
-def snips_value(policy_proba, propensity, reward, *, sample_weight=None, confidence_level=None):
+def snips_value(
+    policy_proba: Any, propensity: Any, reward: Any, *, sample_weight: Any = None,
+    confidence_level: float | None = None,
+) -> float | ValueEstimate:  # fmt: skip
     r"""Estimate the value of a policy by self-normalised inverse propensity scoring.
 
     .. math::
@@ -170,15 +174,9 @@ def snips_value(policy_proba, propensity, reward, *, sample_weight=None, confide
 
 @_check_arguments
 def dr_value(
-    policy_proba,
-    action,
-    propensity,
-    reward,
-    reward_prediction,
-    *,
-    sample_weight=None,
-    confidence_level=None,
-):
+    policy_proba: Any, action: Any, propensity: Any, reward: Any, reward_prediction: Any, *,
+    sample_weight: Any = None, confidence_level: float | None = None,
+) -> float | ValueEstimate:  # fmt: skip
     r"""Estimate the value of a policy by the doubly robust method.
 
     .. math::
@@ -240,8 +238,8 @@ def dr_value(
     prediction = check_array(reward_prediction, dtype=np.float64, input_name="reward_prediction")
     if prediction.shape != shape:
         raise ValueError(
-            f"reward_prediction must have the shape of policy_proba, {shape}; "
-            f"got {prediction.shape}."
+            f"reward_prediction must have the shape of policy_proba, {shape}, not "
+            f"{prediction.shape}."
         )
     action = check_array(action, ensure_2d=False, dtype=None, input_name="action")
     if action.shape != shape[:1] or action.dtype.kind not in "iu":
@@ -260,7 +258,9 @@ def dr_value(
 
 
 @_check_arguments
-def effective_sample_size(policy_proba, propensity, *, sample_weight=None):
+def effective_sample_size(
+    policy_proba: Any, propensity: Any, *, sample_weight: Any = None
+) -> float:
     r"""Compute how many rows of the evaluated policy's own log the weighted rows are worth.
 
     .. math::
@@ -349,7 +349,9 @@ def _estimate(value, terms, weight, confidence_level):
     return ValueEstimate(value, error, value - reach, value + reach)
 
 
-def direct_rewards(X, action, reward, n_actions, sample_weight=None):
+def direct_rewards(
+    X: Any, action: Array, reward: Array, n_actions: int, sample_weight: Any = None
+) -> Array:
     """Predict the reward of every action in every row, by models that did not see the row.
 
     The rows are dealt at random into two halves, and each half is predicted by the models of the
@@ -397,11 +399,7 @@ def direct_rewards(X, action, reward, n_actions, sample_weight=None):
 
 def _ridge(X, gain, weight):
     """Return the coefficients of a constant and of the features, all of them shrunk."""
-    constant = np.ones((X.shape[0], 1))
-    if sparse.issparse(X):
-        X = sparse.hstack([constant, X], format="csr")
-    else:
-        X = np.hstack([constant, X])
+    X = add_dummy_feature(X)
     return Ridge(alpha=1.0, fit_intercept=False, tol=1e-8).fit(X, gain, weight).coef_
 
 
@@ -427,16 +425,13 @@ def _score_log(
             "sklearn.set_config(enable_metadata_routing=True), or a y of "
             "pnsklearn.datasets.make_feedback."
         )
-    known = np.union1d(estimator.classes_, column_or_1d(action))
+    action = column_or_1d(action)
+    known = np.union1d(estimator.classes_, action)
     policy = _check_response_method(estimator, "predict_proba")(X)
     policy = widen_policy(policy, estimator.classes_, known)
-    weight, policy, column, propensity, reward, kept = without_weightless(
-        check_weights(sample_weight, policy),
-        policy,
-        np.searchsorted(known, column_or_1d(action)),
-        propensity,
-        reward,
-    )
+    weight = check_weights(sample_weight, policy)
+    log = policy, np.searchsorted(known, action), propensity, reward
+    weight, policy, column, propensity, reward, kept = without_weightless(weight, *log)
     if kind == "dr":
         X = _safe_indexing(X, np.flatnonzero(kept))
         prediction = direct_rewards(X, column, reward, policy.shape[1], weight)
@@ -471,7 +466,7 @@ class _PolicyValueScorer(_BaseScorer):
     {"kind": [StrOptions({"snips", "ips", "dr"})], "clip": CLIP},
     prefer_skip_nested_validation=True,
 )
-def ope_scorer(kind="snips", clip=None):
+def ope_scorer(kind: str = "snips", clip: float | None = None) -> _PolicyValueScorer:
     """Make a scorer of policies for scikit-learn's searches, by off-policy evaluation.
 
     The policy is what `predict_proba` of any classifier returns, and the score is its value: the
