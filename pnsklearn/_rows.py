@@ -1,33 +1,32 @@
 """Rows in blocks: every objective here is a sum over rows, and so a sum over blocks of them."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import reduce
+from operator import add
+from typing import Any
 
-from scipy.sparse import issparse
+import numpy as np
 
-from pnsklearn._typing import Matrix
+from pnsklearn._typing import Array
 
 BLOCK_BYTES = 2**19  # of X, so that a block stays in the cache between two products
 FEWEST_ROWS = 64
 
 
-def blocks(X: Matrix) -> Iterator[slice]:
-    """Yield the slices of the rows of X; all of them at once if it is sparse."""
-    if issparse(X):
-        yield slice(None)
-        return
+def blocks(X: Array) -> Iterator[slice]:
+    """Yield slices of the rows of an array, which may be a memory map."""
     n_rows = max(FEWEST_ROWS, BLOCK_BYTES // (X.shape[1] * X.itemsize))
     for start in range(0, X.shape[0], n_rows):
         yield slice(start, start + n_rows)
 
 
-def total(function: Callable, rows: tuple, *shared: object) -> tuple:
-    """Return the sum over blocks of rows of ``function(*block, *shared)``, a tuple.
+def total(function: Callable[..., tuple], rows: Sequence[Any], *shared: Any) -> tuple:
+    """Return the sum over blocks of rows of ``function(*block, *shared)``, which is a tuple.
 
-    `rows` holds X and the arrays that have an entry for each of its rows.
+    `rows` holds X and the arrays that have an entry for each of its rows. A sparse matrix, whose
+    slices would be copies, and a tensor, as a GPU wants all rows at once, are one block.
     """
-    whole = issparse(rows[0])  # slicing would copy it
-    sums: tuple = ()
-    for block in blocks(rows[0]):
-        parts = function(*(rows if whole else (array[block] for array in rows)), *shared)
-        sums = tuple(a + b for a, b in zip(sums, parts, strict=True)) if sums else parts
-    return sums
+    if not isinstance(rows[0], np.ndarray):
+        return function(*rows, *shared)
+    parts = (function(*(array[block] for array in rows), *shared) for block in blocks(rows[0]))
+    return reduce(lambda sums, part: tuple(map(add, sums, part)), parts)

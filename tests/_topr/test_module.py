@@ -177,10 +177,10 @@ def test_linear_fit_on_tensors(log, sparse, monkeypatch):
     """The path of a CUDA device, with tensors on the CPU."""
     from scipy.sparse import csr_matrix
 
-    from pnsklearn._topr import _estimator, _torch
+    from pnsklearn._topr import _objective, _torch
 
     X = csr_matrix(log.X) if sparse else log.X
     expected = TOPRPolicy(tol=1e-8).fit(X, log.action, **metadata(log))
-    monkeypatch.setattr(_estimator, "get_kernels", lambda method, device: _torch)
+    monkeypatch.setattr(_objective, "get_kernels", lambda device: _torch)
     policy = TOPRPolicy(tol=1e-8).fit(X, log.action, **metadata(log))
     assert_allclose(policy.coef_, expected.coef_, atol=1e-6)
