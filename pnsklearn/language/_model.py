@@ -1,13 +1,39 @@
 """What the policy asks of a causal language model: logits, log-probabilities, completions."""
 
 import contextlib
+import copy
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 
+from pnsklearn._modules import seeded
+from pnsklearn._typing import Array
 from pnsklearn.language._sequences import Sequences, groups
 from pnsklearn.losses._topr import sequence_logprob, token_logprob
+
+
+def trainable_copy(
+    model: torch.nn.Module, lora: Any, device: str, rng: np.random.RandomState
+) -> torch.nn.Module:
+    """Return a copy of the model, ready to be trained; with `lora`, with adapters from `rng`."""
+    model = copy.deepcopy(model)
+    if lora is not None:
+        from peft import get_peft_model
+
+        with seeded(rng, device):
+            model = get_peft_model(model, lora)
+    elif any(p.dtype in (torch.float16, torch.bfloat16) for p in trained(model).values()):
+        # Steps of a small rate are lost in the rounding of half precision.
+        model.float()
+    return model.to(device).eval()
+
+
+def trained(model: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
+    """Return the parameters that are trained, by name."""
+    return {name: p for name, p in model.named_parameters() if p.requires_grad}
 
 
 @dataclass(frozen=True)
@@ -21,23 +47,22 @@ class Runner:
     model: torch.nn.Module
     device: str
     pad_id: int
-    end_ids: tuple  # tokens that end a completion
+    end_ids: tuple[int, ...]  # tokens that end a completion
     temperature: float  # divides the logits, of samples and of probabilities
     max_tokens: int  # of a pass, with the padding
-    mixed_precision: bool
+    max_new_tokens: int  # of a completion that the model writes
 
-    def autocast(self):
+    def autocast(self) -> contextlib.AbstractContextManager:
         """Return the context of every pass: bfloat16 on a GPU."""
-        if self.device == "cpu" or not self.mixed_precision:
+        if self.device == "cpu":
             return contextlib.nullcontext()
         return torch.autocast("cuda", dtype=torch.bfloat16)
 
-    def groups(self, sizes, rows=None):
-        """Yield rows in groups that one pass can take."""
-        rows = np.arange(len(sizes)) if rows is None else rows
-        return groups(sizes, rows, self.max_tokens)
+    def groups(self, sizes: Array, rows: Array | None = None) -> Iterator[Array]:
+        """Yield rows, all by default, in groups that one pass can take."""
+        return groups(sizes, np.arange(len(sizes)) if rows is None else rows, self.max_tokens)
 
-    def logits(self, ids, attention):
+    def logits(self, ids: torch.Tensor, attention: torch.Tensor) -> torch.Tensor:
         """Return the logits of the policy; position t predicts the token at t + 1."""
         with self.autocast():
             output = self.model(ids, attention_mask=attention)
@@ -51,21 +76,21 @@ class Runner:
             )
         return logits if self.temperature == 1 else logits / self.temperature
 
-    def sequence_logprob(self, sequences):
+    def sequence_logprob(self, sequences: Sequences) -> torch.Tensor:
         """Return the log-probability of each completion, differentiable."""
         return sequence_logprob(*self._predictions(sequences))
 
-    def token_logprob(self, sequences):
+    def token_logprob(self, sequences: Sequences) -> tuple[torch.Tensor, Array]:
         """Return the log-probabilities of all tokens of the completions, and their rows."""
         logp, rows, _ = token_logprob(*self._predictions(sequences))
-        return logp, rows
+        return logp, rows.cpu().numpy()
 
     def _predictions(self, sequences):
         ids, attention, completion = sequences.pad(self.pad_id, self.device)
         return self.logits(ids, attention)[:, :-1], ids[:, 1:], completion[:, 1:]
 
     @torch.no_grad()
-    def score(self, sequences):
+    def score(self, sequences: Sequences) -> Array:
         """Return the log-probability of each completion, float64."""
         score = np.empty(len(sequences.tokens))
         for rows in self.groups(sequences.sizes):
@@ -73,32 +98,32 @@ class Runner:
         return score
 
     @torch.no_grad()
-    def score_tokens(self, sequences):
-        """Return the log-probabilities of the tokens of each completion, a list of arrays."""
-        score = [None] * len(sequences.tokens)
+    def score_tokens(self, sequences: Sequences) -> list[Array]:
+        """Return the log-probabilities of the tokens of each completion."""
+        score = [np.empty(0)] * len(sequences.tokens)
         for rows in self.groups(sequences.sizes):
             logp, row = self.token_logprob(sequences.take(rows))
-            parts = np.split(logp.double().cpu().numpy(), np.cumsum(np.bincount(row.cpu()))[:-1])
+            parts = np.split(logp.double().cpu().numpy(), np.cumsum(np.bincount(row))[:-1])
             for i, part in zip(rows, parts, strict=True):
                 score[i] = part
         return score
 
     @torch.no_grad()
-    def complete(self, prompts, max_new_tokens, *, greedy, seed):
+    def complete(
+        self, prompts: list[Array], rng: np.random.RandomState | None = None
+    ) -> list[Array]:
         """Return a completion of each prompt: token ids, up to and with the first end.
 
-        Sampling is from the policy itself: no truncation, no penalty, whatever the model's own
-        settings for generation are.
+        They are samples of the policy itself: no truncation, no penalty, whatever the model's own
+        settings for generation are. Without `rng` each token is the likeliest.
         """
-        completions = [None] * len(prompts)
+        completions = [np.empty(0, dtype=np.int64)] * len(prompts)
         of_library = hasattr(self.model, "generation_config")
         generate = _generate if of_library else _generate_plain
-        sizes = np.array([len(prompt) + max_new_tokens for prompt in prompts])
-        # All generators: manual_seed seeds all.
-        with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
-            torch.manual_seed(seed)
+        sizes = np.array([len(prompt) + self.max_new_tokens for prompt in prompts])
+        with contextlib.nullcontext() if rng is None else seeded(rng, self.device):
             for rows in self.groups(sizes):
-                ids = generate(self, [prompts[i] for i in rows], max_new_tokens, greedy)
+                ids = generate(self, [prompts[i] for i in rows], greedy=rng is None)
                 for i, row in zip(rows, ids.cpu().numpy(), strict=True):
                     completions[i] = self._until_end(row)
         return completions
@@ -108,7 +133,7 @@ class Runner:
         return ids[: ends[0] + 1] if len(ends) else ids
 
 
-def _generate(runner, prompts, max_new_tokens, greedy):
+def _generate(runner, prompts, greedy):
     """Generate with a Hugging Face model, which keeps keys and values of what it has read."""
     from transformers import GenerationConfig
 
@@ -121,12 +146,12 @@ def _generate(runner, prompts, max_new_tokens, greedy):
     how = {} if greedy else {"temperature": runner.temperature, "top_k": 0, "top_p": 1.0}
     config = GenerationConfig(
         do_sample=not greedy,
-        max_new_tokens=max_new_tokens,
+        max_new_tokens=runner.max_new_tokens,
         pad_token_id=runner.pad_id,
         eos_token_id=list(runner.end_ids) or None,
         **how,
     )
-    # Else what is not set here is taken from the model's own configuration, such as penalties.
+    # What is not set here, such as a penalty, would be taken from the model's own configuration.
     own, runner.model.generation_config = runner.model.generation_config, config
     try:
         with runner.autocast():
@@ -140,19 +165,19 @@ def _generate(runner, prompts, max_new_tokens, greedy):
     return output[:, width:]
 
 
-def _generate_plain(runner, prompts, max_new_tokens, greedy):
+def _generate_plain(runner, prompts, greedy):
     """Generate with a module that has a forward pass and nothing else."""
     sequences = Sequences(prompts, np.array([len(prompt) for prompt in prompts]))
     ids, attention, _ = sequences.pad(runner.pad_id, runner.device)
     # Padding stays on the right, where a causal model does not see it: each row grows at its end.
-    room = (0, max_new_tokens)
+    room = (0, runner.max_new_tokens)
     ids = torch.nn.functional.pad(ids, room, value=runner.pad_id)
     attention = torch.nn.functional.pad(attention, room)
     rows = torch.arange(len(prompts), device=runner.device)
     end = first = torch.as_tensor(sequences.n_prompt, device=runner.device)
     ended = torch.zeros(len(prompts), dtype=torch.bool, device=runner.device)
     end_ids = ids.new_tensor(runner.end_ids)
-    for _ in range(max_new_tokens):
+    for _ in range(runner.max_new_tokens):
         width = int(end.max())
         logits = runner.logits(ids[:, :width], attention[:, :width])[rows, end - 1].float()
         if greedy:
@@ -165,4 +190,6 @@ def _generate_plain(runner, prompts, max_new_tokens, greedy):
         ended |= torch.isin(token, end_ids)
         if ended.all():
             break
-    return ids[rows[:, None], first[:, None] + torch.arange(int(max_new_tokens), device=ids.device)]
+    return ids[
+        rows[:, None], first[:, None] + torch.arange(int(runner.max_new_tokens), device=ids.device)
+    ]
