@@ -55,7 +55,8 @@ class Checkpoint:
             return {}
         from safetensors.torch import load_file
 
-        state = json.loads((newest / "state.json").read_text())
+        text = (newest / "state.json").read_text()
+        state = json.loads(text, object_hook=lambda entries: Bunch(**entries))
         weights = load_file(newest / "model.safetensors")
         # The same call as at the start of the run, or one that goes on from where the folder is.
         if self.start == _fingerprint(weights):
@@ -68,9 +69,9 @@ class Checkpoint:
         with torch.no_grad():
             for name, parameter in trained(model).items():
                 parameter.copy_(weights[name])
-        fitted = _from_json(state["fitted"])
-        fitted["rounds_"] = [_from_json(entry) for entry in fitted["rounds_"]]
-        return {"model_": model, **fitted}
+        for report in state["fitted"]["rounds_"]:
+            report["value"] = ValueEstimate(*report["value"])
+        return {"model_": model, **state["fitted"]}
 
     def save(self, model: torch.nn.Module, fitted: dict[str, Any]) -> None:
         """Write the model and the attributes after a round, in the place of those before."""
@@ -111,14 +112,3 @@ def _plain(value):
     if isinstance(value, set):
         return sorted(value)
     return value.tolist() if hasattr(value, "tolist") else str(value)
-
-
-def _from_json(attributes):
-    """Return a round, or fitted attributes, as they were before they were written."""
-    entry = Bunch(**attributes)
-    for name, value in entry.items():
-        if name == "value":
-            entry[name] = ValueEstimate(*value)
-        elif isinstance(value, dict):
-            entry[name] = Bunch(**value)
-    return entry

@@ -11,7 +11,7 @@ import torch
 
 from pnsklearn._modules import seeded
 from pnsklearn._typing import Array
-from pnsklearn.language._sequences import Sequences, groups
+from pnsklearn.language._sequences import Encoder, Sequences, groups
 from pnsklearn.losses._topr import sequence_logprob, token_logprob
 
 
@@ -46,8 +46,7 @@ class Runner:
 
     model: torch.nn.Module
     device: str
-    pad_id: int
-    end_ids: tuple[int, ...]  # tokens that end a completion
+    encoder: Encoder
     temperature: float  # divides the logits, of samples and of probabilities
     max_tokens: int  # of a pass, with the padding
     max_new_tokens: int  # of a completion that the model writes
@@ -86,7 +85,7 @@ class Runner:
         return logp, rows.cpu().numpy()
 
     def _predictions(self, sequences):
-        ids, attention, completion = sequences.pad(self.pad_id, self.device)
+        ids, attention, completion = sequences.pad(self.encoder.pad_id, self.device)
         return self.logits(ids, attention)[:, :-1], ids[:, 1:], completion[:, 1:]
 
     @torch.no_grad()
@@ -125,30 +124,27 @@ class Runner:
             for rows in self.groups(sizes):
                 ids = generate(self, [prompts[i] for i in rows], greedy=rng is None)
                 for i, row in zip(rows, ids.cpu().numpy(), strict=True):
-                    completions[i] = self._until_end(row)
+                    ends = np.flatnonzero(np.isin(row, self.encoder.end_ids))
+                    completions[i] = row[: ends[0] + 1] if len(ends) else row
         return completions
-
-    def _until_end(self, ids):
-        ends = np.flatnonzero(np.isin(ids, self.end_ids))
-        return ids[: ends[0] + 1] if len(ends) else ids
 
 
 def _generate(runner, prompts, greedy):
     """Generate with a Hugging Face model, which keeps keys and values of what it has read."""
     from transformers import GenerationConfig
 
-    width = max(map(len, prompts))
-    ids = np.full((len(prompts), width), runner.pad_id)
-    attention = np.zeros_like(ids)
-    for i, prompt in enumerate(prompts):  # on the left, so that all go on from the same place
-        ids[i, width - len(prompt) :] = prompt
-        attention[i, width - len(prompt) :] = 1
+    pad_id, end_ids = runner.encoder.pad_id, list(runner.encoder.end_ids)
+    sizes = np.array([len(prompt) for prompt in prompts])
+    # The padding is on the left, so that all go on from the same place.
+    attention = np.arange(sizes.max()) >= sizes.max() - sizes[:, None]
+    ids = np.full(attention.shape, pad_id)
+    ids[attention] = np.concatenate(prompts)
     how = {} if greedy else {"temperature": runner.temperature, "top_k": 0, "top_p": 1.0}
     config = GenerationConfig(
         do_sample=not greedy,
         max_new_tokens=runner.max_new_tokens,
-        pad_token_id=runner.pad_id,
-        eos_token_id=list(runner.end_ids) or None,
+        pad_token_id=pad_id,
+        eos_token_id=end_ids or None,
         **how,
     )
     # What is not set here, such as a penalty, would be taken from the model's own configuration.
@@ -157,39 +153,33 @@ def _generate(runner, prompts, greedy):
         with runner.autocast():
             output = runner.model.generate(
                 torch.as_tensor(ids, device=runner.device),
-                attention_mask=torch.as_tensor(attention, device=runner.device),
+                attention_mask=torch.as_tensor(attention.astype(np.int64), device=runner.device),
                 generation_config=config,
             )
     finally:
         runner.model.generation_config = own
-    return output[:, width:]
+    return output[:, sizes.max() :]
 
 
 def _generate_plain(runner, prompts, greedy):
     """Generate with a module that has a forward pass and nothing else."""
-    sequences = Sequences(prompts, np.array([len(prompt) for prompt in prompts]))
-    ids, attention, _ = sequences.pad(runner.pad_id, runner.device)
-    # Padding stays on the right, where a causal model does not see it: each row grows at its end.
-    room = (0, runner.max_new_tokens)
-    ids = torch.nn.functional.pad(ids, room, value=runner.pad_id)
-    attention = torch.nn.functional.pad(attention, room)
-    rows = torch.arange(len(prompts), device=runner.device)
-    end = first = torch.as_tensor(sequences.n_prompt, device=runner.device)
-    ended = torch.zeros(len(prompts), dtype=torch.bool, device=runner.device)
-    end_ids = ids.new_tensor(runner.end_ids)
-    for _ in range(runner.max_new_tokens):
+    pad_id, end_ids = runner.encoder.pad_id, runner.encoder.end_ids
+    sequences = Sequences.join(prompts, [np.full(runner.max_new_tokens, pad_id)] * len(prompts))
+    ids, _, completion = sequences.pad(pad_id, runner.device)
+    rows, place = (torch.arange(n, device=runner.device) for n in ids.shape)
+    first = torch.as_tensor(sequences.n_prompt, device=runner.device)
+    ended = torch.zeros_like(first, dtype=torch.bool)
+    for end in (first + i for i in range(runner.max_new_tokens)):
         width = int(end.max())
-        logits = runner.logits(ids[:, :width], attention[:, :width])[rows, end - 1].float()
+        # Padding is on the right, where a causal model does not see it: each row grows at its end.
+        attention = (place[:width] < end[:, None]).long()
+        logits = runner.logits(ids[:, :width], attention)[rows, end - 1].float()
         if greedy:
             token = logits.argmax(dim=1)
         else:
             token = torch.multinomial(logits.softmax(dim=1), 1)[:, 0]
-        ids[rows, end] = torch.where(ended, runner.pad_id, token)
-        attention[rows, end] = 1
-        end = end + 1
-        ended |= torch.isin(token, end_ids)
+        ids[rows, end] = torch.where(ended, pad_id, token)
+        ended |= torch.isin(token, ids.new_tensor(end_ids))
         if ended.all():
             break
-    return ids[
-        rows[:, None], first[:, None] + torch.arange(int(runner.max_new_tokens), device=ids.device)
-    ]
+    return ids[completion].reshape(len(prompts), -1)

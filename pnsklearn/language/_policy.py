@@ -1,7 +1,6 @@
 """TOPRLanguagePolicy: the scikit-learn face of off-policy learning of a language model."""
 
 import copy
-from collections.abc import Iterable
 from functools import partial
 from numbers import Integral, Real
 from typing import Any, Self
@@ -19,15 +18,8 @@ from pnsklearn._topr._feedback import check_contrast
 from pnsklearn._typing import Array
 from pnsklearn.language._checkpoint import Checkpoint
 from pnsklearn.language._model import Runner, trainable_copy, trained
-from pnsklearn.language._rounds import Task, run_rounds
-from pnsklearn.language._sequences import (
-    Encoder,
-    Sequences,
-    check_behavior,
-    check_list,
-    check_numbers,
-    check_weight,
-)
+from pnsklearn.language._rounds import Task, rounds
+from pnsklearn.language._sequences import Encoder, Sequences, check_list, check_log
 from pnsklearn.language._training import Settings, informative_rows, make_log, train
 from pnsklearn.losses._topr import _check_settings as check_bounds
 from pnsklearn.metrics import effective_sample_size, snips_value
@@ -243,8 +235,8 @@ class TOPRLanguagePolicy(CallbackSupportMixin, BaseEstimator):
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(
         self,
-        prompts: Iterable,
-        completions: Iterable,
+        prompts: Any,
+        completions: Any,
         sample_weight: Any = None,
         *,
         reward: Any = None,
@@ -283,12 +275,13 @@ class TOPRLanguagePolicy(CallbackSupportMixin, BaseEstimator):
         """
         self._check_settings()
         sequences = self._encoder().sequences(prompts, completions)
-        n = len(sequences.tokens)
-        weight = check_weight(sample_weight, n)
-        if reward is not None:
-            reward = check_numbers("reward", reward, n)
-        behavior_logprob = check_behavior(behavior_logprob, reward, self.ratio_level, n)
-        settings = self._settings(with_rewards=reward is not None)
+        weight, reward, behavior_logprob = check_log(
+            len(sequences.tokens), sample_weight, reward, behavior_logprob
+        )
+        self._check_ratio(reward, behavior_logprob)
+        settings = self._settings()
+        if reward is None:  # all completions are good, and learned from whatever their ratio
+            settings = settings._replace(positive_bounds=(1, 1))
         log = make_log(sequences, reward, weight, settings, behavior_logprob)
         check_contrast(reward, log.baseline)
         if not len(informative_rows(log, settings)):
@@ -308,7 +301,7 @@ class TOPRLanguagePolicy(CallbackSupportMixin, BaseEstimator):
     @_fit_context(prefer_skip_nested_validation=True)
     def improve(
         self,
-        prompts: Iterable,
+        prompts: Any,
         reward_fn: Any,
         n_rounds: int = 1,
         n_samples: int = 8,
@@ -355,46 +348,32 @@ class TOPRLanguagePolicy(CallbackSupportMixin, BaseEstimator):
             for each completion, or `checkpoint` is the folder of another run.
         """
         self._check_settings()
-        check_scalar(n_rounds, "n_rounds", Integral, min_val=1)
-        encoder = self._encoder()
         prompts = check_list("prompts", prompts)
-        ids = encoder.prompts(prompts, self.max_new_tokens)
-        task = Task(prompts, ids, reward_fn, n_samples, max_positive)
-        seed = check_random_state(self.random_state).randint(2**31 - 1)
+        ids = self._encoder().prompts(prompts, self.max_new_tokens)
+        task = Task(prompts, ids, reward_fn, n_rounds, n_samples, max_positive)
+        settings, seed = self._settings(), check_random_state(self.random_state).randint(2**31 - 1)
         if hasattr(self, "model_"):
             model = copy.deepcopy(self.model_).to(self.device)
         else:
             model = self._start(np.random.RandomState(seed))
         saved = None if checkpoint is None else self._checkpoint(checkpoint, model, task)
-        fitted = {} if saved is None else saved.load(model)
-        n_finished = len(fitted.get("rounds_", []))
+        finished = {} if saved is None else saved.load(model)
+        n_finished = len(finished.get("rounds_", []))
         if n_finished > n_rounds:
             raise ValueError(
                 f"checkpoint has {n_finished} finished rounds, more than n_rounds={n_rounds}. "
                 "Give an empty folder, or as many rounds."
             )
         with callback_tasks(self, prompts, None, n_rounds - n_finished) as on_task:
-            fitted = run_rounds(
-                self._runner(model),
-                encoder,
-                task,
-                self._settings(),
-                n_rounds,
-                seed=seed,
-                fitted=fitted,
-                checkpoint=saved,
-                after_round=partial(on_task, "round"),
-            )
+            fitted = finished
+            for fitted in rounds(self._runner(model), task, settings, seed, finished, saved):
+                if on_task("round", fitted.copy):
+                    break
             replace_fitted(self, fitted)
         return self
 
     def sample(
-        self,
-        prompts: Iterable,
-        n_samples: int = 1,
-        *,
-        as_tokens: bool = False,
-        random_state: Any = None,
+        self, prompts: Any, n_samples: int = 1, *, as_tokens: bool = False, random_state: Any = None
     ) -> tuple[Array, Array]:
         """Write completions, with the log-probabilities to log beside them.
 
@@ -424,16 +403,17 @@ class TOPRLanguagePolicy(CallbackSupportMixin, BaseEstimator):
         """
         self._check_settings()
         check_scalar(n_samples, "n_samples", Integral, min_val=1)
-        encoder, runner = self._encoder(), self._current_runner()
+        encoder = self._encoder()
         ids = encoder.prompts(prompts, self.max_new_tokens)
         repeated = [tokens for tokens in ids for _ in range(n_samples)]
+        runner = self._current_runner()
         tokens = runner.complete(repeated, check_random_state(random_state))
         logprob = runner.score(Sequences.join(repeated, tokens))
+        texts = tokens if as_tokens else map(encoder.decode, tokens)
         shape = len(ids), n_samples
-        completions = tokens if as_tokens else [encoder.decode(row) for row in tokens]
-        return _objects(completions).reshape(shape), logprob.reshape(shape)
+        return np.fromiter(texts, dtype=object).reshape(shape), logprob.reshape(shape)
 
-    def predict(self, prompts: Iterable) -> Array:
+    def predict(self, prompts: Any) -> Array:
         """Write the completion of each prompt whose every token is the likeliest.
 
         Parameters
@@ -449,9 +429,9 @@ class TOPRLanguagePolicy(CallbackSupportMixin, BaseEstimator):
         self._check_settings()
         encoder = self._encoder()
         ids = encoder.prompts(prompts, self.max_new_tokens)
-        return _objects([encoder.decode(row) for row in self._current_runner().complete(ids)])
+        return np.fromiter(map(encoder.decode, self._current_runner().complete(ids)), dtype=object)
 
-    def logprob(self, prompts: Iterable, completions: Iterable) -> Array:
+    def logprob(self, prompts: Any, completions: Any) -> Array:
         """Return the log-probability of each completion under the policy.
 
         Parameters
@@ -469,8 +449,8 @@ class TOPRLanguagePolicy(CallbackSupportMixin, BaseEstimator):
 
     def score(
         self,
-        prompts: Iterable,
-        completions: Iterable,
+        prompts: Any,
+        completions: Any,
         sample_weight: Any = None,
         *,
         reward: Any = None,
@@ -505,12 +485,11 @@ class TOPRLanguagePolicy(CallbackSupportMixin, BaseEstimator):
         """
         self._check_settings()
         sequences = self._encoder().sequences(prompts, completions)
-        n = len(sequences.tokens)
-        weight = check_weight(sample_weight, n)
+        weight, reward, behavior_logprob = check_log(
+            len(sequences.tokens), sample_weight, reward, behavior_logprob
+        )
         if reward is None:
             raise ValueError("score needs the rewards of the completions.")
-        reward = check_numbers("reward", reward, n)
-        behavior_logprob = check_behavior(behavior_logprob, reward, "sequence", n)
         if behavior_logprob is None:
             behavior_logprob = self._runner(self._start()).score(sequences)
         kept = weight > 0
@@ -550,19 +529,18 @@ class TOPRLanguagePolicy(CallbackSupportMixin, BaseEstimator):
                 "tokenizer.pad_token = tokenizer.eos_token."
             )
 
-    def _settings(self, with_rewards=True):
-        return Settings(
-            baseline=self.baseline,
-            effective_positive=self.effective_positive,
-            # Without rewards all completions are good, and learned from whatever their ratio.
-            positive_bounds=self.positive_bounds if with_rewards else (1, 1),
-            negative_bounds=self.negative_bounds,
-            ratio_level=self.ratio_level,
-            optimizer=self.optimizer,
-            learning_rate=self.learning_rate,
-            n_epochs=self.n_epochs,
-            batch_size=self.batch_size,
-        )
+    def _check_ratio(self, reward, behavior_logprob):
+        """Refuse log-probabilities that make no ratio."""
+        if behavior_logprob is not None and reward is None:
+            raise ValueError("behavior_logprob needs rewards: without them there is no ratio.")
+        if behavior_logprob is not None and self.ratio_level == "token":
+            raise ValueError(
+                "ratio_level='token' needs the log-probability of each token, not their sum in "
+                "behavior_logprob. Leave it out, or set ratio_level='sequence'."
+            )
+
+    def _settings(self):
+        return Settings(**{name: getattr(self, name) for name in Settings._fields})
 
     def _encoder(self):
         return Encoder.of(self.model, self.tokenizer)
@@ -572,16 +550,8 @@ class TOPRLanguagePolicy(CallbackSupportMixin, BaseEstimator):
         return trainable_copy(self.model, self.lora, self.device, check_random_state(rng or 0))
 
     def _runner(self, model):
-        encoder = self._encoder()
-        return Runner(
-            model,
-            device=self.device,
-            pad_id=encoder.pad_id,
-            end_ids=encoder.end_ids,
-            temperature=self.temperature,
-            max_tokens=self.max_tokens,
-            max_new_tokens=self.max_new_tokens,
-        )
+        limits = self.max_tokens, self.max_new_tokens
+        return Runner(model, self.device, self._encoder(), self.temperature, *limits)
 
     def _current_runner(self):
         """Return what runs the fitted model, or the given one before a fit."""
@@ -608,11 +578,3 @@ class TOPRLanguagePolicy(CallbackSupportMixin, BaseEstimator):
         if "model_" in state and self.device != "cpu":
             state = {**state, "model_": copy.deepcopy(self.model_).cpu()}
         return state
-
-
-def _objects(values):
-    """Return a one-dimensional array of objects, also of arrays of equal length."""
-    array = np.empty(len(values), dtype=object)
-    for i, value in enumerate(values):
-        array[i] = value
-    return array

@@ -1,6 +1,6 @@
 """Rounds: sample completions, ask for their rewards, keep some of them, and learn from these."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from numbers import Integral
 from typing import Any
@@ -13,13 +13,8 @@ from pnsklearn._topr._feedback import LEVEL, check_contrast
 from pnsklearn._typing import Array
 from pnsklearn.language._checkpoint import Checkpoint
 from pnsklearn.language._model import Runner
-from pnsklearn.language._sequences import Encoder, Sequences, check_numbers
-from pnsklearn.language._training import (
-    Settings,
-    informative_rows,
-    make_log,
-    train,
-)
+from pnsklearn.language._sequences import Sequences, check_numbers
+from pnsklearn.language._training import Settings, informative_rows, make_log, train
 from pnsklearn.metrics import ips_value
 
 
@@ -30,10 +25,12 @@ class Task:
     prompts: list  # as they were given
     ids: list[Array]  # the same as tokens
     reward_fn: Callable
+    n_rounds: int
     n_samples: int  # completions of each prompt
     max_positive: int | None  # positive ones of each prompt that are learned from, None for all
 
     def __post_init__(self):
+        check_scalar(self.n_rounds, "n_rounds", Integral, min_val=1)
         check_scalar(self.n_samples, "n_samples", Integral, min_val=1)
         if self.max_positive is not None:
             check_scalar(self.max_positive, "max_positive", Integral, min_val=1)
@@ -41,54 +38,48 @@ class Task:
             raise TypeError(f"reward_fn must be a function, got {type(self.reward_fn).__name__}.")
 
 
-def run_rounds(
+def rounds(
     runner: Runner,
-    encoder: Encoder,
     task: Task,
     settings: Settings,
-    n_rounds: int,
-    *,
     seed: int,
     fitted: dict[str, Any],
-    checkpoint: Checkpoint | None,
-    after_round: Callable[[Callable[[], dict]], bool],
-) -> dict[str, Any]:
-    """Return the fitted attributes after `n_rounds` rounds.
+    checkpoint: Checkpoint | None = None,
+) -> Iterator[dict[str, Any]]:
+    """Yield the fitted attributes after each round, which is saved then.
 
-    Those that `fitted` has are not run again. After each round `after_round` gets a function that
-    returns the attributes so far; the rounds end early where it returns True.
+    The rounds that `fitted` has are not run again.
     """
-    for i in range(len(fitted.get("rounds_", [])), n_rounds):
+    for i in range(len(fitted.get("rounds_", [])), task.n_rounds):
         # A seed for each round, so that none depends on whether those before were run or loaded.
         rng = np.random.RandomState((seed + i) % 2**32)
-        learned, report = _run_round(runner, encoder, task, settings, rng, is_first=i == 0)
+        learned, report = _run_round(runner, task, settings, rng, is_first=i == 0)
         learned["rounds_"] = [*fitted.get("rounds_", []), report]
         if checkpoint is not None:
             checkpoint.save(runner.model, learned)
         fitted = {"model_": runner.model, **learned}
-        if after_round(fitted.copy):
-            break
-    return fitted
+        yield fitted
 
 
-def _run_round(runner, encoder, task, settings, rng, *, is_first):
+def _run_round(runner, task, settings, rng, *, is_first):
     """Return the fitted attributes beside the model, and the report of the samples."""
     prompt = np.repeat(np.arange(len(task.ids)), task.n_samples)
     ids = [task.ids[i] for i in prompt]
     completions = runner.complete(ids, rng)
-    reward = _ask_for_rewards(task, prompt, [encoder.decode(tokens) for tokens in completions])
-    report = _describe_samples(completions, reward, task.n_samples, runner.end_ids)
+    texts = [runner.encoder.decode(tokens) for tokens in completions]
+    reward = task.reward_fn([task.prompts[i] for i in prompt], texts)
+    if reward is None:
+        raise ValueError("reward_fn must return one reward for each completion, got None.")
+    reward = check_numbers("The result of reward_fn", reward, len(texts))
+    report = _describe_samples(completions, reward, task.n_samples, runner.encoder.end_ids)
 
     sequences = Sequences.join(ids, completions)
     log = make_log(sequences, reward, np.ones_like(reward), settings)
     if is_first and log.gain.any():
         check_contrast(reward, log.baseline)
     if task.max_positive is not None:
-        kept = np.flatnonzero(
-            cap_positives(
-                prompt, reward, task.max_positive, baseline=log.baseline, random_state=rng
-            )
-        )
+        kept = cap_positives(prompt, log.gain, task.max_positive, random_state=rng)
+        kept = np.flatnonzero(kept)
         log = make_log(sequences.take(kept), reward[kept], log.weight[kept], settings)
     if len(informative_rows(log, settings)):
         learned = train(runner, log, settings, rng)
@@ -96,13 +87,6 @@ def _run_round(runner, encoder, task, settings, rng, *, is_first):
         learned = {"baseline_": log.baseline, "n_steps_": 0}
     report.update(n_kept=len(log.weight), diagnostics=learned.get("diagnostics_"))
     return learned, report
-
-
-def _ask_for_rewards(task, prompt, texts):
-    reward = task.reward_fn([task.prompts[i] for i in prompt], texts)
-    if reward is None:
-        raise ValueError("reward_fn must return one reward for each completion, got None.")
-    return check_numbers("reward_fn's result", reward, len(texts))
 
 
 def _describe_samples(completions, reward, n_samples, end_ids):

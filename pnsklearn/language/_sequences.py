@@ -38,20 +38,16 @@ class Sequences:
         """Return some of the sequences."""
         return Sequences([self.tokens[i] for i in rows], self.n_prompt[rows])
 
-    def pad(self, pad_id: int, device: str) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def pad(self, pad_id: int, device: str) -> tuple[torch.Tensor, ...]:
         """Return token ids, attention mask and the mask of the completions, padded on the right."""
         sizes = self.sizes
-        ids = np.full((len(sizes), sizes.max()), pad_id)
-        for row, tokens in zip(ids, self.tokens, strict=True):
-            row[: len(tokens)] = tokens
-        place = np.arange(ids.shape[1])
+        place = np.arange(sizes.max())
         attention = place < sizes[:, None]
         completion = attention & (place >= self.n_prompt[:, None])
-        return (
-            torch.as_tensor(ids, device=device),
-            torch.as_tensor(attention.astype(np.int64), device=device),
-            torch.as_tensor(completion, device=device),
-        )
+        ids = np.full(attention.shape, pad_id)
+        ids[attention] = np.concatenate(self.tokens)
+        arrays = ids, attention.astype(np.int64), completion
+        return tuple(torch.as_tensor(array, device=device) for array in arrays)
 
 
 def groups(sizes: Array, rows: Array, max_tokens: int) -> Iterator[Array]:
@@ -80,24 +76,20 @@ class Encoder:
     @classmethod
     def of(cls, model: torch.nn.Module, tokenizer: Any) -> "Encoder":
         """Return the encoder of a model and its tokenizer."""
-        ends = [getattr(tokenizer, "eos_token_id", None)]
-        for name in ("config", "generation_config"):
-            configured = getattr(getattr(model, name, None), "eos_token_id", None)
-            ends += configured if isinstance(configured, list) else [configured]
         config = getattr(model, "config", None)
-        return cls(
-            tokenizer,
-            tuple(dict.fromkeys(end for end in ends if end is not None)),
-            getattr(config, "vocab_size", None),
-            getattr(config, "max_position_embeddings", None),
-        )
+        generation = getattr(model, "generation_config", None)
+        ends = [getattr(source, "eos_token_id", None) for source in (tokenizer, config, generation)]
+        end_ids = [int(end) for some in ends if some is not None for end in np.atleast_1d(some)]
+        context = getattr(config, "max_position_embeddings", None)
+        n_vocabulary = getattr(config, "vocab_size", None)
+        return cls(tokenizer, tuple(dict.fromkeys(end_ids)), n_vocabulary, context)
 
     @property
     def pad_id(self) -> int:
         """The token that fills a batch up."""
         return getattr(self.tokenizer, "pad_token_id", 0)
 
-    def prompts(self, prompts: Iterable, n_new: int) -> list[Array]:
+    def prompts(self, prompts: Any, n_new: int) -> list[Array]:
         """Return the token ids of prompts that leave room for `n_new` tokens.
 
         Raises
@@ -105,14 +97,12 @@ class Encoder:
         ValueError, TypeError
             With the number of the first that is too long, empty, or neither a string nor token ids.
         """
-        prompts = check_list("prompts", prompts)
-        ids = [self._prompt(f"prompts[{i}]", text) for i, text in enumerate(prompts)]
-        self._check_vocabulary(ids)
+        ids = self._encode("prompts", prompts, self._prompt)
         sizes = np.array([len(tokens) + n_new for tokens in ids])
-        self._check_context("prompts", sizes, "max_new_tokens")
+        self._check_sizes(ids, sizes, "prompts", "max_new_tokens")
         return ids
 
-    def sequences(self, prompts: Iterable, completions: Iterable) -> Sequences:
+    def sequences(self, prompts: Any, completions: Any) -> Sequences:
         """Return prompts with their completions.
 
         A completion that is a string gets a token at its end that says so, if there is one; a
@@ -123,19 +113,15 @@ class Encoder:
         ValueError, TypeError
             As for prompts, and if there are not as many of them as of completions.
         """
-        prompts = check_list("prompts", prompts)
-        completions = check_list("completions", completions)
-        if len(prompts) != len(completions):
+        of_prompts = self._encode("prompts", prompts, self._prompt)
+        of_completions = self._encode("completions", completions, self._completion)
+        if len(of_prompts) != len(of_completions):
             raise ValueError(
-                f"prompts and completions must have the same length, got {len(prompts)} and "
-                f"{len(completions)}. Repeat a prompt for each of its completions."
+                f"prompts and completions must have the same length, got {len(of_prompts)} and "
+                f"{len(of_completions)}. Repeat a prompt for each of its completions."
             )
-        sequences = Sequences.join(
-            [self._prompt(f"prompts[{i}]", text) for i, text in enumerate(prompts)],
-            [self._completion(f"completions[{i}]", text) for i, text in enumerate(completions)],
-        )
-        self._check_vocabulary(sequences.tokens)
-        self._check_context("completions", sequences.sizes, "its prompt")
+        sequences = Sequences.join(of_prompts, of_completions)
+        self._check_sizes(sequences.tokens, sequences.sizes, "completions", "its prompt")
         return sequences
 
     def decode(self, tokens: Array) -> Any:
@@ -144,30 +130,24 @@ class Encoder:
             return tokens
         return self.tokenizer.decode(tokens.tolist(), skip_special_tokens=True)
 
+    def _encode(self, name, texts, encode):
+        return [encode(f"{name}[{i}]", text) for i, text in enumerate(check_list(name, texts))]
+
     def _prompt(self, name, text):
         ids = self._ids(name, text, add_special_tokens=True)
         if isinstance(text, str):
             start = getattr(self.tokenizer, "bos_token_id", None)
             if start is not None and list(ids[:2]) == [start, start]:
                 ids = ids[1:]  # a chat template had written it into the text
-            if len(ids) > 1 and ids[-1] in self.end_ids and not text.endswith(self._text(ids[-1])):
-                ids = ids[:-1]  # the tokenizer adds an end to all texts
-        if not ids.size:
-            raise ValueError(
-                f"{name} is empty, but the model needs a token to go on from, such as its "
-                "beginning-of-sequence token."
-            )
+            if len(ids) > 1 and ids[-1] in self.end_ids:
+                end = self.tokenizer.decode([int(ids[-1])], skip_special_tokens=False)
+                ids = ids if text.endswith(end) else ids[:-1]  # the tokenizer ends all texts
         return ids
 
     def _completion(self, name, text):
         ids = self._ids(name, text, add_special_tokens=False)
-        if isinstance(text, str) and ids.size and self.end_ids and ids[-1] not in self.end_ids:
+        if isinstance(text, str) and self.end_ids and ids[-1] not in self.end_ids:
             ids = np.append(ids, self.end_ids[0])
-        if not ids.size:
-            raise ValueError(
-                f"{name} is empty. Drop it and its reward, or pass token ids that end with the "
-                "end-of-sequence token."
-            )
         if np.isin(ids[:-1], self.end_ids).any():
             raise ValueError(
                 f"{name} goes on after its end-of-sequence token. Cut it there, because padding "
@@ -192,35 +172,34 @@ class Encoder:
                 f"{name} must be a string or a list of token ids, got {text!r:.60}. Arrays of "
                 "shape (n_prompts, n_samples) need ravel()."
             )
-        if ids.size and ids.min() < 0:
+        if not ids.size:
+            raise ValueError(
+                f"{name} is empty. It needs at least one token, such as that for the beginning of "
+                "a sequence in a prompt or for its end in a completion."
+            )
+        if ids.min() < 0:
             raise ValueError(f"{name} has a negative token id, {ids.min()}.")
         return ids.astype(np.int64)
 
-    def _text(self, token):
-        return self.tokenizer.decode([int(token)], skip_special_tokens=False)
-
-    def _check_vocabulary(self, ids):
-        largest = max(tokens.max() for tokens in ids)
+    def _check_sizes(self, ids, sizes, name, beside):
+        largest, longest = max(tokens.max() for tokens in ids), np.argmax(sizes)
         if self.n_vocabulary is not None and largest >= self.n_vocabulary:
             raise ValueError(
                 f"Token id {largest} is not in the vocabulary of the model, which has "
                 f"{self.n_vocabulary} tokens. Is the tokenizer that of the model?"
             )
-
-    def _check_context(self, names, sizes, beside):
-        longest = np.argmax(sizes)
         if self.context is not None and sizes[longest] > self.context:
             raise ValueError(
-                f"{names}[{longest}] and {beside} make {sizes[longest]} tokens, but the context "
-                f"of the model holds {self.context}. Shorten or drop it."
+                f"{name}[{longest}] and {beside} make {sizes[longest]} tokens, but the context of "
+                f"the model holds {self.context}. Shorten or drop it."
             )
 
 
 def check_list(name: str, texts: Any) -> list:
     """Return prompts or completions as a list; raise an error unless there is at least one."""
     if isinstance(texts, str) or not isinstance(texts, Iterable):
-        what = "one string" if isinstance(texts, str) else type(texts).__name__
-        raise TypeError(f"{name} must be a list of strings or of token ids, got {what}.")
+        given = type(texts).__name__
+        raise TypeError(f"{name} must be a list of strings or of token ids, got one {given}.")
     texts = list(texts)
     if not texts:
         raise ValueError(f"{name} is empty; at least one is needed.")
@@ -236,49 +215,40 @@ def check_numbers(name: str, values: Any, n: int) -> Array:
     except (TypeError, ValueError):
         raise TypeError(f"{name} must be numbers, got {values!r:.60}.") from None
     if values.shape != (n,):
-        shape = f"an array of shape {values.shape}" if values.ndim != 1 else f"{len(values)}"
         raise ValueError(
-            f"{name} must have one value for each of the {n} completions, got {shape}. "
-            "Completions of shape (n_prompts, n_samples) and their rewards need ravel()."
+            f"{name} must have one value for each of the {n} completions, of shape ({n},); got "
+            f"{values.shape}. Arrays of shape (n_prompts, n_samples) need ravel()."
         )
     if not np.isfinite(values).all():
         raise ValueError(f"{name} must be finite; it has NaN or infinite values.")
     return values
 
 
-def check_weight(sample_weight: Any, n: int) -> Array:
-    """Return the weights of the n completions, which are not negative and not all zero."""
-    if sample_weight is None:
-        return np.ones(n)
-    weight = check_numbers("sample_weight", sample_weight, n)
-    if (weight < 0).any() or not weight.any():
-        raise ValueError("sample_weight must not be negative, and at least one must be positive.")
-    return weight
+def check_log(
+    n: int, sample_weight: Any, reward: Any, behavior_logprob: Any
+) -> tuple[Array, Array | None, Array | None]:
+    """Return the weights, rewards and log-probabilities of n completions.
 
-
-def check_behavior(
-    behavior_logprob: Any, reward: Array | None, ratio_level: str, n: int
-) -> Array | None:
-    """Return the log-probabilities of the n completions where they were written; None stays None.
+    Without weights they are ones; what else is None stays None.
 
     Raises
     ------
-    ValueError
-        If one is above 0, or there is no ratio that could be computed with them.
+    ValueError, TypeError
+        If they are not one finite number each, a weight is negative or all are zero, or a
+        log-probability is above 0.
     """
-    if behavior_logprob is None:
-        return None
-    if reward is None:
-        raise ValueError("behavior_logprob needs rewards: without them there is no ratio.")
-    if ratio_level == "token":
-        raise ValueError(
-            "ratio_level='token' needs the log-probability of each token, not their sum in "
-            "behavior_logprob. Leave it out, or set ratio_level='sequence'."
-        )
-    behavior_logprob = check_numbers("behavior_logprob", behavior_logprob, n)
-    if (above := behavior_logprob.max()) > NOISE:
-        raise ValueError(
-            f"behavior_logprob must not exceed 0, got {above:g}, because a log-probability is at "
-            "most 0. Are they probabilities, or negative log-probabilities?"
-        )
-    return behavior_logprob
+    weight = np.ones(n)
+    if sample_weight is not None:
+        weight = check_numbers("sample_weight", sample_weight, n)
+    if (weight < 0).any() or not weight.any():
+        raise ValueError("sample_weight must not be negative, and at least one must be positive.")
+    if reward is not None:
+        reward = check_numbers("reward", reward, n)
+    if behavior_logprob is not None:
+        behavior_logprob = check_numbers("behavior_logprob", behavior_logprob, n)
+        if (above := behavior_logprob.max()) > NOISE:
+            raise ValueError(
+                f"behavior_logprob must not exceed 0, got {above:g}: a log-probability is at most "
+                "0. Are they probabilities, or negative log-probabilities?"
+            )
+    return weight, reward, behavior_logprob

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -22,8 +22,7 @@ RATIO_QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 DIVERGED = "Training has diverged. Lower learning_rate."
 
 
-@dataclass(frozen=True)
-class Settings:
+class Settings(NamedTuple):
     """What is learned from rewards, and by which steps; see `TOPRLanguagePolicy`."""
 
     baseline: float
@@ -46,11 +45,6 @@ class Log:
     weight: Array
     baseline: float | None  # None if there are no rewards
     behavior_logprob: Any = None  # None: the model that is trained wrote them
-
-    def take(self, rows: Array, behavior_logprob: Any) -> "Log":
-        """Return some of the completions, with their log-probabilities."""
-        parts = self.sequences.take(rows), self.gain[rows], self.weight[rows]
-        return Log(*parts, self.baseline, behavior_logprob)
 
 
 def make_log(
@@ -98,10 +92,11 @@ def train(
     _warn_of_another_behavior(start_log_ratio.mean())
 
     rows = informative_rows(log, settings)
+    sequences = log.sequences.take(rows)
+    of_steps = behavior_logprob[rows]
     if settings.ratio_level == "token":
-        informative = log.take(rows, runner.score_tokens(log.sequences.take(rows)))
-    else:
-        informative = log.take(rows, behavior_logprob[rows])
+        of_steps = runner.score_tokens(sequences)
+    informative = Log(sequences, log.gain[rows], log.weight[rows], log.baseline, of_steps)
     optimizer, n_steps = _make_optimizer(settings, runner.model), 0
     for _ in range(settings.n_epochs):
         n_steps += _train_epoch(runner, informative, settings, optimizer, rng)
