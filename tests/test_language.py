@@ -17,13 +17,30 @@ from sklearn.utils import Bunch
 
 torch = pytest.importorskip("torch")
 
-from pnsklearn.language import CharTokenizer, TOPRLanguagePolicy  # noqa: E402
+from pnsklearn.language import TOPRLanguagePolicy  # noqa: E402
 from pnsklearn.language._model import Runner  # noqa: E402
-from pnsklearn.language._sequences import Sequences, groups  # noqa: E402
+from pnsklearn.language._sequences import Encoder, Sequences, groups  # noqa: E402
 from pnsklearn.language._training import Log, Settings, _loss  # noqa: E402
 
 ALPHABET = "abcde"
-TOKENIZER = CharTokenizer(ALPHABET)
+
+
+class CharTokenizer:
+    """As much of a tokenizer as is used: one token for each letter."""
+
+    pad_token_id, eos_token_id = 0, 1
+
+    def __len__(self):
+        return len(ALPHABET) + 2
+
+    def __call__(self, text, add_special_tokens=False):
+        return {"input_ids": [ALPHABET.index(letter) + 2 for letter in text]}
+
+    def decode(self, ids, skip_special_tokens=True):
+        return "".join(ALPHABET[i - 2] for i in ids if i >= 2)
+
+
+TOKENIZER = CharTokenizer()
 PROMPTS = ["a", "bcd", "ea", "a", "bcd"]
 COMPLETIONS = ["bb", "c", "deab", "e", "dd"]
 REWARD = np.array([1.0, -1.0, 0.5, -0.5, 1.0])
@@ -208,7 +225,7 @@ def test_token_ids_need_no_tokenizer():
 
 def gradients(runner, log, bounds, ratio_level, rows=slice(None)):
     runner.model.zero_grad()
-    settings = Settings(bounds, ratio_level, "adamw", 0.1, 8, 1.0)
+    settings = Settings(0.0, None, *bounds, ratio_level, "adamw", 0.1, 1, 8)
     rows = np.arange(len(log.weight))[rows]
     _loss(runner, log, rows, settings, log.weight.sum()).backward()
     return [p.grad.clone() for p in runner.model.parameters()]
@@ -240,13 +257,12 @@ def test_gradient_is_that_of_the_paper(ratio_level, bounds):
         (-(update.sum()) * w / len(mu) / weight.sum()).backward()
     expected = [p.grad.clone() for p in model.parameters()]
 
-    sequences = make_policy(model)._encode(PROMPTS, COMPLETIONS)
+    encoder = Encoder.of(model, TOKENIZER)
     if ratio_level == "sequence":
         behavior = np.array([mu.sum() for mu in behavior])
-    runner = Runner(model, "cpu", 0, (1,), 1.0, 64, True)
-    log = Log(sequences, REWARD, weight, behavior)
-    named = dict(zip(("positive_bounds", "negative_bounds"), bounds, strict=True))
-    for found, wanted in zip(gradients(runner, log, named, ratio_level), expected, strict=True):
+    runner = Runner(model, "cpu", encoder, 1.0, max_tokens=64, max_new_tokens=6)
+    log = Log(encoder.sequences(PROMPTS, COMPLETIONS), REWARD, weight, 0.0, behavior)
+    for found, wanted in zip(gradients(runner, log, bounds, ratio_level), expected, strict=True):
         assert_allclose(found, wanted, rtol=1e-9, atol=1e-12)
 
 
@@ -317,7 +333,7 @@ def test_effective_positive_sets_the_baseline():
 
 def test_weights_count_in_batches_of_one():
     one, heavy = (
-        make_policy(batch_size=1, max_grad_norm=1e9)
+        make_policy(batch_size=1)
         .fit(PROMPTS, COMPLETIONS, [1, weight, 1, 1, 1], reward=REWARD)
         .logprob(PROMPTS, COMPLETIONS)
         for weight in (1, 100)
@@ -327,9 +343,9 @@ def test_weights_count_in_batches_of_one():
 
 def test_training_that_diverges_says_so():
     policy = make_policy(llama(), learning_rate=1e30)
-    with pytest.raises(ValueError, match="diverged: lower learning_rate"):
+    with pytest.raises(ValueError, match="has diverged"):
         policy.fit(PROMPTS, COMPLETIONS, reward=REWARD)
-    with pytest.raises(ValueError, match="diverged: lower learning_rate"):
+    with pytest.raises(ValueError, match="has diverged"):
         policy.set_params(n_epochs=3).fit(PROMPTS, COMPLETIONS)
     assert not hasattr(policy, "model_")
 
@@ -584,13 +600,13 @@ def hugging_face_tokenizer(template):
 
 @pytest.mark.parametrize("template", ["$A", "<s> $A", "<s> $A </s>"])
 def test_prompts_start_once_and_completions_end_once(template):
-    policy = make_policy(plain(), hugging_face_tokenizer(template))
+    encoder = Encoder.of(plain(), hugging_face_tokenizer(template))
     start = [7] if template.startswith("<s>") else []
     for prompt in ("ab", "<s>ab"):
-        found = policy._encode_prompts([prompt])[0].tolist()
+        found = encoder.prompts([prompt], n_new=6)[0].tolist()
         assert found == ([7] if prompt.startswith("<s>") else start) + [2, 3]
     for completion in ("c", "c</s>"):
-        sequences = policy._encode(["ab"], [completion])
+        sequences = encoder.sequences(["ab"], [completion])
         assert sequences.tokens[0].tolist() == [*start, 2, 3, 4, 1]
         assert sequences.lengths[0] == 2
 
@@ -625,7 +641,7 @@ class Untouchable(Plain):
         ({"completions": ["bb", "c", "", "e", "dd"]}, ValueError, r"completions\[2\] is empty"),
         ({"prompts": ["a", "", "ea", "a", "bcd"]}, ValueError, r"prompts\[1\] is empty"),
         ({"prompts": []}, ValueError, "prompts is empty"),
-        ({"prompts": "abc"}, TypeError, "got one string"),
+        ({"prompts": "abc"}, TypeError, "token ids, got str"),
         ({"prompts": [1.5] * 5}, TypeError, r"prompts\[0\] must be a string or a list of token"),
         ({"prompts": [[1], [0.5], [1], [1], [1]]}, TypeError, r"prompts\[1\] must be a string"),
         ({"prompts": [[1], [-3], [1], [1], [1]]}, ValueError, "negative token id, -3"),
@@ -638,14 +654,13 @@ class Untouchable(Plain):
         ({"completions": np.array([["a", "b"]] * 5)}, TypeError, r"need ravel\(\)"),
         ({"reward": ["good"] * 5}, TypeError, "reward must be numbers"),
         ({"sample_weight": [1, 2]}, ValueError, "sample_weight must have one value for each"),
-        ({"prompts": PROMPTS[:4]}, ValueError, "must be as many, got 4 and 5"),
-        ({"prompts": ["a", "b", "z", "a", "a"]}, ValueError, "not in alphabet"),
+        ({"prompts": PROMPTS[:4]}, ValueError, "must have the same length, got 4 and 5"),
         ({"reward": REWARD[:4]}, ValueError, "reward must have one value for each of the 5"),
-        ({"reward": REWARD[:, None]}, ValueError, r"array of shape \(5, 1\)"),
+        ({"reward": REWARD[:, None]}, ValueError, r"got \(5, 1\)"),
         ({"reward": [1, np.nan, 1, 1, 1]}, ValueError, "reward must be finite"),
         ({"reward": np.zeros(5)}, ValueError, "All rewards equal the baseline"),
         ({"sample_weight": [-1, 1, 1, 1, 1]}, ValueError, "sample_weight must not be negative"),
-        ({"sample_weight": np.zeros(5)}, ValueError, "positive for a completion"),
+        ({"sample_weight": np.zeros(5)}, ValueError, "at least one must be positive"),
         ({"behavior_logprob": [-1, 0.5, -1, -1, -1]}, ValueError, "must not exceed 0, got 0.5"),
         ({"behavior_logprob": [-1, -1]}, ValueError, "one value for each of the 5 completions"),
         ({"reward": None, "behavior_logprob": -np.ones(5)}, ValueError, "needs rewards"),
@@ -682,11 +697,11 @@ def test_bad_settings_get_one_clear_sentence(settings, error, message):
 
 def test_lengths_beyond_the_context_and_ids_beyond_the_vocabulary_are_refused():
     policy = make_policy(llama())
-    with pytest.raises(ValueError, match=r"completions\[1\] has 34 tokens with its prompt, more"):
+    with pytest.raises(ValueError, match=r"completions\[1\] and its prompt make 34 tokens, but"):
         policy.fit(["a", "a"], ["a", "b" * 32], reward=[1, -1])
-    with pytest.raises(ValueError, match=r"prompts\[0\] has 34 tokens with max_new_tokens"):
+    with pytest.raises(ValueError, match=r"prompts\[0\] and max_new_tokens make 34 tokens"):
         policy.predict(["a" * 28])
-    with pytest.raises(ValueError, match="token id 99, and the model knows those below 7"):
+    with pytest.raises(ValueError, match=r"Token id 99 is not in .* has 7 tokens"):
         policy.fit([[2]], [[99]])
 
 
@@ -754,14 +769,17 @@ def test_a_fit_that_fails_leaves_the_policy_as_it_was():
         assert_array_equal(found, wanted)
 
 
-def test_warm_start_goes_on_from_the_fitted_weights():
-    policy = make_policy(warm_start=True).fit(PROMPTS, COMPLETIONS, reward=REWARD)
-    mu = policy.logprob(PROMPTS, COMPLETIONS)
-    policy.fit(PROMPTS, COMPLETIONS, reward=REWARD)
-    other = make_policy(policy.model).fit(PROMPTS, COMPLETIONS, reward=REWARD)
-    other = make_policy(other.model_).fit(PROMPTS, COMPLETIONS, reward=REWARD, behavior_logprob=mu)
-    for found, wanted in zip(weights_of(policy), weights_of(other), strict=True):
+def test_a_policy_of_a_fitted_model_goes_on_from_it():
+    """The fitted model is then the behaviour policy of the second log."""
+    first = make_policy().fit(PROMPTS, COMPLETIONS, reward=REWARD)
+    mu = first.logprob(PROMPTS, COMPLETIONS)
+    second = make_policy(first.model_).fit(PROMPTS, COMPLETIONS, reward=REWARD)
+    assert second.diagnostics_.start_log_ratio == 0
+    given = make_policy(first.model_)
+    given.fit(PROMPTS, COMPLETIONS, reward=REWARD, behavior_logprob=mu)
+    for found, wanted in zip(weights_of(second), weights_of(given), strict=True):
         assert_allclose(found, wanted, atol=1e-6)
+    assert_array_equal(first.logprob(PROMPTS, COMPLETIONS), mu)
 
 
 def test_a_policy_can_be_cloned_and_fitted_alike():
@@ -805,7 +823,7 @@ def test_lora_trains_adapters_alone(tmp_path):
     assert trained and all("lora" in name for name in trained)
     policy.improve(PROMPTS, likes_a, n_samples=4, checkpoint=tmp_path)
     state = json.loads((tmp_path / "round-1" / "state.json").read_text())
-    assert len(state["rounds"]) == 1
+    assert len(state["fitted"]["rounds_"]) == 1
     other = peft.LoraConfig(task_type="CAUSAL_LM", r=2, target_modules=["q_proj"])
     for lora in (None, other):
         with pytest.raises(ValueError, match="rounds of another run"):
@@ -818,18 +836,37 @@ def test_lora_trains_adapters_alone(tmp_path):
     assert_allclose(again.logprob(PROMPTS, COMPLETIONS), expected, rtol=1e-6)
 
 
+@pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")  # peft's own
+def test_a_policy_of_a_model_with_adapters_goes_on_training_them():
+    peft = pytest.importorskip("peft")
+    lora = peft.LoraConfig(task_type="CAUSAL_LM", r=2, target_modules=["q_proj", "v_proj"])
+    model = llama().bfloat16()
+    own = model.generation_config.to_dict()
+    first = make_policy(model, lora=lora, n_epochs=3).fit(PROMPTS, COMPLETIONS, reward=REWARD)
+    before = first.logprob(PROMPTS, COMPLETIONS)
+    second = make_policy(first.model_, n_epochs=3)
+    assert_array_equal(second.logprob(PROMPTS, COMPLETIONS), before)
+    second.fit(PROMPTS, COMPLETIONS, reward=REWARD)
+    assert second.diagnostics_.positive_log_ratio > 0.01
+    assert_array_equal(first.logprob(PROMPTS, COMPLETIONS), before)
+    for policy in (first, second):
+        for name, parameter in policy.model_.named_parameters():
+            assert parameter.requires_grad == ("lora" in name)
+            # The base keeps its precision, so that the ratio before the first step is 1.
+            assert parameter.dtype == (torch.float32 if "lora" in name else torch.bfloat16)
+    second.sample(PROMPTS)
+    assert second.model_.get_base_model().generation_config.to_dict() == own
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-@pytest.mark.parametrize("mixed_precision", [True, False])
-def test_gpu_learns_as_the_cpu_does(mixed_precision):
+def test_gpu_learns_as_the_cpu_does():
     fits = [
-        make_policy(llama(), device=device, mixed_precision=mixed_precision, n_epochs=3).fit(
-            PROMPTS, COMPLETIONS, reward=REWARD
-        )
+        make_policy(llama(), device=device, n_epochs=3).fit(PROMPTS, COMPLETIONS, reward=REWARD)
         for device in ("cpu", "cuda")
     ]
-    tolerance = 0.3 if mixed_precision else 1e-2
+    assert all(p.dtype == torch.float32 for p in fits[1].model_.parameters())
     logprob = [fit.logprob(PROMPTS, COMPLETIONS) for fit in fits]
-    assert_allclose(logprob[1], logprob[0], atol=tolerance)
+    assert_allclose(logprob[1], logprob[0], atol=0.3)  # the passes are in bfloat16
 
 
 def test_sequences_count_prompt_and_completion():

@@ -1,13 +1,13 @@
-"""Curation of completions, votes, the tokenizer of characters and the sums."""
+"""Curation of completions, and what the examples share: sums, their tokens, and votes."""
 
 import numpy as np
 import pytest
 
-from pnsklearn.datasets import make_arithmetic
+from docs.examples.language.arithmetic import CharTokenizer, make_arithmetic, weighted_vote
 
 pytest.importorskip("torch")
 
-from pnsklearn.language import CharTokenizer, cap_positives, weighted_vote
+from pnsklearn.language import cap_positives
 
 
 @pytest.mark.parametrize("baseline", [0.0, 0.5])
@@ -31,7 +31,7 @@ def test_caps_draw_all_positives_alike():
 def test_caps_take_the_prompts_themselves_and_zero():
     kept = cap_positives(np.array(["b", "a", "b"], dtype=object), [1, -1, 1], 0)
     assert kept.tolist() == [False, True, False]
-    with pytest.raises(ValueError, match="integer of at least 0"):
+    with pytest.raises(ValueError, match="max_positive == -1"):
         cap_positives([0], [1], -1)
     with pytest.raises(ValueError, match="NaN"):
         cap_positives([0], [np.nan], 1)
@@ -41,20 +41,9 @@ def test_caps_take_the_prompts_themselves_and_zero():
 
 def test_votes_are_weighted_and_no_answer_has_none():
     answers = [["1", "2", "2", None], [None, None, None, None], ["3", "4", None, "3"]]
-    assert weighted_vote(answers).tolist() == ["2", None, "3"]
+    assert weighted_vote(answers) == ["2", None, "3"]
     weights = [[3, 1, 1, 9], [1, 1, 1, 1], [0.1, 1, 5, 0.2]]
-    assert weighted_vote(answers, weights).tolist() == ["1", None, "4"]
-
-
-@pytest.mark.parametrize(
-    ("weights", "message"),
-    [([[1]], "one value for each answer"), ([[1, -1]], "not negative"), ([[1, np.nan]], "finite")],
-)
-def test_bad_weights_of_votes(weights, message):
-    with pytest.raises(ValueError, match=message):
-        weighted_vote([["1", "2"]], weights)
-    with pytest.raises(ValueError, match=r"\(n_prompts, n_samples\)"):
-        weighted_vote(["1", "2"])
+    assert weighted_vote(answers, weights) == ["1", None, "4"]
 
 
 def test_char_tokenizer_returns_what_it_was_given():
@@ -62,10 +51,6 @@ def test_char_tokenizer_returns_what_it_was_given():
     ids = tokenizer("cab")["input_ids"]
     assert tokenizer.decode([*ids, tokenizer.eos_token_id, tokenizer.pad_token_id]) == "cab"
     assert len(set(ids) | {0, 1}) == len(tokenizer) == 5
-    with pytest.raises(ValueError, match="each character once"):
-        CharTokenizer("aba")
-    with pytest.raises(ValueError, match="'x', which is not in alphabet"):
-        tokenizer("ax")
 
 
 @pytest.mark.parametrize("n_digits", [1, 3])

@@ -147,8 +147,10 @@ def _generate(runner, prompts, greedy):
         eos_token_id=end_ids or None,
         **how,
     )
-    # What is not set here, such as a penalty, would be taken from the model's own configuration.
-    own, runner.model.generation_config = runner.model.generation_config, config
+    # What is not set here, such as a penalty, would be taken from the model's own configuration,
+    # which is that of the model inside of adapters.
+    model = getattr(runner.model, "get_base_model", lambda: runner.model)()
+    own, model.generation_config = model.generation_config, config
     try:
         with runner.autocast():
             output = runner.model.generate(
@@ -157,7 +159,7 @@ def _generate(runner, prompts, greedy):
                 generation_config=config,
             )
     finally:
-        runner.model.generation_config = own
+        model.generation_config = own
     return output[:, sizes.max() :]
 
 

@@ -55,8 +55,10 @@ class TOPRLanguagePolicy(CallbackSupportMixin, BaseEstimator):
         object with them as ``.logits``; padding is on the right. It is left as it is. Weights in
         half precision are trained in float32.
     tokenizer : object, default=None
-        A tokenizer of Hugging Face, or :class:`CharTokenizer`; None if prompts and completions are
-        token ids.
+        A tokenizer of Hugging Face, or an object with as much of one as is used:
+        ``tokenizer(text, add_special_tokens=...)["input_ids"]``, ``decode(ids,
+        skip_special_tokens=...)``, ``pad_token_id`` and ``eos_token_id``. None if prompts and
+        completions are token ids.
     baseline : float, default=0.0
         Subtracted from the rewards. A reward equal to it teaches nothing.
     effective_positive : float, default=None
@@ -88,7 +90,8 @@ class TOPRLanguagePolicy(CallbackSupportMixin, BaseEstimator):
         Trains low-rank adapters in place of all weights, for example
         ``peft.LoraConfig(task_type="CAUSAL_LM", r=16)``.
     device : str, default="cpu"
-        "cpu", "cuda" or "cuda:N", where the fitted model stays.
+        "cpu", "cuda" or "cuda:N", where the fitted model stays. On a GPU the passes are in
+        bfloat16; the weights that are trained stay float32.
     random_state : int, RandomState instance or None, default=None
         Seed of the order of the completions and of the samples of `improve`.
 
@@ -112,7 +115,7 @@ class TOPRLanguagePolicy(CallbackSupportMixin, BaseEstimator):
         After `improve`, for each round what its samples were like, before it learned from them:
         ``value``, the mean reward as a :class:`pnsklearn.metrics.ValueEstimate` with a 95 %
         interval, ``unfinished``, the share without an end, ``mean_length`` in tokens,
-        ``n_kept``, the completions learned from, and the ``diagnostics`` of its fit, or None.
+        ``n_kept``, the completions learned from, and the ``diagnostics`` of its fit, or None if it learned nothing.
 
     Warns
     -----
@@ -132,6 +135,12 @@ class TOPRLanguagePolicy(CallbackSupportMixin, BaseEstimator):
     `improve` and a fit without `behavior_logprob` take the log-probabilities of μ from the same
     computation as those of π, so that the ratio is 1, up to rounding, before the first step.
 
+    A fit starts from `model`, and `improve` goes on from `model_`, if there is one. To go on with
+    another log, make a policy of the fitted model: ``TOPRLanguagePolicy(policy.model_, ...)``. If
+    it has adapters from `lora`, leave `lora` out: they are trained on.
+
+    Gradients that are longer than 1 are cut to this length.
+
     Memory, with P weights: 4 P bytes for `model`, 4 P for the copy that is trained, 4 P for its
     gradient and 8 P for AdamW, besides the activations of `max_tokens` tokens and their logits, of
     `max_tokens` times the vocabulary. `lora` needs 4 P for the two models alone, if they are
@@ -144,26 +153,24 @@ class TOPRLanguagePolicy(CallbackSupportMixin, BaseEstimator):
 
     Examples
     --------
-    A model that knows nothing learns to answer with a 7 from being told what was good:
+    A model that knows nothing learns to answer with a 7 from being told what was good. Its tokens
+    are the digits, 10 for a question and 11 for the end:
 
     >>> import torch
     >>> from transformers import LlamaConfig, LlamaForCausalLM
-    >>> from pnsklearn.language import CharTokenizer, TOPRLanguagePolicy
-    >>> tokenizer = CharTokenizer("0123456789?")
+    >>> from pnsklearn.language import TOPRLanguagePolicy
     >>> _ = torch.manual_seed(0)
     >>> config = LlamaConfig(
-    ...     vocab_size=len(tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=1,
-    ...     num_attention_heads=2, max_position_embeddings=8, pad_token_id=0, bos_token_id=None,
-    ...     eos_token_id=1,
+    ...     vocab_size=12, hidden_size=32, intermediate_size=64, num_hidden_layers=1,
+    ...     num_attention_heads=2, max_position_embeddings=8, bos_token_id=None, eos_token_id=11,
     ... )
     >>> policy = TOPRLanguagePolicy(
-    ...     LlamaForCausalLM(config), tokenizer, learning_rate=1e-2, max_new_tokens=2,
-    ...     random_state=0,
+    ...     LlamaForCausalLM(config), learning_rate=1e-2, max_new_tokens=2, random_state=0
     ... )
     >>> def reward(prompts, completions):
-    ...     return [1.0 if completion == "7" else -1.0 for completion in completions]
-    >>> policy.improve(["?"], reward, n_rounds=10, n_samples=64).predict(["?"])
-    array(['7'], dtype=object)
+    ...     return [1.0 if ids.tolist() == [7, 11] else -1.0 for ids in completions]
+    >>> policy.improve([[10]], reward, n_rounds=10, n_samples=64).predict([[10]])
+    array([array([ 7, 11])], dtype=object)
     """
 
     _parameter_constraints: dict = {  # noqa: RUF012, scikit-learn's form
@@ -346,6 +353,8 @@ class TOPRLanguagePolicy(CallbackSupportMixin, BaseEstimator):
         ValueError
             If an argument is out of its range, `reward_fn` returns anything but one finite reward
             for each completion, or `checkpoint` is the folder of another run.
+        TypeError
+            If `reward_fn` is not a function, or a number of rounds or samples not an integer.
         """
         self._check_settings()
         prompts = check_list("prompts", prompts)

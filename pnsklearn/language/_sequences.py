@@ -198,8 +198,8 @@ class Encoder:
 def check_list(name: str, texts: Any) -> list:
     """Return prompts or completions as a list; raise an error unless there is at least one."""
     if isinstance(texts, str) or not isinstance(texts, Iterable):
-        given = type(texts).__name__
-        raise TypeError(f"{name} must be a list of strings or of token ids, got one {given}.")
+        got = type(texts).__name__
+        raise TypeError(f"{name} must be a list of strings or of token ids, got {got}.")
     texts = list(texts)
     if not texts:
         raise ValueError(f"{name} is empty; at least one is needed.")
