@@ -115,7 +115,8 @@ class TOPRLanguagePolicy(CallbackSupportMixin, BaseEstimator):
         After `improve`, for each round what its samples were like, before it learned from them:
         ``value``, the mean reward as a :class:`pnsklearn.metrics.ValueEstimate` with a 95 %
         interval, ``unfinished``, the share without an end, ``mean_length`` in tokens,
-        ``n_kept``, the completions learned from, and the ``diagnostics`` of its fit, or None if it learned nothing.
+        ``n_kept``, the completions learned from, and the ``diagnostics`` of its fit, or None if
+        nothing could move the policy.
 
     Warns
     -----
