@@ -12,7 +12,7 @@ from sklearn.utils import Bunch
 
 from pnsklearn._device import check_installed
 from pnsklearn.language._model import trained
-from pnsklearn.metrics import ValueEstimate
+from pnsklearn.metrics._off_policy import ValueEstimate
 
 PREFIX = "round-"
 

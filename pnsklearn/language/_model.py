@@ -180,7 +180,7 @@ def _generate_plain(runner, prompts, greedy):
             token = logits.argmax(dim=1)
         else:
             token = torch.multinomial(logits.softmax(dim=1), 1)[:, 0]
-        ids[rows, end] = torch.where(ended, pad_id, token)
+        ids[rows, end] = token  # what comes after the end of a row is cut off later
         ended |= torch.isin(token, ids.new_tensor(end_ids))
         if ended.all():
             break

@@ -21,10 +21,12 @@ from pnsklearn.language._model import Runner, trainable_copy, trained
 from pnsklearn.language._rounds import Task, rounds
 from pnsklearn.language._sequences import Encoder, Sequences, check_list, check_log
 from pnsklearn.language._training import Settings, informative_rows, make_log, train
-from pnsklearn.losses._topr import _check_settings as check_bounds
+from pnsklearn.losses._topr import _check_settings as check_settings
 from pnsklearn.metrics import effective_sample_size, snips_value
 
-FEW_EFFECTIVE = 0.05  # share of the completions below which an off-policy value is warned of
+LEAST_EFFECTIVE_SHARE = (
+    0.05  # share of the completions below which an off-policy value is warned of
+)
 REQUESTS = {"reward": True, "behavior_logprob": True}
 
 
@@ -113,7 +115,7 @@ class TOPRLanguagePolicy(CallbackSupportMixin, BaseEstimator):
         Gradient steps of the last fit or round.
     rounds_ : list of Bunch
         After `improve`, for each round what its samples were like, before it learned from them:
-        ``value``, the mean reward as a :class:`pnsklearn.metrics.ValueEstimate` with a 95 %
+        ``value``, the mean reward as a named tuple (value, standard_error, low, high) with a 95 %
         interval, ``unfinished``, the share without an end, ``mean_length`` in tokens,
         ``n_kept``, the completions learned from, and the ``diagnostics`` of its fit, or None if
         nothing could move the policy.
@@ -286,7 +288,11 @@ class TOPRLanguagePolicy(CallbackSupportMixin, BaseEstimator):
         weight, reward, behavior_logprob = check_log(
             len(sequences.tokens), sample_weight, reward, behavior_logprob
         )
-        self._check_ratio(reward, behavior_logprob)
+        if behavior_logprob is not None and self.ratio_level == "token":
+            raise ValueError(
+                "ratio_level='token' needs the log-probability of each token, not their sum in "
+                "behavior_logprob. Leave it out, or set ratio_level='sequence'."
+            )
         settings = self._settings()
         if reward is None:  # all completions are good, and learned from whatever their ratio
             settings = settings._replace(positive_bounds=(1, 1))
@@ -508,7 +514,7 @@ class TOPRLanguagePolicy(CallbackSupportMixin, BaseEstimator):
         # Neither the size nor the value depends on the scale of the ratios, which may overflow.
         ratio, ones = np.exp(log_ratio - log_ratio.max()), np.ones_like(reward)
         size = effective_sample_size(ratio, ones, sample_weight=weight)
-        if size < FEW_EFFECTIVE * weight.sum():
+        if size < LEAST_EFFECTIVE_SHARE * weight.sum():
             warn_user(
                 f"The value rests on an effective sample of {size:.1f} of {weight.sum():g} "
                 "completions, because the policy writes others than those of the log. Do not trust "
@@ -522,7 +528,7 @@ class TOPRLanguagePolicy(CallbackSupportMixin, BaseEstimator):
         check_device(self.device)
         if not isinstance(self.model, torch.nn.Module):
             raise TypeError(f"model must be a torch.nn.Module, got {type(self.model).__name__}.")
-        check_bounds(self.baseline, self.positive_bounds, self.negative_bounds)
+        check_settings(self.baseline, self.positive_bounds, self.negative_bounds)
         if self.effective_positive is not None and self.baseline != 0:
             raise ValueError("Set baseline or effective_positive, not both.")
         if self.lora is not None:
@@ -537,16 +543,6 @@ class TOPRLanguagePolicy(CallbackSupportMixin, BaseEstimator):
             raise ValueError(
                 "tokenizer has no pad token, which batches need. Set one, for example "
                 "tokenizer.pad_token = tokenizer.eos_token."
-            )
-
-    def _check_ratio(self, reward, behavior_logprob):
-        """Refuse log-probabilities that make no ratio."""
-        if behavior_logprob is not None and reward is None:
-            raise ValueError("behavior_logprob needs rewards: without them there is no ratio.")
-        if behavior_logprob is not None and self.ratio_level == "token":
-            raise ValueError(
-                "ratio_level='token' needs the log-probability of each token, not their sum in "
-                "behavior_logprob. Leave it out, or set ratio_level='sequence'."
             )
 
     def _settings(self):

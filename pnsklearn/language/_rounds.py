@@ -9,7 +9,8 @@ import numpy as np
 from sklearn.utils import Bunch, check_random_state, check_scalar
 from sklearn.utils.validation import check_consistent_length, column_or_1d
 
-from pnsklearn._topr._feedback import LEVEL, check_contrast
+from pnsklearn._topr._feedback import LEVEL as CONFIDENCE_LEVEL
+from pnsklearn._topr._feedback import check_contrast
 from pnsklearn._typing import Array
 from pnsklearn.language._checkpoint import Checkpoint
 from pnsklearn.language._model import Runner
@@ -95,7 +96,7 @@ def _describe_samples(completions, reward, n_samples, end_ids):
     mean = reward.reshape(-1, n_samples).mean(axis=1)
     ones = np.ones_like(mean)
     return Bunch(
-        value=ips_value(ones, ones, mean, confidence_level=LEVEL),
+        value=ips_value(ones, ones, mean, confidence_level=CONFIDENCE_LEVEL),
         unfinished=float(np.mean([tokens[-1] not in end_ids for tokens in completions])),
         mean_length=float(np.mean([len(tokens) for tokens in completions])),
     )

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from pnsklearn._typing import Array
-from pnsklearn.losses._topr import NOISE
+from pnsklearn.losses._topr import NOISE as LOGPROB_ROUNDING
 
 
 @dataclass(frozen=True)
@@ -229,13 +229,13 @@ def check_log(
 ) -> tuple[Array, Array | None, Array | None]:
     """Return the weights, rewards and log-probabilities of n completions.
 
-    Without weights they are ones; what else is None stays None.
+    Weights of None are ones; None in place of anything else stays None.
 
     Raises
     ------
     ValueError, TypeError
-        If they are not one finite number each, a weight is negative or all are zero, or a
-        log-probability is above 0.
+        If they are not one finite number each, a weight is negative or all are zero, a
+        log-probability is above 0, or there are log-probabilities and no rewards.
     """
     weight = np.ones(n)
     if sample_weight is not None:
@@ -245,8 +245,10 @@ def check_log(
     if reward is not None:
         reward = check_numbers("reward", reward, n)
     if behavior_logprob is not None:
+        if reward is None:
+            raise ValueError("behavior_logprob needs rewards: without them there is no ratio.")
         behavior_logprob = check_numbers("behavior_logprob", behavior_logprob, n)
-        if (above := behavior_logprob.max()) > NOISE:
+        if (above := behavior_logprob.max()) > LOGPROB_ROUNDING:
             raise ValueError(
                 f"behavior_logprob must not exceed 0, got {above:g}: a log-probability is at most "
                 "0. Are they probabilities, or negative log-probabilities?"

@@ -10,7 +10,8 @@ from sklearn.utils import Bunch
 
 from pnsklearn._fitting import warn_user
 from pnsklearn._optim import batches
-from pnsklearn._topr._feedback import LARGEST, baseline_for, describe_ratios
+from pnsklearn._topr._feedback import LARGEST as LARGEST_LOG_RATIO
+from pnsklearn._topr._feedback import baseline_for, describe_ratios
 from pnsklearn._typing import Array
 from pnsklearn.language._model import Runner, trained
 from pnsklearn.language._sequences import Sequences
@@ -183,7 +184,7 @@ def _diagnose(log_ratio, start_log_ratio, gain, weight):
         raise ValueError(DIVERGED)
     counted = weight > 0
     log_ratio, gain, weight = log_ratio[counted], gain[counted], weight[counted]
-    quantiles = np.minimum(np.quantile(log_ratio, RATIO_QUANTILES), LARGEST)
+    quantiles = np.minimum(np.quantile(log_ratio, RATIO_QUANTILES), LARGEST_LOG_RATIO)
     return Bunch(
         **describe_ratios(log_ratio, weight * gain, weight),
         ratio_quantiles=np.exp(quantiles).tolist(),
