@@ -117,8 +117,7 @@ class Runner:
         settings for generation are. Without `rng` each token is the likeliest.
         """
         completions = [np.empty(0, dtype=np.int64)] * len(prompts)
-        of_library = hasattr(self.model, "generation_config")
-        generate = _generate if of_library else _generate_plain
+        generate = _generate if hasattr(self.model, "generation_config") else _generate_plain
         sizes = np.array([len(prompt) + self.max_new_tokens for prompt in prompts])
         with contextlib.nullcontext() if rng is None else seeded(rng, self.device):
             for rows in self.groups(sizes):

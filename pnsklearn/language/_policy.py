@@ -277,9 +277,10 @@ class TOPRLanguagePolicy(CallbackSupportMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            If a prompt or a completion is empty or too long for the model's context, numbers
-            differ, a reward is not finite or all equal the baseline, a log-probability is above 0,
-            or the tokenizer has no pad token. Before any work.
+            If a prompt or a completion is empty or too long for the model's context, there are not
+            as many prompts, weights, rewards or log-probabilities as completions, a reward is not
+            finite or all equal the baseline, a log-probability is above 0, or the tokenizer has no
+            pad token. All this is checked before any work. And if training diverges.
         TypeError
             If there are strings and no tokenizer, or neither strings nor token ids.
         """

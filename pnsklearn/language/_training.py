@@ -125,8 +125,8 @@ def _warn_of_another_behavior(distance):
 def _make_optimizer(settings, model):
     """Return the optimizer of the parameters that are trained."""
     make = {"adamw": torch.optim.AdamW, "adafactor": torch.optim.Adafactor}[settings.optimizer]
-    # The steps of Adafactor are relative to the size of a weight: the rate is that of AdamW, not
-    # 0.01.
+    # Adafactor scales its steps by the size of the weights, so that it needs a rate like that of
+    # AdamW, and not its usual 0.01.
     return make(trained(model).values(), lr=settings.learning_rate, weight_decay=0.0)
 
 
