@@ -5,7 +5,6 @@ from pnsklearn._device import check_torch
 check_torch("pnsklearn.language")
 
 from pnsklearn.language._policy import TOPRLanguagePolicy  # noqa: E402
-from pnsklearn.language._samples import cap_positives, weighted_vote  # noqa: E402
-from pnsklearn.language._tokenizer import CharTokenizer  # noqa: E402
+from pnsklearn.language._rounds import cap_positives  # noqa: E402
 
-__all__ = ["CharTokenizer", "TOPRLanguagePolicy", "cap_positives", "weighted_vote"]
+__all__ = ["TOPRLanguagePolicy", "cap_positives"]

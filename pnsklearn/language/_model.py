@@ -1,13 +1,39 @@
 """What the policy asks of a causal language model: logits, log-probabilities, completions."""
 
 import contextlib
+import copy
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 
-from pnsklearn.language._sequences import Sequences, groups
+from pnsklearn._modules import seeded
+from pnsklearn._typing import Array
+from pnsklearn.language._sequences import Encoder, Sequences, groups
 from pnsklearn.losses._topr import sequence_logprob, token_logprob
+
+
+def trainable_copy(
+    model: torch.nn.Module, lora: Any, device: str, rng: np.random.RandomState
+) -> torch.nn.Module:
+    """Return a copy of the model, ready to be trained; with `lora`, with adapters from `rng`."""
+    model = copy.deepcopy(model)
+    if lora is not None:
+        from peft import get_peft_model
+
+        with seeded(rng, device):
+            model = get_peft_model(model, lora)
+    elif any(p.dtype in (torch.float16, torch.bfloat16) for p in trained(model).values()):
+        # Steps of a small rate are lost in the rounding of half precision.
+        model.float()
+    return model.to(device).eval()
+
+
+def trained(model: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
+    """Return the parameters that are trained, by name."""
+    return {name: p for name, p in model.named_parameters() if p.requires_grad}
 
 
 @dataclass(frozen=True)
@@ -20,24 +46,22 @@ class Runner:
 
     model: torch.nn.Module
     device: str
-    pad_id: int
-    end_ids: tuple  # tokens that end a completion
+    encoder: Encoder
     temperature: float  # divides the logits, of samples and of probabilities
     max_tokens: int  # of a pass, with the padding
-    mixed_precision: bool
+    max_new_tokens: int  # of a completion that the model writes
 
-    def autocast(self):
+    def autocast(self) -> contextlib.AbstractContextManager:
         """Return the context of every pass: bfloat16 on a GPU."""
-        if self.device == "cpu" or not self.mixed_precision:
+        if self.device == "cpu":
             return contextlib.nullcontext()
         return torch.autocast("cuda", dtype=torch.bfloat16)
 
-    def groups(self, sizes, rows=None):
-        """Yield rows in groups that one pass can take."""
-        rows = np.arange(len(sizes)) if rows is None else rows
-        return groups(sizes, rows, self.max_tokens)
+    def groups(self, sizes: Array, rows: Array | None = None) -> Iterator[Array]:
+        """Yield rows, all by default, in groups that one pass can take."""
+        return groups(sizes, np.arange(len(sizes)) if rows is None else rows, self.max_tokens)
 
-    def logits(self, ids, attention):
+    def logits(self, ids: torch.Tensor, attention: torch.Tensor) -> torch.Tensor:
         """Return the logits of the policy; position t predicts the token at t + 1."""
         with self.autocast():
             output = self.model(ids, attention_mask=attention)
@@ -51,21 +75,21 @@ class Runner:
             )
         return logits if self.temperature == 1 else logits / self.temperature
 
-    def sequence_logprob(self, sequences):
+    def sequence_logprob(self, sequences: Sequences) -> torch.Tensor:
         """Return the log-probability of each completion, differentiable."""
         return sequence_logprob(*self._predictions(sequences))
 
-    def token_logprob(self, sequences):
+    def token_logprob(self, sequences: Sequences) -> tuple[torch.Tensor, Array]:
         """Return the log-probabilities of all tokens of the completions, and their rows."""
         logp, rows, _ = token_logprob(*self._predictions(sequences))
-        return logp, rows
+        return logp, rows.cpu().numpy()
 
     def _predictions(self, sequences):
-        ids, attention, completion = sequences.pad(self.pad_id, self.device)
+        ids, attention, completion = sequences.pad(self.encoder.pad_id, self.device)
         return self.logits(ids, attention)[:, :-1], ids[:, 1:], completion[:, 1:]
 
     @torch.no_grad()
-    def score(self, sequences):
+    def score(self, sequences: Sequences) -> Array:
         """Return the log-probability of each completion, float64."""
         score = np.empty(len(sequences.tokens))
         for rows in self.groups(sequences.sizes):
@@ -73,96 +97,90 @@ class Runner:
         return score
 
     @torch.no_grad()
-    def score_tokens(self, sequences):
-        """Return the log-probabilities of the tokens of each completion, a list of arrays."""
-        score = [None] * len(sequences.tokens)
+    def score_tokens(self, sequences: Sequences) -> list[Array]:
+        """Return the log-probabilities of the tokens of each completion."""
+        score = [np.empty(0)] * len(sequences.tokens)
         for rows in self.groups(sequences.sizes):
             logp, row = self.token_logprob(sequences.take(rows))
-            parts = np.split(logp.double().cpu().numpy(), np.cumsum(np.bincount(row.cpu()))[:-1])
+            parts = np.split(logp.double().cpu().numpy(), np.cumsum(np.bincount(row))[:-1])
             for i, part in zip(rows, parts, strict=True):
                 score[i] = part
         return score
 
     @torch.no_grad()
-    def complete(self, prompts, max_new_tokens, *, greedy, seed):
+    def complete(
+        self, prompts: list[Array], rng: np.random.RandomState | None = None
+    ) -> list[Array]:
         """Return a completion of each prompt: token ids, up to and with the first end.
 
-        Sampling is from the policy itself: no truncation, no penalty, whatever the model's own
-        settings for generation are.
+        They are samples of the policy itself: no truncation, no penalty, whatever the model's own
+        settings for generation are. Without `rng` each token is the likeliest.
         """
-        completions = [None] * len(prompts)
-        of_library = hasattr(self.model, "generation_config")
-        generate = _generate if of_library else _generate_plain
-        sizes = np.array([len(prompt) + max_new_tokens for prompt in prompts])
-        # All generators: manual_seed seeds all.
-        with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
-            torch.manual_seed(seed)
+        completions = [np.empty(0, dtype=np.int64)] * len(prompts)
+        generate = _generate if hasattr(self.model, "generation_config") else _generate_plain
+        sizes = np.array([len(prompt) + self.max_new_tokens for prompt in prompts])
+        with contextlib.nullcontext() if rng is None else seeded(rng, self.device):
             for rows in self.groups(sizes):
-                ids = generate(self, [prompts[i] for i in rows], max_new_tokens, greedy)
+                ids = generate(self, [prompts[i] for i in rows], greedy=rng is None)
                 for i, row in zip(rows, ids.cpu().numpy(), strict=True):
-                    completions[i] = self._until_end(row)
+                    ends = np.flatnonzero(np.isin(row, self.encoder.end_ids))
+                    completions[i] = row[: ends[0] + 1] if len(ends) else row
         return completions
 
-    def _until_end(self, ids):
-        ends = np.flatnonzero(np.isin(ids, self.end_ids))
-        return ids[: ends[0] + 1] if len(ends) else ids
 
-
-def _generate(runner, prompts, max_new_tokens, greedy):
+def _generate(runner, prompts, greedy):
     """Generate with a Hugging Face model, which keeps keys and values of what it has read."""
     from transformers import GenerationConfig
 
-    width = max(map(len, prompts))
-    ids = np.full((len(prompts), width), runner.pad_id)
-    attention = np.zeros_like(ids)
-    for i, prompt in enumerate(prompts):  # on the left, so that all go on from the same place
-        ids[i, width - len(prompt) :] = prompt
-        attention[i, width - len(prompt) :] = 1
+    pad_id, end_ids = runner.encoder.pad_id, list(runner.encoder.end_ids)
+    sizes = np.array([len(prompt) for prompt in prompts])
+    # The padding is on the left, so that all go on from the same place.
+    attention = np.arange(sizes.max()) >= sizes.max() - sizes[:, None]
+    ids = np.full(attention.shape, pad_id)
+    ids[attention] = np.concatenate(prompts)
     how = {} if greedy else {"temperature": runner.temperature, "top_k": 0, "top_p": 1.0}
     config = GenerationConfig(
         do_sample=not greedy,
-        max_new_tokens=max_new_tokens,
-        pad_token_id=runner.pad_id,
-        eos_token_id=list(runner.end_ids) or None,
+        max_new_tokens=runner.max_new_tokens,
+        pad_token_id=pad_id,
+        eos_token_id=end_ids or None,
         **how,
     )
-    # Else what is not set here is taken from the model's own configuration, such as penalties.
-    own, runner.model.generation_config = runner.model.generation_config, config
+    # What is not set here, such as a penalty, would be taken from the model's own configuration,
+    # which is that of the model inside of adapters.
+    model = getattr(runner.model, "get_base_model", lambda: runner.model)()
+    own, model.generation_config = model.generation_config, config
     try:
         with runner.autocast():
             output = runner.model.generate(
                 torch.as_tensor(ids, device=runner.device),
-                attention_mask=torch.as_tensor(attention, device=runner.device),
+                attention_mask=torch.as_tensor(attention.astype(np.int64), device=runner.device),
                 generation_config=config,
             )
     finally:
-        runner.model.generation_config = own
-    return output[:, width:]
+        model.generation_config = own
+    return output[:, sizes.max() :]
 
 
-def _generate_plain(runner, prompts, max_new_tokens, greedy):
+def _generate_plain(runner, prompts, greedy):
     """Generate with a module that has a forward pass and nothing else."""
-    sequences = Sequences(prompts, np.array([len(prompt) for prompt in prompts]))
-    ids, attention, _ = sequences.pad(runner.pad_id, runner.device)
-    # Padding stays on the right, where a causal model does not see it: each row grows at its end.
-    room = (0, max_new_tokens)
-    ids = torch.nn.functional.pad(ids, room, value=runner.pad_id)
-    attention = torch.nn.functional.pad(attention, room)
-    rows = torch.arange(len(prompts), device=runner.device)
-    end = first = torch.as_tensor(sequences.n_prompt, device=runner.device)
-    ended = torch.zeros(len(prompts), dtype=torch.bool, device=runner.device)
-    end_ids = ids.new_tensor(runner.end_ids)
-    for _ in range(max_new_tokens):
+    pad_id, end_ids = runner.encoder.pad_id, runner.encoder.end_ids
+    sequences = Sequences.join(prompts, [np.full(runner.max_new_tokens, pad_id)] * len(prompts))
+    ids, _, completion = sequences.pad(pad_id, runner.device)
+    rows, place = (torch.arange(n, device=runner.device) for n in ids.shape)
+    first = torch.as_tensor(sequences.n_prompt, device=runner.device)
+    ended = torch.zeros_like(first, dtype=torch.bool)
+    for end in (first + i for i in range(runner.max_new_tokens)):
         width = int(end.max())
-        logits = runner.logits(ids[:, :width], attention[:, :width])[rows, end - 1].float()
+        # Padding is on the right, where a causal model does not see it: each row grows at its end.
+        attention = (place[:width] < end[:, None]).long()
+        logits = runner.logits(ids[:, :width], attention)[rows, end - 1].float()
         if greedy:
             token = logits.argmax(dim=1)
         else:
             token = torch.multinomial(logits.softmax(dim=1), 1)[:, 0]
-        ids[rows, end] = torch.where(ended, runner.pad_id, token)
-        attention[rows, end] = 1
-        end = end + 1
-        ended |= torch.isin(token, end_ids)
+        ids[rows, end] = token  # what comes after the end of a row is cut off later
+        ended |= torch.isin(token, ids.new_tensor(end_ids))
         if ended.all():
             break
-    return ids[rows[:, None], first[:, None] + torch.arange(int(max_new_tokens), device=ids.device)]
+    return ids[completion].reshape(len(prompts), -1)

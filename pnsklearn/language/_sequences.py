@@ -1,59 +1,59 @@
-"""Prompts and completions as tokens, and batches of them of a bounded size."""
+"""Prompts and completions as token ids: checked, padded, and in groups that one pass can take."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from numbers import Integral
+from typing import Any
 
 import numpy as np
 import torch
+
+from pnsklearn._typing import Array
+from pnsklearn.losses._topr import NOISE as LOGPROB_ROUNDING
 
 
 @dataclass(frozen=True)
 class Sequences:
     """Prompts, each followed by its completion, as token ids."""
 
-    tokens: list  # int64 arrays, the prompt's and the completion's
-    n_prompt: np.ndarray  # how many of them are the prompt's
+    tokens: list[Array]  # int64, those of the prompt and then those of the completion
+    n_prompt: Array  # how many of them are the prompt's
 
     @classmethod
-    def join(cls, prompts, completions):
-        """Return the sequences of as many prompts as completions."""
+    def join(cls, prompts: list[Array], completions: list[Array]) -> "Sequences":
+        """Return the sequences of prompts and completions, of which there are equally many."""
         pairs = zip(prompts, completions, strict=True)
         return cls([np.concatenate(pair) for pair in pairs], np.array([len(p) for p in prompts]))
 
     @property
-    def sizes(self):
-        """Numbers of tokens, of prompt and completion together."""
+    def sizes(self) -> Array:
+        """Number of tokens of each sequence, prompt and completion together."""
         return np.array([len(tokens) for tokens in self.tokens])
 
     @property
-    def lengths(self):
-        """Numbers of tokens of the completions."""
+    def lengths(self) -> Array:
+        """Number of tokens of each completion."""
         return self.sizes - self.n_prompt
 
-    def take(self, rows):
+    def take(self, rows: Array) -> "Sequences":
         """Return some of the sequences."""
         return Sequences([self.tokens[i] for i in rows], self.n_prompt[rows])
 
-    def pad(self, pad_id, device):
+    def pad(self, pad_id: int, device: str) -> tuple[torch.Tensor, ...]:
         """Return token ids, attention mask and the mask of the completions, padded on the right."""
         sizes = self.sizes
-        ids = np.full((len(sizes), sizes.max()), pad_id)
-        for row, tokens in zip(ids, self.tokens, strict=True):
-            row[: len(tokens)] = tokens
-        place = np.arange(ids.shape[1])
+        place = np.arange(sizes.max())
         attention = place < sizes[:, None]
         completion = attention & (place >= self.n_prompt[:, None])
-        return [
-            torch.as_tensor(values, device=device)
-            for values in (ids, attention.astype(np.int64), completion)
-        ]
+        ids = np.full(attention.shape, pad_id)
+        ids[attention] = np.concatenate(self.tokens)
+        arrays = ids, attention.astype(np.int64), completion
+        return tuple(torch.as_tensor(array, device=device) for array in arrays)
 
 
-def groups(sizes, rows, max_tokens):
+def groups(sizes: Array, rows: Array, max_tokens: int) -> Iterator[Array]:
     """Yield `rows` in groups of similar size, of at most `max_tokens` with their padding.
 
-    A row that is larger is a group of its own.
+    A row that is larger than that is a group of its own.
     """
     rows = rows[np.argsort(sizes[rows], kind="stable")]
     start = 0
@@ -64,97 +64,150 @@ def groups(sizes, rows, max_tokens):
             start = stop
 
 
-def encode(name, texts, tokenizer, end_ids):
-    """Return the token ids of prompts or completions.
+@dataclass(frozen=True)
+class Encoder:
+    """How texts become token ids that the model can take, and token ids texts."""
 
-    A completion that is a string ends with the first of `end_ids`, if there are any; a prompt does
-    not, whatever the tokenizer adds.
+    tokenizer: Any  # None if prompts and completions are token ids already
+    end_ids: tuple[int, ...]  # tokens that end a completion, that of the tokenizer first
+    n_vocabulary: int | None  # None if the model does not say
+    context: int | None  # the most tokens that a sequence may have, None if the model does not say
 
-    Raises
-    ------
-    ValueError, TypeError
-        With the number of the first that is empty, or neither a string nor token ids.
-    """
-    if isinstance(texts, str) or not isinstance(texts, Iterable):
-        what = "one string" if isinstance(texts, str) else type(texts).__name__
-        raise TypeError(f"{name} must be a list of strings or of token ids, got {what}.")
-    encode_one = _encode_completion if name == "completions" else _encode_prompt
-    encoded = [encode_one(f"{name}[{i}]", text, tokenizer, end_ids) for i, text in enumerate(texts)]
-    if not encoded:
-        raise ValueError(f"{name} is empty; at least one is needed.")
-    return encoded
+    @classmethod
+    def of(cls, model: torch.nn.Module, tokenizer: Any) -> "Encoder":
+        """Return the encoder of a model and its tokenizer."""
+        config = getattr(model, "config", None)
+        generation = getattr(model, "generation_config", None)
+        ends = [getattr(source, "eos_token_id", None) for source in (tokenizer, config, generation)]
+        end_ids = [int(end) for some in ends if some is not None for end in np.atleast_1d(some)]
+        context = getattr(config, "max_position_embeddings", None)
+        n_vocabulary = getattr(config, "vocab_size", None)
+        return cls(tokenizer, tuple(dict.fromkeys(end_ids)), n_vocabulary, context)
 
+    @property
+    def pad_id(self) -> int:
+        """The token that fills a batch up."""
+        return getattr(self.tokenizer, "pad_token_id", 0)
 
-def _encode_prompt(name, text, tokenizer, end_ids):
-    ids = _ids(name, text, tokenizer, add_special_tokens=True)
-    if isinstance(text, str):
-        start = getattr(tokenizer, "bos_token_id", None)
-        if start is not None and list(ids[:2]) == [start, start]:
-            ids = ids[1:]  # a chat template had written it
-        if len(ids) > 1 and ids[-1] in end_ids and not text.endswith(_text(tokenizer, ids[-1])):
-            ids = ids[:-1]  # the tokenizer ends all texts
-    if not ids.size:
-        raise ValueError(
-            f"{name} is empty: the model needs a token to go on from, such as its "
-            "beginning-of-sequence token."
-        )
-    return ids
+    def prompts(self, prompts: Any, n_new: int) -> list[Array]:
+        """Return the token ids of prompts that leave room for `n_new` tokens.
 
+        Raises
+        ------
+        ValueError, TypeError
+            With the number of the first that is too long, empty, or neither a string nor token ids.
+        """
+        ids = self._encode("prompts", prompts, self._prompt)
+        sizes = np.array([len(tokens) + n_new for tokens in ids])
+        self._check_sizes(ids, sizes, "prompts", "max_new_tokens")
+        return ids
 
-def _encode_completion(name, text, tokenizer, end_ids):
-    ids = _ids(name, text, tokenizer, add_special_tokens=False)
-    if isinstance(text, str) and ids.size and end_ids and ids[-1] not in end_ids:
-        ids = np.append(ids, end_ids[0])
-    if not ids.size:
-        raise ValueError(
-            f"{name} is empty: drop it with its reward, or pass token ids that end with the "
-            "end-of-sequence token."
-        )
-    if np.isin(ids[:-1], end_ids).any():
-        raise ValueError(
-            f"{name} goes on after its end-of-sequence token: cut it there, as padding would count."
-        )
-    return ids
+    def sequences(self, prompts: Any, completions: Any) -> Sequences:
+        """Return prompts with their completions.
 
+        A completion that is a string gets a token at its end that says so, if there is one; a
+        prompt gets none, whatever the tokenizer adds.
 
-def _text(tokenizer, token):
-    return tokenizer.decode([int(token)], skip_special_tokens=False)
-
-
-def _ids(name, text, tokenizer, add_special_tokens):
-    """Return the token ids of one text, or those that were given."""
-    if isinstance(text, str):
-        if tokenizer is None:
-            raise TypeError(
-                f"{name} is a string, which needs a tokenizer; give one, or pass token ids."
+        Raises
+        ------
+        ValueError, TypeError
+            As for prompts, and if there are not as many of them as of completions.
+        """
+        of_prompts = self._encode("prompts", prompts, self._prompt)
+        of_completions = self._encode("completions", completions, self._completion)
+        if len(of_prompts) != len(of_completions):
+            raise ValueError(
+                f"prompts and completions must have the same length, got {len(of_prompts)} and "
+                f"{len(of_completions)}. Repeat a prompt for each of its completions."
             )
-        text = tokenizer(text, add_special_tokens=add_special_tokens)["input_ids"]
-    try:
-        ids = np.asarray(text)
-    except ValueError:  # lists of several lengths
-        ids = np.empty(())
-    if ids.ndim != 1 or (ids.size and ids.dtype.kind not in "iu"):
-        raise TypeError(
-            f"{name} must be a string or a list of token ids, got {text!r:.60}. Arrays of shape "
-            "(n_prompts, n_samples) need ravel()."
-        )
-    if ids.size and ids.min() < 0:
-        raise ValueError(f"{name} has a negative token id, {ids.min()}.")
-    return ids.astype(np.int64)
+        sequences = Sequences.join(of_prompts, of_completions)
+        self._check_sizes(sequences.tokens, sequences.sizes, "completions", "its prompt")
+        return sequences
+
+    def decode(self, tokens: Array) -> Any:
+        """Return the text of a completion; without a tokenizer its token ids."""
+        if self.tokenizer is None:
+            return tokens
+        return self.tokenizer.decode(tokens.tolist(), skip_special_tokens=True)
+
+    def _encode(self, name, texts, encode):
+        return [encode(f"{name}[{i}]", text) for i, text in enumerate(check_list(name, texts))]
+
+    def _prompt(self, name, text):
+        ids = self._ids(name, text, add_special_tokens=True)
+        if isinstance(text, str):
+            start = getattr(self.tokenizer, "bos_token_id", None)
+            if start is not None and list(ids[:2]) == [start, start]:
+                ids = ids[1:]  # a chat template had written it into the text
+            if len(ids) > 1 and ids[-1] in self.end_ids:
+                end = self.tokenizer.decode([int(ids[-1])], skip_special_tokens=False)
+                ids = ids if text.endswith(end) else ids[:-1]  # the tokenizer ends all texts
+        return ids
+
+    def _completion(self, name, text):
+        ids = self._ids(name, text, add_special_tokens=False)
+        if isinstance(text, str) and self.end_ids and ids[-1] not in self.end_ids:
+            ids = np.append(ids, self.end_ids[0])
+        if np.isin(ids[:-1], self.end_ids).any():
+            raise ValueError(
+                f"{name} goes on after its end-of-sequence token. Cut it there, because padding "
+                "would count."
+            )
+        return ids
+
+    def _ids(self, name, text, add_special_tokens):
+        """Return the token ids of one text, or those that were given."""
+        if isinstance(text, str):
+            if self.tokenizer is None:
+                raise TypeError(
+                    f"{name} is a string, which needs a tokenizer. Give one, or pass token ids."
+                )
+            text = self.tokenizer(text, add_special_tokens=add_special_tokens)["input_ids"]
+        try:
+            ids = np.asarray(text)
+        except ValueError:  # lists of several lengths
+            ids = np.empty(())
+        if ids.ndim != 1 or (ids.size and ids.dtype.kind not in "iu"):
+            raise TypeError(
+                f"{name} must be a string or a list of token ids, got {text!r:.60}. Arrays of "
+                "shape (n_prompts, n_samples) need ravel()."
+            )
+        if not ids.size:
+            raise ValueError(
+                f"{name} is empty. It needs at least one token, such as that for the beginning of "
+                "a sequence in a prompt or for its end in a completion."
+            )
+        if ids.min() < 0:
+            raise ValueError(f"{name} has a negative token id, {ids.min()}.")
+        return ids.astype(np.int64)
+
+    def _check_sizes(self, ids, sizes, name, beside):
+        largest, longest = max(tokens.max() for tokens in ids), np.argmax(sizes)
+        if self.n_vocabulary is not None and largest >= self.n_vocabulary:
+            raise ValueError(
+                f"Token id {largest} is not in the vocabulary of the model, which has "
+                f"{self.n_vocabulary} tokens. Is the tokenizer that of the model?"
+            )
+        if self.context is not None and sizes[longest] > self.context:
+            raise ValueError(
+                f"{name}[{longest}] and {beside} make {sizes[longest]} tokens, but the context of "
+                f"the model holds {self.context}. Shorten or drop it."
+            )
 
 
-def check_context(names, sizes, context, what):
-    """Refuse sequences that are longer than the model's context."""
-    longest = np.argmax(sizes)
-    if context is not None and sizes[longest] > context:
-        raise ValueError(
-            f"{names}[{longest}] {what.format(size=sizes[longest])}, more than the {context} of "
-            "the model's context. Shorten or drop it."
-        )
+def check_list(name: str, texts: Any) -> list:
+    """Return prompts or completions as a list; raise an error unless there is at least one."""
+    if isinstance(texts, str) or not isinstance(texts, Iterable):
+        got = type(texts).__name__
+        raise TypeError(f"{name} must be a list of strings or of token ids, got {got}.")
+    texts = list(texts)
+    if not texts:
+        raise ValueError(f"{name} is empty; at least one is needed.")
+    return texts
 
 
-def check_count(name, values, n):
-    """Return finite float64 values, one for each completion."""
+def check_numbers(name: str, values: Any, n: int) -> Array:
+    """Return finite float64 values, one for each of the n completions."""
     if isinstance(values, torch.Tensor):
         values = values.detach().cpu()
     try:
@@ -162,17 +215,42 @@ def check_count(name, values, n):
     except (TypeError, ValueError):
         raise TypeError(f"{name} must be numbers, got {values!r:.60}.") from None
     if values.shape != (n,):
-        shape = f"an array of shape {values.shape}" if values.ndim != 1 else f"{len(values)}"
         raise ValueError(
-            f"{name} must have one value for each of the {n} completions, got {shape}. "
-            "Completions of shape (n_prompts, n_samples) and their rewards need ravel()."
+            f"{name} must have one value for each of the {n} completions, of shape ({n},); got "
+            f"{values.shape}. Arrays of shape (n_prompts, n_samples) need ravel()."
         )
     if not np.isfinite(values).all():
         raise ValueError(f"{name} must be finite; it has NaN or infinite values.")
     return values
 
 
-def check_positive_integer(name, value):
-    """Refuse anything but an integer of at least 1."""
-    if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
-        raise ValueError(f"{name} must be an integer of at least 1, got {value!r}.")
+def check_log(
+    n: int, sample_weight: Any, reward: Any, behavior_logprob: Any
+) -> tuple[Array, Array | None, Array | None]:
+    """Return the weights, rewards and log-probabilities of n completions.
+
+    Weights of None are ones; None in place of anything else stays None.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If they are not one finite number each, a weight is negative or all are zero, a
+        log-probability is above 0, or there are log-probabilities and no rewards.
+    """
+    weight = np.ones(n)
+    if sample_weight is not None:
+        weight = check_numbers("sample_weight", sample_weight, n)
+    if (weight < 0).any() or not weight.any():
+        raise ValueError("sample_weight must not be negative, and at least one must be positive.")
+    if reward is not None:
+        reward = check_numbers("reward", reward, n)
+    if behavior_logprob is not None:
+        if reward is None:
+            raise ValueError("behavior_logprob needs rewards: without them there is no ratio.")
+        behavior_logprob = check_numbers("behavior_logprob", behavior_logprob, n)
+        if (above := behavior_logprob.max()) > LOGPROB_ROUNDING:
+            raise ValueError(
+                f"behavior_logprob must not exceed 0, got {above:g}: a log-probability is at most "
+                "0. Are they probabilities, or negative log-probabilities?"
+            )
+    return weight, reward, behavior_logprob

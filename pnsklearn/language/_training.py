@@ -1,61 +1,148 @@
 """Gradient steps of a language model on completions with rewards."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from sklearn.utils import Bunch
 
-from pnsklearn._topr._solver import batches
+from pnsklearn._fitting import warn_user
+from pnsklearn._optim import batches
+from pnsklearn._topr._feedback import LARGEST as LARGEST_LOG_RATIO
+from pnsklearn._topr._feedback import baseline_for, describe_ratios
+from pnsklearn._typing import Array
+from pnsklearn.language._model import Runner, trained
 from pnsklearn.language._sequences import Sequences
 from pnsklearn.losses import topr_loss
 
-DIVERGED = "Training has diverged: lower learning_rate."
+LONGEST_GRADIENT = 1.0  # longer ones are cut to this length
+SAME_MODEL = 0.1  # mean |log-ratio| up to which the model itself may have written the completions
+RATIO_QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+DIVERGED = "Training has diverged. Lower learning_rate."
+
+
+class Settings(NamedTuple):
+    """What is learned from rewards, and by which steps; see `TOPRLanguagePolicy`."""
+
+    baseline: float
+    effective_positive: float | None
+    positive_bounds: tuple[float, float]
+    negative_bounds: tuple[float, float]
+    ratio_level: str
+    optimizer: str
+    learning_rate: float
+    n_epochs: int
+    batch_size: int
 
 
 @dataclass(frozen=True)
 class Log:
-    """Completions that change the policy, their rewards less the baseline, and weights."""
+    """Completions with what they were worth."""
 
     sequences: Sequences
-    reward: np.ndarray
-    weight: np.ndarray
-    behavior: object  # log-probabilities: (n,), or a list with those of the tokens
+    gain: Array  # the rewards less the baseline; ones if there are no rewards
+    weight: Array
+    baseline: float | None  # None if there are no rewards
+    behavior_logprob: Any = None  # None: the model that is trained wrote them
 
 
-@dataclass(frozen=True)
-class Settings:
-    """How to train."""
+def make_log(
+    sequences: Sequences,
+    reward: Array | None,
+    weight: Array,
+    settings: Settings,
+    behavior_logprob: Array | None = None,
+) -> Log:
+    """Return the log of completions and their rewards; without rewards all are equally good."""
+    if reward is None:
+        return Log(sequences, np.ones_like(weight), weight, None)
+    baseline = float(settings.baseline)
+    if settings.effective_positive is not None:
+        baseline = baseline_for(reward, settings.effective_positive, weight)
+    return Log(sequences, reward - baseline, weight, baseline, behavior_logprob)
 
-    bounds: dict  # positive_bounds and negative_bounds
-    ratio_level: str
-    optimizer: str
-    learning_rate: float
-    batch_size: int
-    max_grad_norm: float
+
+def informative_rows(log: Log, settings: Settings) -> Array:
+    """Return the rows that can move the policy: their ratio is not bounded by zero."""
+    highest_ratio = np.where(log.gain > 0, settings.positive_bounds[1], settings.negative_bounds[1])
+    return np.flatnonzero((log.weight > 0) & (log.gain != 0) & (highest_ratio > 0))
 
 
-def make_optimizer(settings, model):
+def train(
+    runner: Runner,
+    log: Log,
+    settings: Settings,
+    rng: np.random.RandomState,
+    after_epoch: Callable[[], bool] = lambda: False,
+) -> dict[str, Any]:
+    """Train the runner's model in place; return the fitted attributes beside the model.
+
+    Training ends early where `after_epoch` returns True.
+
+    Raises
+    ------
+    ValueError
+        If training diverges.
+    """
+    # Without rewards the ratio is not bounded, and its value is of no consequence.
+    start = np.zeros_like(log.gain) if log.baseline is None else runner.score(log.sequences)
+    behavior_logprob = start if log.behavior_logprob is None else log.behavior_logprob
+    start_log_ratio = np.abs(start - behavior_logprob)
+    _warn_of_another_behavior(start_log_ratio.mean())
+
+    rows = informative_rows(log, settings)
+    sequences = log.sequences.take(rows)
+    of_steps = behavior_logprob[rows]
+    if settings.ratio_level == "token":
+        of_steps = runner.score_tokens(sequences)
+    informative = Log(sequences, log.gain[rows], log.weight[rows], log.baseline, of_steps)
+    optimizer, n_steps = _make_optimizer(settings, runner.model), 0
+    for _ in range(settings.n_epochs):
+        n_steps += _train_epoch(runner, informative, settings, optimizer, rng)
+        if after_epoch():
+            break
+    runner.model.zero_grad(set_to_none=True)
+
+    if log.baseline is None:
+        return {"n_steps_": n_steps}
+    log_ratio = runner.score(log.sequences) - behavior_logprob
+    diagnostics = _diagnose(log_ratio, start_log_ratio, log.gain, log.weight)
+    return {"n_steps_": n_steps, "baseline_": log.baseline, "diagnostics_": diagnostics}
+
+
+def _warn_of_another_behavior(distance):
+    if distance > SAME_MODEL:
+        warn_user(
+            f"behavior_logprob differs from the model's own log-probabilities by {distance:.2g} "
+            "in the mean before the first step. If the model wrote the completions, leave "
+            "behavior_logprob out: it was computed with another dtype, temperature or chat "
+            "template. If another model did, nothing is wrong."
+        )
+
+
+def _make_optimizer(settings, model):
     """Return the optimizer of the parameters that are trained."""
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    if settings.optimizer == "adafactor":
-        # Its steps are relative to the size of a weight: the rate is that of AdamW, not 0.01.
-        return torch.optim.Adafactor(parameters, lr=settings.learning_rate, weight_decay=0.0)
-    return torch.optim.AdamW(parameters, lr=settings.learning_rate, weight_decay=0.0)
+    make = {"adamw": torch.optim.AdamW, "adafactor": torch.optim.Adafactor}[settings.optimizer]
+    # Adafactor scales its steps by the size of the weights, so that it needs a rate like that of
+    # AdamW, and not its usual 0.01.
+    return make(trained(model).values(), lr=settings.learning_rate, weight_decay=0.0)
 
 
-def train_epoch(runner, log, settings, optimizer, rng):
+def _train_epoch(runner, log, settings, optimizer, rng):
     """Take the steps of one pass over the log; return how many."""
     n_steps = 0
     mean_weight = log.weight.mean()
     sizes = log.sequences.sizes
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    parameters = list(trained(runner.model).values())
     for rows in batches(len(sizes), settings.batch_size, rng):
         optimizer.zero_grad(set_to_none=True)
-        # The sum over the groups is the loss of the batch, whatever the groups are; and the weights
-        # are those in the log, not in the batch.
+        # The sum over the groups is the loss of the batch, whatever the groups are. The weights are
+        # relative to those in the log, and not to those in the batch.
         for group in runner.groups(sizes, rows):
             _loss(runner, log, group, settings, len(rows) * mean_weight).backward()
-        norm = torch.nn.utils.clip_grad_norm_(parameters, settings.max_grad_norm)
+        norm = torch.nn.utils.clip_grad_norm_(parameters, LONGEST_GRADIENT)
         if not torch.isfinite(norm):
             raise ValueError(DIVERGED)
         optimizer.step()
@@ -64,27 +151,42 @@ def train_epoch(runner, log, settings, optimizer, rng):
 
 
 def _loss(runner, log, rows, settings, denominator):
-    r"""Return the loss of some rows, each divided by the number of its tokens.
+    """Return the loss of some rows, each divided by the number of its tokens.
 
-    With `ratio_level="token"` each token has a ratio of its own, in place of that of the sequence.
+    With ``ratio_level="token"`` each token has a ratio of its own, in place of that of the
+    sequence.
     """
     sequences = log.sequences.take(rows)
-    lengths, reward, weight = sequences.lengths, log.reward[rows], log.weight[rows]
+    lengths, gain, weight = sequences.lengths, log.gain[rows], log.weight[rows]
     if settings.ratio_level == "sequence":
-        logp, behavior = runner.sequence_logprob(sequences), log.behavior[rows]
+        logprob, behavior_logprob = runner.sequence_logprob(sequences), log.behavior_logprob[rows]
     else:
-        logp, row = runner.token_logprob(sequences)
-        behavior = np.concatenate([log.behavior[i] for i in rows])
-        row = row.cpu().numpy()
-        lengths, reward, weight = lengths[row], reward[row], weight[row]
-    if not torch.isfinite(logp).all():
+        logprob, row = runner.token_logprob(sequences)
+        behavior_logprob = np.concatenate([log.behavior_logprob[i] for i in rows])
+        lengths, gain, weight = lengths[row], gain[row], weight[row]
+    if not torch.isfinite(logprob).all():
         raise ValueError(DIVERGED)
     return topr_loss(
-        logp,
-        behavior,
-        reward,
+        logprob,
+        behavior_logprob,
+        gain,
+        positive_bounds=settings.positive_bounds,
+        negative_bounds=settings.negative_bounds,
         lengths=lengths,
         sample_weight=weight,
         denominator=denominator,
-        **settings.bounds,
+    )
+
+
+def _diagnose(log_ratio, start_log_ratio, gain, weight):
+    """Return what the log-ratios after a fit say; see `TOPRLanguagePolicy.diagnostics_`."""
+    if not np.isfinite(log_ratio).all():
+        raise ValueError(DIVERGED)
+    counted = weight > 0
+    log_ratio, gain, weight = log_ratio[counted], gain[counted], weight[counted]
+    quantiles = np.minimum(np.quantile(log_ratio, RATIO_QUANTILES), LARGEST_LOG_RATIO)
+    return Bunch(
+        **describe_ratios(log_ratio, weight * gain, weight),
+        ratio_quantiles=np.exp(quantiles).tolist(),
+        start_log_ratio=float(start_log_ratio[counted].mean()),
     )

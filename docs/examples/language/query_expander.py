@@ -31,7 +31,8 @@ import bm25s
 import numpy as np
 
 from benchmarks.language_tasks import char_model, options, smollm2
-from pnsklearn.language import CharTokenizer, TOPRLanguagePolicy
+from docs.examples.language.arithmetic import CharTokenizer
+from pnsklearn.language import TOPRLanguagePolicy
 
 SMALL = {"n_taught": 4000, "n_train": 200, "n_test": 150, "n_samples": 8, "n_rounds": 4}
 LARGE = {"n_train": 400, "n_test": 200, "n_samples": 8, "n_rounds": 2, "max_new_tokens": 32}
