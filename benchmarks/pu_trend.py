@@ -11,6 +11,7 @@ from functools import partial
 from importlib.util import find_spec
 
 import numpy as np
+from pnsklearn._pu_trend._scores import TRENDS, trend_scores
 from scipy.sparse import issparse
 from sklearn.datasets import load_digits
 from sklearn.dummy import DummyClassifier
@@ -60,7 +61,6 @@ from benchmarks.pu_models import (
     tree,
 )
 from pnsklearn import PUTrendClassifier
-from pnsklearn._pu_trend._scores import TRENDS, trend_scores
 from pnsklearn._pu_trend._split import natural_break
 from pnsklearn.datasets import make_pu
 from pnsklearn.exceptions import PUTrendWarning

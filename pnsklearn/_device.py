@@ -1,6 +1,5 @@
 """Devices and optional packages: their checks, and arrays to and from tensors."""
 
-import importlib
 import importlib.util
 import warnings
 
@@ -70,13 +69,3 @@ def as_tensor(array: Matrix, device: str) -> Tensor:
 def to_numpy(tensor: Tensor) -> Array:
     """Return a tensor as a NumPy array."""
     return tensor.cpu().numpy()
-
-
-def get_kernels(method, device):
-    """Return the module with the kernels of `method` ("auprc", ...) for `device`.
-
-    Both modules offer the same functions: NumPy arrays and numba for "cpu", torch tensors for
-    "cuda".
-    """
-    backend = "_kernels" if device == "cpu" else "_torch"
-    return importlib.import_module(f"pnsklearn._{method}.{backend}")

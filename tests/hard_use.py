@@ -35,72 +35,14 @@ import scipy.sparse as sp
 from sklearn import config_context
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
-from sklearn.linear_model import SGDClassifier
 
 import pnsklearn
-from pnsklearn import AUPRCClassifier, PUTrendClassifier, SMaLLClassifier, TOPRPolicy
 from tests import hard_inputs as given
+from tests.estimators import TASKS, settings
 from tests.hard_inputs import EITHER, ERROR, RIGHT, SAME, optional, pd, torch
 
 LIMIT = 60  # seconds for a case, on a busy machine
 MEMORY = 24 << 30  # bytes that the process of the cases may map
-
-
-# What is fitted, first with the parameters that are tried most
-
-Subject = namedtuple("Subject", "name task settings")
-
-
-def binary(X, noise):
-    return {"y": (X[:, 0] - X[:, 1] + noise > 0.4).astype(int)}
-
-
-def positive_unlabelled(X, noise):
-    y = binary(X, noise)["y"]
-    y[np.flatnonzero(y)[::2]] = 0
-    return {"y": y}
-
-
-def decisions(X, noise):
-    return {"y": np.digitize(X[:, 0] + noise, [-0.5, 0.5])}
-
-
-def rewarded(X, noise):
-    y = np.arange(len(X)) % 3
-    reward = np.where(decisions(X, noise)["y"] == y, 1.0, -0.5)
-    return {"y": y, "reward": reward, "propensity": np.full(len(X), 1 / 3)}
-
-
-AUPRC = (
-    AUPRCClassifier(alpha=0.1),
-    AUPRCClassifier(cv=2),
-    AUPRCClassifier(solver="soap-adam", alpha=0.1, n_epochs=2),
-    AUPRCClassifier(loss="squared_hinge", solver="trust-ncg", alpha=0.1, threshold="f1"),
-    AUPRCClassifier(anchor="zero", alpha=0.01, prior=0.3),
-)
-SHORT = {"n_snapshots": 2, "n_folds": 2, "n_passes": 1}
-PU_TREND = (
-    PUTrendClassifier("linear", final_estimator="same", **SHORT),
-    PUTrendClassifier("mlp", **SHORT),
-    PUTrendClassifier(SGDClassifier(loss="log_loss"), final_estimator="same", **SHORT),
-    PUTrendClassifier.paper("mlp", n_snapshots=3, n_passes=1),
-)
-SMALL = (
-    SMaLLClassifier(2, 2, n_init=2),
-    SMaLLClassifier(1, 2, fit_intercept=False, certify=True),
-    SMaLLClassifier(2, 2, solver="fista", tol=0.01),
-    SMaLLClassifier(2, 2, solver="saddle", tol=0.1, init="random"),
-    SMaLLClassifier(2, 2, n_init=2, binarize="quantile", class_weight="balanced"),
-)
-TOPR = (TOPRPolicy(), TOPRPolicy(solver="adam", n_epochs=3))
-UNBOUNDED = TOPRPolicy(positive_bounds=(0, np.inf), negative_bounds=(0, np.inf))
-SUBJECTS = [
-    Subject("AUPRCClassifier", binary, AUPRC),
-    Subject("PUTrendClassifier", positive_unlabelled, PU_TREND),
-    Subject("SMaLLClassifier", binary, SMALL),
-    Subject("TOPRPolicy", decisions, TOPR),
-    Subject("TOPRPolicy, rewards", rewarded, (*TOPR, UNBOUNDED)),
-]
 
 
 # One case: change a good fit, see what comes of it
@@ -203,17 +145,17 @@ def check_clear(error):
 
 
 class Bench:
-    """A subject with its good inputs, fitted models and references."""
+    """A task with its good inputs, and the settings of its estimator, fitted, for reference."""
 
-    def __init__(self, subject, seed):
-        self.subject = subject
+    def __init__(self, task, seed):
+        self.name, self.settings = task.name, settings("hard", task.kind)
         rng = np.random.RandomState(seed)
         self._X = rng.standard_normal((60, 4))
-        self._task = subject.task(self._X, 0.5 * rng.standard_normal(60))
+        self._target = task.target(self._X, 0.5 * rng.standard_normal(60))
 
     def inputs(self):
         """Return copies of the good inputs."""
-        inputs = {"X": self._X, "sample_weight": np.ones(60)} | self._task
+        inputs = {"X": self._X, "sample_weight": np.ones(60)} | self._target
         return {name: value.copy() for name, value in inputs.items()}
 
     def fit(self, model, **changes):
@@ -225,7 +167,7 @@ class Bench:
         return self.fit(self.unfitted(setting))
 
     def unfitted(self, setting=0):
-        return clone(self.subject.settings[setting]).set_params(random_state=0)
+        return clone(self.settings[setting]).set_params(random_state=0)
 
     @functools.cache  # noqa: B019
     def reference(self, setting, form):
@@ -447,14 +389,13 @@ def inputs_cases(setting, stride, with_feedback):
 
 
 def cases(bench, quick):
-    """Yield the cases of a subject: all of the first setting, some of the others."""
-    subject = bench.subject
-    for number, setting in enumerate(subject.settings[: 1 if quick else None]):
+    """Yield the cases of a task: all of the first setting, some of the others."""
+    for number, setting in enumerate(bench.settings[: 1 if quick else None]):
         suffix = f", setting {number}" if number else ""
         stride = given.STRIDE if quick or number else 1
         for name, *args in inputs_cases(setting, stride, "reward" in bench.inputs()):
             act = functools.partial(attempt, bench, number, *args)
-            yield Case(f"{subject.name}: {name}{suffix}", act)
+            yield Case(f"{bench.name}: {name}{suffix}", act)
 
     acts = {name: functools.partial(try_way, way=way) for name, way in WAYS.items()}
     if not quick:
@@ -467,7 +408,7 @@ def cases(bench, quick):
         acts[f"predict for names {names}"] = functools.partial(predict_for_names, names=names)
     acts["predict with a clone"] = predict_unfitted
     for name, act in acts.items():
-        yield Case(f"{subject.name}: {name}", functools.partial(act, bench))
+        yield Case(f"{bench.name}: {name}", functools.partial(act, bench))
 
 
 def run(case):
@@ -482,8 +423,8 @@ def run(case):
 
 
 def all_cases(options):
-    chosen = [s for s in SUBJECTS if s.name.startswith(options.estimator)]
-    return [case for s in chosen for case in cases(Bench(s, options.seed), options.quick)]
+    chosen = [task for task in TASKS if task.name.startswith(options.estimator)]
+    return [case for task in chosen for case in cases(Bench(task, options.seed), options.quick)]
 
 
 def work(pipe, options):

@@ -15,53 +15,24 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
 from sklearn.callback import ProgressBar, ScoringMonitor
-from sklearn.linear_model import SGDClassifier
 from sklearn.metrics import average_precision_score
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import pnsklearn
-from pnsklearn import AUPRCClassifier, PUTrendClassifier, SMaLLClassifier, TOPRPolicy
+from pnsklearn import AUPRCClassifier, PUTrendClassifier, TOPRPolicy
+from tests.estimators import KINDS, settings
 
-# One set of parameters per code path.
-ESTIMATORS = [
-    AUPRCClassifier(),
-    AUPRCClassifier(solver="soap-adam", n_epochs=2),
-    AUPRCClassifier(loss="squared_hinge", solver="trust-ncg", alpha=0.1),
-    AUPRCClassifier(anchor="zero", alpha=0.01),
-    PUTrendClassifier(),
-    PUTrendClassifier("mlp", final_estimator="same", n_snapshots=4, trend="pairwise"),
-    PUTrendClassifier(SGDClassifier(), trend="last", split="natural", n_snapshots=2, n_folds=2),
-    PUTrendClassifier.paper("linear", trend="mean", n_passes=1),
-    SMaLLClassifier(),
-    SMaLLClassifier(solver="swap", binarize="quantile", n_init=2, certify=True),
-    SMaLLClassifier(2, 1, solver="fista", positive_class="auto"),
-    SMaLLClassifier(2, 2, solver="saddle", tol=0.1),
-    TOPRPolicy(),
-    TOPRPolicy(solver="adam", fit_intercept=False),
-]
-FAST = [
-    AUPRCClassifier(alpha=0.1),
-    AUPRCClassifier(alpha=0.1, solver="soap-sgd", n_epochs=3, random_state=0),
-    PUTrendClassifier("linear", class_prior=0.05, n_snapshots=3, random_state=0),
-    PUTrendClassifier(
-        "mlp", final_estimator="same", class_prior=0.05, n_snapshots=3, n_folds=2, random_state=0
-    ),
-    SMaLLClassifier(2, 2, solver="swap", n_init=3, random_state=0),
-    SMaLLClassifier(2, 2, solver="fista", tol=0.01, random_state=0),
-    SMaLLClassifier(2, 2, solver="auto", n_init=1, binarize="quantile", random_state=0),
-    TOPRPolicy(),
-    TOPRPolicy(solver="adam", random_state=0),
-]
+FAST = settings("common", random_state=0)
 # What a callback is called for.
 STEPS = ("iteration", "snapshot")
 # Those whose iterations are the steps of one path, which `n_iter_` counts.
-STEPWISE = [e for e in FAST if isinstance(e, AUPRCClassifier | TOPRPolicy)]
+STEPWISE = settings("common", (AUPRCClassifier, TOPRPolicy), random_state=0)
 
 
 # Some checks use a handful of rows.
 @pytest.mark.filterwarnings("ignore:Only . positive samples:UserWarning")
 @pytest.mark.filterwarnings("ignore::pnsklearn.exceptions.PUTrendWarning")
-@parametrize_with_checks(ESTIMATORS)
+@parametrize_with_checks(settings("checked"))
 def test_scikit_learn_checks(estimator, check):
     check(estimator)
 
@@ -69,7 +40,7 @@ def test_scikit_learn_checks(estimator, check):
 def test_public_classes_are_tested():
     classes = {getattr(pnsklearn, name) for name in pnsklearn.__all__}
     classes = {item for item in classes if isinstance(item, type)}
-    assert classes == {type(estimator) for estimator in ESTIMATORS}
+    assert classes == set(KINDS) == {type(estimator) for estimator in settings("checked")}
 
 
 # Import
@@ -381,7 +352,7 @@ def test_callback_stops_early(estimator, cancer):
     fitted = clone(estimator).set_callbacks(recorder).fit(X, y)
     assert recorder.n_iterations == 2
     final = average_precision_score(y, fitted.decision_function(X))
-    if estimator in STEPWISE:
+    if isinstance(estimator, AUPRCClassifier | TOPRPolicy):
         assert fitted.n_iter_ == 2
         assert recorder.scores[-1] == pytest.approx(final, abs=1e-12)
     else:  # rounds or polishes what it has
@@ -426,7 +397,7 @@ def test_scoring_monitor(estimator, cancer):
     data = monitor.get_logs().data
     scores = [row["average_precision"] for row in data if row["task_name"] in STEPS]
     assert len(scores) > 1
-    if estimator in STEPWISE:
+    if isinstance(estimator, AUPRCClassifier | TOPRPolicy):
         assert len(scores) == fitted.n_iter_
         final = average_precision_score(y, fitted.decision_function(X))
         assert scores[-1] == pytest.approx(final, abs=1e-12)

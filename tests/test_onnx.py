@@ -13,6 +13,7 @@ from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
 from pnsklearn import AUPRCClassifier, PUTrendClassifier, SMaLLClassifier, TOPRPolicy
 from pnsklearn.onnx import register_converters
+from tests.estimators import settings
 
 onnxruntime = pytest.importorskip("onnxruntime")
 skl2onnx = pytest.importorskip("skl2onnx")
@@ -21,16 +22,9 @@ ATOL = 1e-6
 ANIMALS = np.array(["ant", "bee", "cat", "dog", "emu"])
 NUMBERS = np.array([-2, 1, 5, 8, 13])
 PU = {"class_prior": 0.3, "n_snapshots": 3, "n_folds": 2, "random_state": 0}
-
 ESTIMATORS = [
-    AUPRCClassifier(alpha=0.1),
-    AUPRCClassifier(alpha=0.1, threshold=("recall", 0.9)),
-    SMaLLClassifier(1, 2, n_init=2, random_state=0),
-    SMaLLClassifier(3, 2, n_init=2, random_state=0),
-    SMaLLClassifier(2, 3, n_init=2, binarize="quantile", random_state=0),
-    TOPRPolicy(),
-    PUTrendClassifier("linear", final_estimator="same", **PU),
-    PUTrendClassifier("linear", **PU),  # with the default second stage, trees
+    *settings("onnx", (AUPRCClassifier, SMaLLClassifier, TOPRPolicy), random_state=0),
+    *settings("onnx", PUTrendClassifier, class_prior=0.3, random_state=0),
 ]
 
 
@@ -147,7 +141,7 @@ def test_second_stages(params, dtype, global_random_seed):
 def test_integers_as_input(global_random_seed):
     X, code = make_data(global_random_seed)
     X = X.astype(np.int64)
-    for estimator in ESTIMATORS[-2:]:
+    for estimator in settings("onnx", PUTrendClassifier, class_prior=0.3):
         model = clone(estimator).fit(X, code)
         outputs = run(to_onnx(model, X), X)
         assert_allclose(outputs["probabilities"], model.predict_proba(X), rtol=0, atol=ATOL)

@@ -10,8 +10,6 @@ from sklearn.datasets import make_classification
 from sklearn.utils._param_validation import Interval, Options
 from sklearn.utils.estimator_checks import check_estimator
 
-from pnsklearn import AUPRCClassifier, PUTrendClassifier, SMaLLClassifier, TOPRPolicy
-
 N_SETTINGS = 3  # of each estimator
 # Integers without an upper bound, and those that would take long.
 RANGES = {
@@ -61,7 +59,7 @@ def random_setting(kind, rng):
 
 @pytest.mark.filterwarnings("ignore::UserWarning")  # some checks use a handful of rows
 @pytest.mark.parametrize("number", range(N_SETTINGS))
-@pytest.mark.parametrize("kind", [AUPRCClassifier, PUTrendClassifier, SMaLLClassifier, TOPRPolicy])
+@pytest.mark.parametrize("kind", KINDS)
 def test_checks_at_a_random_setting(kind, number, global_random_seed):
     seed = zlib.crc32(f"{kind.__name__} {number} {global_random_seed}".encode())
     rng = np.random.RandomState(seed)

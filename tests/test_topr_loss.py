@@ -411,7 +411,10 @@ def test_bad_baseline(baseline):
         ({"logprob": [[-1.0, -2.0]]}, "Sum over the tokens"),
         ({"behavior_logprob": [-1.0]}, "behavior_logprob must have one value per sequence"),
         ({"behavior_logprob": [[-1.0, -1.0]]}, "behavior_logprob must have one value"),
-        ({"reward": [1.0, 1.0, 1.0]}, r"reward must have .* shape \(2,\) like logprob, but its shape is \(3,\)"),
+        (
+            {"reward": [1.0, 1.0, 1.0]},
+            r"reward must have .* shape \(2,\) like logprob, but its shape is \(3,\)",
+        ),
         ({"lengths": [1]}, "lengths must have one value"),
         ({"sample_weight": [[1.0], [1.0]]}, "sample_weight must have one value"),
         ({"logprob": [-1.0, float("nan")]}, "must be finite"),

@@ -8,7 +8,7 @@ import numpy as np
 from scipy.special import expit
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 
-from pnsklearn._small import SMaLLClassifier
+from pnsklearn._small._estimator import SMaLLClassifier
 from pnsklearn._small._rules import read_columns
 from pnsklearn._typing import Array
 

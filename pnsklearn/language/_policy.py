@@ -21,7 +21,7 @@ from pnsklearn.language._model import Runner, trainable_copy, trained
 from pnsklearn.language._rounds import Task, rounds
 from pnsklearn.language._sequences import Encoder, Sequences, check_list, check_log
 from pnsklearn.language._training import Settings, informative_rows, make_log, train
-from pnsklearn.losses._topr import _check_settings as check_settings
+from pnsklearn.losses._topr import check_settings
 from pnsklearn.metrics import effective_sample_size, snips_value
 
 LEAST_EFFECTIVE_SHARE = (

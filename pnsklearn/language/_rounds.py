@@ -9,7 +9,7 @@ import numpy as np
 from sklearn.utils import Bunch, check_random_state, check_scalar
 from sklearn.utils.validation import check_consistent_length, column_or_1d
 
-from pnsklearn._topr._feedback import LEVEL as CONFIDENCE_LEVEL
+from pnsklearn._topr._evaluation import CONFIDENCE_LEVEL
 from pnsklearn._topr._feedback import check_contrast
 from pnsklearn._typing import Array
 from pnsklearn.language._checkpoint import Checkpoint

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from pnsklearn._typing import Array
-from pnsklearn.losses._topr import NOISE as LOGPROB_ROUNDING
+from pnsklearn.losses._topr import LOGPROB_ROUNDING
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from sklearn.utils import Bunch
 
 from pnsklearn._fitting import warn_user
 from pnsklearn._optim import batches
-from pnsklearn._topr._feedback import LARGEST as LARGEST_LOG_RATIO
-from pnsklearn._topr._feedback import baseline_for, describe_ratios
+from pnsklearn._topr._diagnostics import LARGEST_LOG_RATIO, describe_ratios
+from pnsklearn._topr._feedback import baseline_for
 from pnsklearn._typing import Array
 from pnsklearn.language._model import Runner, trained
 from pnsklearn.language._sequences import Sequences
