@@ -10,6 +10,8 @@ from sklearn.datasets import make_classification
 from sklearn.utils._param_validation import Interval, Options
 from sklearn.utils.estimator_checks import check_estimator
 
+from tests.estimators import KINDS
+
 N_SETTINGS = 3  # of each estimator
 # Integers without an upper bound, and those that would take long.
 RANGES = {
