@@ -100,6 +100,20 @@ def test_hessian_product_of_the_objective(loss, global_random_seed):
     assert_allclose(problem.hessian_product(theta)(v), expected, atol=1e-12)
 
 
+@pytest.mark.parametrize("anchor", [None, np.zeros(3)])
+def test_penalty_without_a_scale(anchor, global_random_seed):
+    """No anchor, or one of no length: alpha ||theta||^2."""
+    X, positive, weight = small_data(global_random_seed)
+    problem = make_objective(
+        LinearModel(X, "cpu"), positive, weight, number_equal_rows(X[positive]), anchor=anchor,
+        alpha=0.3, loss="smooth", margin=0.5, prior=None,
+    )  # fmt: skip
+    value, slope = problem.penalty(np.array([1.0, -2.0, 2.0]))
+    assert problem.scale == 1
+    assert value == pytest.approx(0.3 * 9)
+    assert_allclose(slope, 0.6 * np.array([1.0, -2.0, 2.0]))
+
+
 @pytest.mark.parametrize("name", ["cancer", "digits"])
 @pytest.mark.parametrize("loss", LOSSES)
 def test_exact_solvers_agree_and_beat_soap(loss, name, cancer):
