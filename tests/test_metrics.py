@@ -98,6 +98,15 @@ def test_perfect_and_constant_scores():
     assert gradient[1] > 0 > gradient[0]
 
 
+@pytest.mark.parametrize("loss, units", [("smooth", 0.5), ("squared_hinge", 1.0)])
+def test_constant_scores_have_unit_one(loss, units):
+    positive, weight = np.array([False, True, True, False]), np.ones(4)
+    _, gradient = average_precision_surrogate(positive, [3.0] * 4, loss=loss, return_gradient=True)
+    own = np.full(2, 1.0 if loss == "smooth" else 0.0)  # the two positives tie
+    rest = positive, weight, np.full(2, 0.5), own, loss, units
+    assert_allclose(gradient, -brute_force.gradient(np.full(4, 3.0), *rest), atol=1e-12)
+
+
 @pytest.mark.parametrize("labels, pos_label", [(["no", "yes"], "yes"), ([2, 1], 1), ([-1, 1], 1)])
 def test_pos_label(labels, pos_label, data):
     y, scores, _ = data

@@ -23,8 +23,8 @@ X_train, X_test, y_train, y_test = train_test_split(
 )
 
 # %%
-# The threshold is one of the training probabilities. To keep the example fast, ``alpha`` is given
-# and not cross-validated.
+# The threshold lies midway between two of the training probabilities. To keep the example fast,
+# ``alpha`` is given and not cross-validated.
 
 model = make_pipeline(StandardScaler(), AUPRCClassifier(alpha=0.1, threshold=("recall", 0.9)))
 model.fit(X_train, y_train)

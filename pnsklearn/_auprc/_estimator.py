@@ -50,9 +50,7 @@ LARGEST_SERIAL_SIZE = 10_000_000
 def _streams(estimator):
     if estimator.module is None and str(estimator.solver).startswith("soap-"):
         return True
-    raise AttributeError(
-        "partial_fit needs a linear model and a solver whose name starts with soap."
-    )
+    raise AttributeError("partial_fit needs a linear model and solver='soap-adam' or 'soap-sgd'.")
 
 
 class AUPRCClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):

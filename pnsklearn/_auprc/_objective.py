@@ -290,8 +290,8 @@ def hessian_product(block: Block, state: Surrogate, direction: Tensor) -> Tensor
     own_slope = 2.0 * sum(dc[k] * half_slope[k] + c[k] * d_slope[k] for k in (0, 1))
     out = scatter(block, thresholds, kernels.sweep_up(thresholds, thresholds.values, dc), own_slope)
     points = h[thresholds.owner]  # the thresholds move with their positives
-    sweep = kernels.sweep_up(thresholds, points, c)
-    return out + kernels.scatter(block, direction, points, sweep)
+    out += kernels.scatter(block, direction, points, kernels.sweep_up(thresholds, points, c))
+    return out
 
 
 def surrogate_of_scores(

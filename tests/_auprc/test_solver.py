@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from numpy.testing import assert_allclose
+from numpy.testing import assert_allclose, assert_array_equal
 from scipy.optimize import minimize
 from scipy.sparse import csr_array
 from scipy.special import expit
@@ -21,7 +21,7 @@ from pnsklearn._auprc._objective import (
     number_equal_rows,
     weighted_std,
 )
-from pnsklearn._auprc._soap import Schedule, batch_slopes, start_averages
+from pnsklearn._auprc._soap import Schedule, batch_slopes, soap_epochs, start_averages
 from pnsklearn._auprc._solver import solve_exact, solve_soap
 from tests import brute_force
 
@@ -98,6 +98,20 @@ def test_hessian_product_of_the_objective(loss, global_random_seed):
     theta, v = np.array([1.0, -0.3, 0.4]), np.array([0.2, 1.0, -0.7])
     expected = brute_force.along(slope, theta, v)
     assert_allclose(problem.hessian_product(theta)(v), expected, atol=1e-12)
+
+
+@pytest.mark.parametrize("anchor", [None, np.zeros(3)])
+def test_penalty_without_a_scale(anchor, global_random_seed):
+    """No anchor, or one of no length: alpha ||theta||^2."""
+    X, positive, weight = small_data(global_random_seed)
+    problem = make_objective(
+        LinearModel(X, "cpu"), positive, weight, number_equal_rows(X[positive]), anchor=anchor,
+        alpha=0.3, loss="smooth", margin=0.5, prior=None,
+    )  # fmt: skip
+    value, slope = problem.penalty(np.array([1.0, -2.0, 2.0]))
+    assert problem.scale == 1
+    assert value == pytest.approx(0.3 * 9)
+    assert_allclose(slope, 0.6 * np.array([1.0, -2.0, 2.0]))
 
 
 @pytest.mark.parametrize("name", ["cancer", "digits"])
@@ -209,6 +223,52 @@ def test_soap_on_the_full_batch_is_the_exact_gradient(loss, global_random_seed):
     # gamma = 1 forgets at once.
     state = state._replace(gamma=1.0)
     assert_allclose(slopes(-scores), exact(-scores), atol=1e-13)
+
+
+@pytest.mark.parametrize("use_adam", [False, True])
+def test_soap_steps_on_the_full_batch(use_adam, global_random_seed):
+    """With gamma = 1 and all rows in a batch it is gradient descent, at steps along a cosine."""
+    X, positive, weight = small_data(global_random_seed)
+    setting = {"alpha": 0.3, "anchor": np.array([2.0, 0.0, 1.0])}
+    _, slope = objective(X, positive, weight, "smooth", **setting)
+    problem = problem_of(X, positive, weight, "smooth", **setting)
+    start, unit = np.array([1.0, -0.3, 0.4]), np.sqrt(5.0)
+    schedule = Schedule(200, 0.05, 3, np.random.RandomState(0))
+    path = list(soap_epochs(problem, start, schedule, use_adam=use_adam, gamma=1.0))
+    theta, mean, square = start, 0.0, 0.0
+    for step, (share, reached) in enumerate(zip((1.0, 0.75, 0.25), path, strict=True), start=1):
+        gradient = slope(theta) * unit
+        mean, square = 0.9 * mean + 0.1 * gradient, 0.999 * square + 0.001 * gradient**2
+        if use_adam:
+            size = np.sqrt(square / (1 - 0.999**step)) + 1e-8
+            gradient = mean / (1 - 0.9**step) / size
+        theta = theta - 0.05 * share * unit * gradient
+        assert_allclose(reached, theta, atol=1e-10)
+
+
+def test_soap_batches(monkeypatch, global_random_seed):
+    """A quarter of a batch is positive, drawn without replacement; epochs pass the negatives."""
+    X, positive, weight = small_data(global_random_seed, n=50, n_positives=12)
+    problem = problem_of(X, positive, weight, "smooth", alpha=0.1, anchor=np.ones(3))
+    seen = []
+
+    def record(scores, batch_weight, draw, pairs, averages):
+        seen.append((draw.copy(), batch_weight))
+        return np.zeros(len(scores))
+
+    monkeypatch.setattr("pnsklearn._auprc._soap.batch_slopes", record)
+    schedule = Schedule(16, 0.01, 2, np.random.RandomState(global_random_seed))
+    list(soap_epochs(problem, np.ones(3), schedule, use_adam=False, gamma=0.9))
+    assert [len(w) - len(draw) for draw, w in seen] == [12, 12, 12, 2] * 2
+    draws = [draw for draw, _ in seen]
+    assert all(len(draw) == 4 for draw in draws)
+    for a in (0, 3):  # twelve positives are three draws
+        assert_array_equal(np.sort(np.concatenate(draws[a : a + 3])), np.arange(12))
+    for a in (0, 4):
+        rows = np.concatenate([w[4:] for _, w in seen[a : a + 4]])
+        assert_array_equal(np.sort(rows), np.sort(weight[~positive]))
+    for draw, w in seen:
+        assert_array_equal(w[:4], weight[draw])
 
 
 @pytest.mark.parametrize("loss", LOSSES)
