@@ -208,6 +208,16 @@ def test_warns_of_an_inverted_trend():
         split_of(noise, "mean", "natural")
 
 
+@pytest.mark.parametrize("n_falling, trend", [(3, "slope"), (5, "slope"), (6, "mean")])
+def test_a_trend_is_inverted_below_one_half(n_falling, trend):
+    """Of ten positives so many fall, the others rise, and the unlabelled rows stay."""
+    change = np.where(np.arange(10) < n_falling, -0.1, 0.1)
+    stage = make_stage([np.full(10, 0.6), 0.6 + change], np.full((2, 10), 0.2))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert choose_ranking(stage, make_sample(10, 10), "slope").trend == trend
+
+
 def test_warns_of_an_undetermined_prior():
     rng = np.random.default_rng(0)
     # Few rows whose positives cover all of U's upper half.
