@@ -13,12 +13,13 @@ from sklearn.utils.validation import check_is_fitted
 
 from pnsklearn._device import check_device, check_torch
 from pnsklearn._fitting import callback_tasks, replace_fitted, unchanged_on_error
+from pnsklearn._pu_trend._learners import SMALLEST_PROBABILITY
 from pnsklearn._pu_trend._networks import MeanProbability
 from pnsklearn._pu_trend._presets import AUTHORS_CODE, PAPER
 from pnsklearn._pu_trend._second_stage import takes_weights, with_short_indices
 from pnsklearn._pu_trend._solver import is_module_factory, solve, trains_same
 from pnsklearn._pu_trend._trend import TRENDS, TRENDS_OF_CHANGE
-from pnsklearn._typing import Array, Matrix
+from pnsklearn._typing import Array
 from pnsklearn._validation import (
     check_binary_target,
     check_weighted_classes,
@@ -27,8 +28,6 @@ from pnsklearn._validation import (
     refuse_huge,
     without_weightless,
 )
-
-SMALLEST_PROBABILITY = 1e-9  # of the log-odds
 
 
 class PUTrendClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
@@ -230,10 +229,12 @@ class PUTrendClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     _doc_link_template = "generated/pnsklearn.{estimator_name}.html"
 
     def __init__(
-        self, estimator="auto", *, final_estimator=None, trend="auto", split="auto",
-        class_prior=None, scenario="single", pseudo_labels="soft", n_snapshots=15, n_passes=10,
-        n_folds=5, batch_size=64, learning_rate=0.03, transforms=None, device="cpu", n_jobs=None,
-        random_state=None,
+        self, estimator: Any = "auto", *, final_estimator: Any = None, trend: str = "auto",
+        split: str = "auto", class_prior: float | None = None, scenario: str = "single",
+        pseudo_labels: str = "soft", n_snapshots: int = 15, n_passes: float | str = 10,
+        n_folds: int | None = 5, batch_size: int = 64, learning_rate: float = 0.03,
+        transforms: Any = None, device: str = "cpu", n_jobs: int | None = None,
+        random_state: Any = None,
     ):  # fmt: skip
         self.estimator = estimator
         self.final_estimator = final_estimator
@@ -423,13 +424,11 @@ class PUTrendClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         estimator = self.estimator
         if is_module_factory(estimator):
             check_torch("A torch module as the estimator")
-            if (
-                isinstance(self.transforms, tuple)
-                and [*map(callable, self.transforms)] != [True] * 2
-            ):
+            given = self.transforms
+            if isinstance(given, tuple) and (len(given) != 2 or not all(map(callable, given))):
                 raise ValueError(
                     "transforms must be None, a function, or a tuple of two functions, the weak "
-                    f"and the strong one; got {self.transforms!r}."
+                    f"and the strong one; got {given!r}."
                 )
             return
         if self.device != "cpu":
@@ -477,9 +476,7 @@ class PUTrendClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         if self.pseudo_labels == "ramped" and not same:
             raise ValueError("pseudo_labels='ramped' needs final_estimator='same'.")
 
-    def _check_data(
-        self, X: Any, y: Any, sample_weight: Any
-    ) -> tuple[Matrix, Array, Array, Array, Array]:
+    def _check_data(self, X, y, sample_weight):
         """Return X, y, labelled positives, weights without rows of weight zero; classes."""
         X, y = check_X(self, X, y, reset=True, deep=is_module_factory(self.estimator))
         refuse_huge(X)

@@ -18,7 +18,7 @@ from pnsklearn._pu_trend._presets import LARGEST_WHOLE_BATCH, POSITIVE_TARGET, P
 from pnsklearn._pu_trend._sample import Sample, stack
 from pnsklearn._typing import Array, Matrix
 
-SMALLEST_PROBABILITY = 1e-9
+SMALLEST_PROBABILITY = 1e-9  # of which log-odds are taken
 
 
 class Batches:

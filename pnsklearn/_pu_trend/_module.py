@@ -40,16 +40,16 @@ class ModuleLearner:
     factory : callable
         Returns a new `torch.nn.Module` that maps a float32 batch of shape (n, ...) to one logit
         per row, of shape (n,) or (n, 1).
+    transform : callable or None
+        Maps a training batch (tensor) to an augmented one of the same shape.
+    device : str
+        Where the modules live.
     sample : Sample
         The labelled positives and the unlabelled rows, arrays of shape (n, ...).
     plan : Plan
         How the runs are trained.
     rng : numpy.random.RandomState or numpy.random.Generator
         Source of everything random, the initial weights and dropout too.
-    device : str, default="cpu"
-        Where the modules live.
-    weak_transform : callable, default=None
-        Maps a training batch (tensor) to an augmented one of the same shape.
     """
 
     def __init__(
@@ -103,29 +103,23 @@ def fit_module(
     ----------
     factory : callable
         Returns a new `torch.nn.Module`, as for `ModuleLearner`.
+    weak, strong : callable or None
+        Map a training batch to an augmented one. All rows are trained on in the weak view. With
+        `strong`, unlabelled rows are also asked to agree between the views; see `_soft_loss`.
+    device : str
+        Where to train.
     rows : FinalRows
-        Two rows at least, with probabilities of the positive class as targets. Weights count
+        Two rows at least; a target may be any probability of the positive class. Weights count
         relative to their mean.
     plan : Plan
-        Batch size, learning rate, momentum, weight decay and averaging; its numbers of steps belong
-        to the first stage.
+        How to train; its numbers of runs, snapshots and steps belong to the first stage.
     rng : numpy.random.RandomState or numpy.random.Generator
         Source of everything random.
-    ramp : bool, default=False
-        Let the targets of the unlabelled rows rise from 0 over the first 25 epochs.
-    device : str, default="cpu"
-        Where to train.
-    transforms : tuple of callable or None, default=(None, None)
-        The weak and the strong one, which map a training batch to an augmented one. All rows are
-        trained on in the weak view. With both, unlabelled rows are also asked to agree between the
-        views; see `_soft_loss`.
-    n_epochs : int, default=50
-        Passes over the rows.
 
     Returns
     -------
-    trained : TrainedModule
-        With the averaged weights.
+    classifier : MeanProbability
+        Of a `TrainedModule` with the averaged weights.
     """
     n_rows = rows.X.shape[0]
     # At least two rows in a batch, which batch normalisation needs.

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -15,7 +16,7 @@ PUBLISHED_STEPS = 512  # between snapshots
 PUBLISHED_DECAY = 0.999  # of the averaged weights, per step
 RAMP_EPOCHS, RAMP_POWER = 25, 0.8  # of the targets of pseudo-labels
 
-COMMON = {
+COMMON: dict[str, Any] = {
     "final_estimator": "same",
     "pseudo_labels": "ramped",
     "n_snapshots": 15,

@@ -52,8 +52,8 @@ def solve(
     sample = split_sample(X, labeled, weight, n_folds, rng, whole=whole)
 
     # The held-out scores of all rows at each snapshot, by the better one of the models.
-    n_steps, decay = schedule(n_passes, sample.unlabeled.n, batch_size * n_snapshots)
-    plan = Plan(sample.n_runs, n_snapshots, n_steps, batch_size, learning_rate, decay)
+    steps, decay = schedule(n_passes, sample.unlabeled.n, batch_size * n_snapshots)
+    plan = Plan(sample.n_runs, n_snapshots, steps, batch_size, learning_rate, decay)
     learners = {name: learner for name, (learner, _) in models.items()}
     early = split != "authors"  # their code uses all snapshots
     stage = first_stage(

@@ -28,7 +28,7 @@ from pnsklearn._typing import Array
     prefer_skip_nested_validation=True,
 )
 def make_pu(
-    X: Any, y: ArrayLike, *, label_frequency: float | None = None, n_labeled: int | None = None,
+    X: Any, y: ArrayLike, *, label_frequency: Any = None, n_labeled: int | None = None,
     scenario: str = "single", bias: float = 0.0, pos_label: Any = None, random_state: Any = None,
 ) -> tuple[Any, Array, Array]:  # fmt: skip
     r"""Make a positive-unlabelled problem of a labelled one.

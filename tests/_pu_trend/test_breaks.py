@@ -98,6 +98,11 @@ def test_equal_scores_are_not_split(criterion):
     assert authors_break(np.full(4, 0.3)) == 0.3
 
 
+@pytest.mark.parametrize("criterion", CRITERIA)
+def test_the_lowest_of_equally_good_cuts(criterion):
+    assert natural_break(np.array([0.0, 1.0, 2.0]), criterion=criterion) == 0.5
+
+
 def share_above(scores, criterion):
     return np.mean(scores > natural_break(scores, criterion=criterion))
 

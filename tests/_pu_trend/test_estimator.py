@@ -526,7 +526,7 @@ class NoProbability(ClassifierMixin, BaseEstimator):
         (
             {"final_estimator": KNeighborsClassifier()},
             ValueError,
-            "KNeighborsClassifier cannot be the final estimator because its fit takes no sample_weight",
+            "KNeighborsClassifier cannot be the final estimator because its fit takes no sample_we",
         ),
         (
             {"final_estimator": make_pipeline(StandardScaler(), KNeighborsClassifier())},

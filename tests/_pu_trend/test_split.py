@@ -164,6 +164,17 @@ def testcompromise():
     assert compromise(0.2, (1e-3, 1.0), 0.45) == pytest.approx(0.45, rel=0.05)
 
 
+@pytest.mark.parametrize("above, warned", [(0.4999, False), (0.5001, True)])
+def test_warns_where_prior_and_break_disagree(above, warned):
+    """From a factor of five on, in either direction."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        compromise(0.1, (0.09, 0.11), above)
+        compromise(above, (0.9 * above, 1.1 * above), 0.1)
+    assert len(caught) == 2 * warned
+    assert all("disagree, and 0." in str(warning.message) for warning in caught)
+
+
 def test_split_weights_are_repetition(global_random_seed):
     stage, _ = two_groups(global_random_seed, n_P=60, n_U=150)
     rng = np.random.default_rng(global_random_seed)
@@ -206,6 +217,16 @@ def test_warns_of_an_inverted_trend():
     noise = make_stage(rng.uniform(size=(3, 50)), rng.uniform(size=(3, 90)))
     with pytest.warns(PUTrendWarning, match="no better than chance"):
         split_of(noise, "mean", "natural")
+
+
+@pytest.mark.parametrize("n_falling, trend", [(3, "slope"), (5, "slope"), (6, "mean")])
+def test_a_trend_is_inverted_below_one_half(n_falling, trend):
+    """Of ten positives so many fall, the others rise, and the unlabelled rows stay."""
+    change = np.where(np.arange(10) < n_falling, -0.1, 0.1)
+    stage = make_stage([np.full(10, 0.6), 0.6 + change], np.full((2, 10), 0.2))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert choose_ranking(stage, make_sample(10, 10), "slope").trend == trend
 
 
 def test_warns_of_an_undetermined_prior():
