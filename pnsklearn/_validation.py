@@ -3,9 +3,8 @@
 from typing import Any
 
 import numpy as np
-from sklearn.utils import check_array
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
-from sklearn.utils.validation import _check_sample_weight, _num_samples, validate_data
+from sklearn.utils.validation import _check_sample_weight, validate_data
 
 from pnsklearn._typing import Array, Matrix
 
@@ -143,70 +142,3 @@ def check_weighted_classes(positive: Array, weight: Array, negative: str = "nega
             raise ValueError(
                 f"No {name} sample has a positive sample_weight; both classes need at least one."
             )
-
-
-FEEDBACK_FIELDS = ("action", "reward", "propensity")
-
-
-def check_feedback(y: Any, reward: Any = None, propensity: Any = None) -> tuple:
-    """Return (action, reward, propensity) of logged decisions.
-
-    `y` holds the actions, or all three as a structured array; see `make_feedback`. A reward of None
-    stays None, as does a propensity of None or "estimate".
-
-    Raises
-    ------
-    ValueError
-        If a reward or propensity is no number, a reward is not finite, a propensity is not in
-        (0, 1], their number is not that of the actions, or they are given beside a structured
-        array, which has them.
-    """
-    if y is None:
-        raise ValueError("It requires y to be passed, but the target y is None: give the actions.")
-    names = getattr(getattr(y, "dtype", None), "names", None)
-    if names is not None:
-        if not set(FEEDBACK_FIELDS) <= set(names):
-            raise ValueError(
-                "A structured y needs the fields action, reward and propensity, as "
-                f"pnsklearn.datasets.make_feedback makes them; got {', '.join(names)}."
-            )
-        if reward is not None or propensity is not None:
-            raise ValueError(
-                "y has rewards and propensities of its own; leave out reward and propensity, or "
-                "give y['action'] as y."
-            )
-        y, reward, propensity = (y[name].ravel() for name in FEEDBACK_FIELDS)
-    if reward is not None:
-        reward = _check_column(reward, "reward", y)
-        if not np.isfinite(reward).all():
-            raise ValueError("reward must be finite; it has NaN or infinite values. Drop the rows.")
-        if np.abs(reward).max() > LARGEST:
-            raise ValueError(f"reward has values beyond {LARGEST:g}; rescale it.")
-    if propensity is not None and not isinstance(propensity, str):
-        propensity = _check_column(propensity, "propensity", y)
-        if not np.all((propensity > 0) & (propensity <= 1)):
-            raise ValueError(
-                "propensity must be in (0, 1]: the probability with which the logging policy took "
-                f"the action of the row; it has values from {propensity.min():g} to "
-                f"{propensity.max():g}."
-            )
-    elif propensity not in (None, "estimate"):
-        raise ValueError(f"propensity must be an array or 'estimate', got {propensity!r}.")
-    return y, reward, propensity
-
-
-def _check_column(values, name, y):
-    """Return a float64 array of shape (n_samples,)."""
-    refuse_masked(**{name: values})
-    values = check_array(
-        values, ensure_2d=False, dtype=np.float64, ensure_all_finite=False, input_name=name
-    )
-    if values.ndim == 2 and values.shape[1] == 1:
-        values = values[:, 0]
-    n_samples = _num_samples(y)
-    if values.shape != (n_samples,):
-        raise ValueError(
-            f"{name} must have one value for each action, of shape ({n_samples},); got "
-            f"{values.shape}."
-        )
-    return values

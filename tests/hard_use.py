@@ -92,7 +92,7 @@ SMALL = (
     SMaLLClassifier(2, 2, solver="saddle", tol=0.1, init="random"),
     SMaLLClassifier(2, 2, n_init=2, binarize="quantile", class_weight="balanced"),
 )
-TOPR = (TOPRPolicy(), TOPRPolicy(solver="sgd", n_epochs=3))
+TOPR = (TOPRPolicy(), TOPRPolicy(solver="adam", n_epochs=3))
 UNBOUNDED = TOPRPolicy(positive_bounds=(0, np.inf), negative_bounds=(0, np.inf))
 SUBJECTS = [
     Subject("AUPRCClassifier", binary, AUPRC),

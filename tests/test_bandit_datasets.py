@@ -23,7 +23,7 @@ from sklearn.model_selection import (
     train_test_split,
 )
 
-from pnsklearn._validation import check_feedback
+from pnsklearn._logged import check_feedback
 from pnsklearn.datasets import make_feedback, make_logged_bandit
 
 LOGGING = ["uniform", "good", "skewed", "bad"]

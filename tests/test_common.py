@@ -37,7 +37,7 @@ ESTIMATORS = [
     SMaLLClassifier(2, 1, solver="fista", positive_class="auto"),
     SMaLLClassifier(2, 2, solver="saddle", tol=0.1),
     TOPRPolicy(),
-    TOPRPolicy(solver="sgd", fit_intercept=False),
+    TOPRPolicy(solver="adam", fit_intercept=False),
 ]
 FAST = [
     AUPRCClassifier(alpha=0.1),
@@ -50,7 +50,7 @@ FAST = [
     SMaLLClassifier(2, 2, solver="fista", tol=0.01, random_state=0),
     SMaLLClassifier(2, 2, solver="auto", n_init=1, binarize="quantile", random_state=0),
     TOPRPolicy(),
-    TOPRPolicy(solver="sgd", random_state=0),
+    TOPRPolicy(solver="adam", random_state=0),
 ]
 # What a callback is called for.
 STEPS = ("iteration", "snapshot")

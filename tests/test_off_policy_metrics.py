@@ -23,14 +23,13 @@ from sklearn.preprocessing import StandardScaler
 
 from pnsklearn.datasets import make_feedback
 from pnsklearn.metrics import (
-    ValueEstimate,
     dr_value,
     effective_sample_size,
     ips_value,
     ope_scorer,
     snips_value,
 )
-from pnsklearn.metrics._off_policy import direct_rewards
+from pnsklearn.metrics._off_policy import ValueEstimate, direct_rewards
 
 # Two contexts, equally likely, and three actions: logging policy, evaluated policy, mean rewards.
 MU = np.array([[0.5, 0.3, 0.2], [0.2, 0.2, 0.6]])

@@ -11,7 +11,8 @@ from sklearn.utils import Bunch
 
 from pnsklearn.datasets import make_feedback
 from pnsklearn.displays import PolicyValueDisplay
-from pnsklearn.metrics import ValueEstimate, effective_sample_size
+from pnsklearn.metrics import effective_sample_size
+from pnsklearn.metrics._off_policy import ValueEstimate
 
 matplotlib = pytest.importorskip("matplotlib")
 

@@ -41,19 +41,19 @@ def leaf(values, dtype=torch.float64):
     return torch.tensor(values, dtype=dtype, requires_grad=True)
 
 
-def gradient(logp, logp_behavior, reward, **settings):
-    """Return the gradient by logp, from arrays."""
-    logp = leaf(logp)
-    topr_loss(logp, torch.tensor(logp_behavior), torch.tensor(reward), **settings).backward()
-    return logp.grad.numpy()
+def gradient(logprob, behavior_logprob, reward, **settings):
+    """Return the gradient by logprob, from arrays."""
+    logprob = leaf(logprob)
+    topr_loss(logprob, torch.tensor(behavior_logprob), torch.tensor(reward), **settings).backward()
+    return logprob.grad.numpy()
 
 
 @pytest.fixture
 def log(global_random_seed):
     """Log-probabilities under both policies, and rewards of both signs, of 60 sequences."""
     rng = np.random.default_rng(global_random_seed)
-    logp_behavior = rng.uniform(-9, -5, 60)
-    return logp_behavior + rng.uniform(-3, 3, 60), logp_behavior, rng.standard_normal(60)
+    behavior_logprob = rng.uniform(-9, -5, 60)
+    return behavior_logprob + rng.uniform(-3, 3, 60), behavior_logprob, rng.standard_normal(60)
 
 
 @every_bounds
@@ -63,15 +63,15 @@ def test_gradient_is_that_of_the_stop_gradient_form(bounds, log, global_random_s
     theta = leaf(rng.standard_normal(60))  # through something to be differentiated
 
     def loss(reward):
-        logp = torch.tensor(log[0]) * torch.exp(0.1 * theta.cumsum(0) / 60)
-        u = (logp - torch.tensor(log[1])).detach().numpy()
+        logprob = torch.tensor(log[0]) * torch.exp(0.1 * theta.cumsum(0) / 60)
+        u = (logprob - torch.tensor(log[1])).detach().numpy()
         ratio = torch.tensor(clipped(u, reward - 0.2, bounds))
         constant = torch.tensor(weight / lengths * (reward - 0.2)) * ratio
-        return logp, -(constant * logp).sum() / weight.sum()
+        return logprob, -(constant * logprob).sum() / weight.sum()
 
-    logp, expected = loss(log[2])
+    logprob, expected = loss(log[2])
     value = topr_loss(
-        logp,
+        logprob,
         torch.tensor(log[1]),
         torch.tensor(log[2]),
         baseline=0.2,
@@ -87,9 +87,11 @@ def test_gradient_is_that_of_the_stop_gradient_form(bounds, log, global_random_s
 @every_bounds
 def test_gradient_is_that_of_the_value(bounds, log):
     """Finite differences: nothing in the value is hidden from autograd, or seen by it alone."""
-    logp_behavior, reward = torch.tensor(log[1]), torch.tensor(log[2])
+    behavior_logprob, reward = torch.tensor(log[1]), torch.tensor(log[2])
     torch.autograd.gradcheck(
-        lambda logp: topr_loss(logp, logp_behavior, reward, denominator=1.0, **keywords(bounds)),
+        lambda logprob: topr_loss(
+            logprob, behavior_logprob, reward, denominator=1.0, **keywords(bounds)
+        ),
         leaf(log[0]),
     )
 
@@ -111,10 +113,10 @@ def test_value_is_the_integral_of_the_clipped_ratio(bounds, reward):
 
 
 def test_default_value_is_elu(log):
-    logp, logp_behavior, reward = (torch.tensor(values) for values in log)
-    u = logp - logp_behavior
+    logprob, behavior_logprob, reward = (torch.tensor(values) for values in log)
+    u = logprob - behavior_logprob
     expected = torch.where(reward >= 0, reward * u, reward * torch.nn.functional.elu(u)) + reward
-    assert_allclose(topr_loss(logp, logp_behavior, reward).item(), -expected.mean().item())
+    assert_allclose(topr_loss(logprob, behavior_logprob, reward).item(), -expected.mean().item())
 
 
 @pytest.mark.parametrize("name", ["topr", "naive", "importance", "truncated", "mixed"])
@@ -122,9 +124,9 @@ def test_on_policy_it_is_reinforce(name, global_random_seed):
     """At u = 0, which is on a bound of most, exactly one side counts."""
     rng = np.random.default_rng(global_random_seed)
     logits, reward = leaf(rng.standard_normal((30, 5))), torch.tensor(rng.standard_normal(30))
-    logp = torch.log_softmax(logits, dim=1)[:, 2]
-    loss = topr_loss(logp, logp.detach(), reward, **keywords(BOUNDS[name]))
-    reinforce = -(reward * logp).mean()
+    logprob = torch.log_softmax(logits, dim=1)[:, 2]
+    loss = topr_loss(logprob, logprob.detach(), reward, **keywords(BOUNDS[name]))
+    reinforce = -(reward * logprob).mean()
     actual, expected = (
         torch.autograd.grad(x, logits, retain_graph=True)[0] for x in (loss, reinforce)
     )
@@ -132,10 +134,10 @@ def test_on_policy_it_is_reinforce(name, global_random_seed):
 
 
 def test_positives_ignore_the_ratio(log):
-    _, logp_behavior, reward = log
+    _, behavior_logprob, reward = log
     positive = reward > 0
-    first = gradient(log[0], logp_behavior, reward)
-    second = gradient(log[0], logp_behavior - 3, reward)
+    first = gradient(log[0], behavior_logprob, reward)
+    second = gradient(log[0], behavior_logprob - 3, reward)
     assert_allclose(first[positive], -reward[positive] / 60)
     assert_allclose(second[positive], first[positive])
     assert (second[~positive] > first[~positive]).any()
@@ -143,20 +145,20 @@ def test_positives_ignore_the_ratio(log):
 
 def test_pulls_where_the_clipped_objective_of_ppo_does_not():
     u, reward = np.array([0.7, 3.0, -0.7, -3.0]), np.array([1.0, 2.0, -1.0, -2.0])
-    logp = leaf(-10 + u)
-    ratio, R = torch.exp(logp + 10), torch.tensor(reward)
+    logprob = leaf(-10 + u)
+    ratio, R = torch.exp(logprob + 10), torch.tensor(reward)
     torch.minimum(ratio * R, ratio.clamp(0.8, 1.2) * R).sum().backward()
-    assert_allclose(logp.grad.numpy(), 0)
+    assert_allclose(logprob.grad.numpy(), 0)
     actual = gradient(-10 + u, np.full(4, -10.0), reward, denominator=1)
     assert_allclose(actual, -reward * [1, 1, np.exp(-0.7), np.exp(-3)])
 
 
 def test_bounds_the_importance_sampling_value_from_below(log):
-    logp, logp_behavior, reward = log
+    logprob, behavior_logprob, reward = log
     reward = np.abs(reward)
     for shift in (1.0, 0.1, 0.0):
-        u = shift * (logp - logp_behavior)
-        arrays = (torch.tensor(x) for x in (logp_behavior + u, logp_behavior, reward))
+        u = shift * (logprob - behavior_logprob)
+        arrays = (torch.tensor(x) for x in (behavior_logprob + u, behavior_logprob, reward))
         gap = (reward * np.exp(u)).sum() + topr_loss(*arrays, denominator=1).item()
         assert gap > 0 if shift else gap == pytest.approx(0, abs=1e-12)
 
@@ -166,25 +168,25 @@ def test_bounds_the_importance_sampling_value_from_below(log):
 def test_extreme_ratios(bounds, dtype):
     u = np.array([-1e4, -1e4, 1e4, 1e4, -100.0, -100.0, 100.0, 100.0])
     reward = np.array([1.0, -1.0] * 4)
-    logp = leaf(np.minimum(u, 0), dtype)
+    logprob = leaf(np.minimum(u, 0), dtype)
     loss = topr_loss(
-        logp, torch.tensor(np.minimum(-u, 0)), torch.tensor(reward), **keywords(bounds)
+        logprob, torch.tensor(np.minimum(-u, 0)), torch.tensor(reward), **keywords(bounds)
     )
     loss.backward()
     assert math.isfinite(loss.item())
     expected = -reward * clipped(np.minimum(u, 60), reward, bounds) / 8
     tolerance = 1e-2 if dtype == torch.bfloat16 else 1e-5
-    assert_allclose(logp.grad.double().numpy(), expected, rtol=tolerance, atol=1e-40)
+    assert_allclose(logprob.grad.double().numpy(), expected, rtol=tolerance, atol=1e-40)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_is_summed_in_float32(dtype, log):
-    logp, logp_behavior, reward = (torch.tensor(values).to(dtype) for values in log)
-    logp.requires_grad_()
-    loss = topr_loss(logp, logp_behavior, reward)
+    logprob, behavior_logprob, reward = (torch.tensor(values).to(dtype) for values in log)
+    logprob.requires_grad_()
+    loss = topr_loss(logprob, behavior_logprob, reward)
     loss.backward()
-    expected = topr_loss(*(x.detach().double() for x in (logp, logp_behavior, reward)))
-    assert loss.dtype == torch.float32 and logp.grad.dtype == dtype
+    expected = topr_loss(*(x.detach().double() for x in (logprob, behavior_logprob, reward)))
+    assert loss.dtype == torch.float32 and logprob.grad.dtype == dtype
     assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
 
 
@@ -236,9 +238,9 @@ def plain_logprob(logits, tokens, mask):
     return (log_pi * mask).sum(1)
 
 
-@pytest.mark.parametrize("chunk", [1, 50, _topr.CHUNK])
+@pytest.mark.parametrize("chunk", [1, 50, _topr.LOGITS_AT_ONCE])
 def test_sequence_logprob(chunk, sequences, monkeypatch):
-    monkeypatch.setattr(_topr, "CHUNK", chunk)
+    monkeypatch.setattr(_topr, "LOGITS_AT_ONCE", chunk)
     logits, tokens, mask = sequences
     log_pi = log_softmax(logits, axis=2)
     expected = [sum(log_pi[i, t, tokens[i, t]] for t in range(9) if mask[i, t]) for i in range(6)]
@@ -262,10 +264,10 @@ def test_sequence_logprob_in_low_precision(dtype, tolerance, sequences):
     results = []
     for function in (sequence_logprob, plain_logprob):
         z = leaf(logits, dtype)
-        logp = function(z if function is sequence_logprob else z.double(), tokens, mask)
-        (logp * torch.arange(1, 7)).sum().backward()
+        logprob = function(z if function is sequence_logprob else z.double(), tokens, mask)
+        (logprob * torch.arange(1, 7)).sum().backward()
         assert z.grad.dtype == dtype
-        results.append((logp.detach().double().numpy(), z.grad.double().numpy()))
+        results.append((logprob.detach().double().numpy(), z.grad.double().numpy()))
     # The sums are exact to float32; only the gradient is rounded to the dtype of the logits.
     assert_allclose(results[0][0], results[1][0], rtol=1e-6)
     assert_allclose(results[0][1], results[1][1], rtol=tolerance, atol=6 * tolerance)
@@ -281,9 +283,9 @@ def test_padding_is_never_looked_at(garbage, sequences):
     padded[:, 2:11][mask] = torch.tensor(logits)[mask]
     wide = [torch.nn.functional.pad(x, (2, 3), value=v) for x, v in ((tokens, 99), (mask, False))]
     padded.requires_grad_()
-    logp = sequence_logprob(padded, *wide)
-    logp.sum().backward()
-    assert_allclose(logp.detach(), plain_logprob(expected, tokens, mask).detach(), rtol=1e-12)
+    logprob = sequence_logprob(padded, *wide)
+    logprob.sum().backward()
+    assert_allclose(logprob.detach(), plain_logprob(expected, tokens, mask).detach(), rtol=1e-12)
     assert_allclose(padded.grad[:, 2:11], expected.grad, atol=1e-14)
     assert padded.grad[:, :2].abs().max() == padded.grad[:, 11:].abs().max() == 0
 
@@ -292,9 +294,9 @@ def test_impossible_tokens_have_no_gradient(sequences):
     """Logits of -inf, as of a grammar that forbids tokens."""
     logits, tokens, mask = sequences
     z = leaf(np.concatenate([logits, np.full((6, 9, 2), -np.inf)], axis=2))
-    logp = sequence_logprob(z, tokens, mask)
-    logp.sum().backward()
-    assert_allclose(logp.detach(), plain_logprob(torch.tensor(logits), tokens, mask), rtol=1e-12)
+    logprob = sequence_logprob(z, tokens, mask)
+    logprob.sum().backward()
+    assert_allclose(logprob.detach(), plain_logprob(torch.tensor(logits), tokens, mask), rtol=1e-12)
     assert_allclose(z.grad[:, :, 11:], 0)
     assert torch.isfinite(z.grad).all()
 
@@ -302,9 +304,9 @@ def test_impossible_tokens_have_no_gradient(sequences):
 def test_sequences_without_a_token(sequences):
     logits, tokens, mask = sequences
     z = leaf(logits)
-    logp = sequence_logprob(z, tokens, torch.zeros_like(mask))
-    logp.sum().backward()
-    assert_allclose(logp.detach(), np.zeros(6))
+    logprob = sequence_logprob(z, tokens, torch.zeros_like(mask))
+    logprob.sum().backward()
+    assert_allclose(logprob.detach(), np.zeros(6))
     assert_allclose(z.grad, 0)
 
 
@@ -321,7 +323,7 @@ class LargestFloat32(TorchDispatchMode):
 
 
 def test_no_float32_copy_of_the_logits(monkeypatch):
-    monkeypatch.setattr(_topr, "CHUNK", 1000)
+    monkeypatch.setattr(_topr, "LOGITS_AT_ONCE", 1000)
     tokens, mask = torch.ones(4, 50, dtype=torch.long), torch.ones(4, 50, dtype=torch.bool)
     logits = leaf(np.zeros((4, 50, 100)), torch.bfloat16)
     sizes = []
@@ -339,15 +341,15 @@ def test_micro_batches_sum_to_the_batch(sequences):
     generator = torch.Generator().manual_seed(0)
     weight = torch.rand(6, generator=generator)
     reward = torch.randn(6, generator=generator)
-    logp_behavior = plain_logprob(torch.tensor(logits), tokens, mask) - reward.abs()
+    behavior_logprob = plain_logprob(torch.tensor(logits), tokens, mask) - reward.abs()
 
     def accumulate(parts, **settings):
         z = leaf(logits)
         for part in parts:
-            logp = sequence_logprob(z[part], tokens[part], mask[part])
+            logprob = sequence_logprob(z[part], tokens[part], mask[part])
             topr_loss(
-                logp,
-                logp_behavior[part],
+                logprob,
+                behavior_logprob[part],
                 reward[part],
                 lengths=mask[part].sum(1),
                 sample_weight=weight[part],
@@ -375,9 +377,9 @@ def test_training_leaves_the_negatives_and_stays_finite(global_random_seed):
         optimizer = torch.optim.Adam([logits], lr=0.1)
         for _ in range(500):
             optimizer.zero_grad()
-            logp = torch.log_softmax(logits, dim=0)[action]
-            logp_behavior = torch.full((200,), -math.log(5))
-            topr_loss(logp, logp_behavior, reward, **keywords(BOUNDS[name])).backward()
+            logprob = torch.log_softmax(logits, dim=0)[action]
+            behavior_logprob = torch.full((200,), -math.log(5))
+            topr_loss(logprob, behavior_logprob, reward, **keywords(BOUNDS[name])).backward()
             optimizer.step()
         log_pi = torch.log_softmax(logits.detach(), dim=0)
         share[name], lowest[name] = log_pi[:2].exp().sum().item(), log_pi.min().item()
@@ -391,7 +393,7 @@ def test_training_leaves_the_negatives_and_stays_finite(global_random_seed):
 )
 @pytest.mark.parametrize("name", ["positive_bounds", "negative_bounds"])
 def test_bad_bounds(name, bounds):
-    with pytest.raises(ValueError, match=rf"{name} must be two numbers \(a, b\)"):
+    with pytest.raises(ValueError, match=rf"{name} must be two numbers \(low, high\)"):
         TOPRLoss(**{name: bounds})
     with pytest.raises(ValueError, match=name):
         topr_loss(torch.zeros(1), torch.zeros(1), torch.zeros(1), **{name: bounds})
@@ -406,17 +408,20 @@ def test_bad_baseline(baseline):
 @pytest.mark.parametrize(
     "change, message",
     [
-        ({"logp": [[-1.0, -2.0]]}, "sum over the tokens"),
-        ({"logp_behavior": [-1.0]}, "logp_behavior must have one value per sequence"),
-        ({"logp_behavior": [[-1.0, -1.0]]}, "logp_behavior must have one value"),
-        ({"reward": [1.0, 1.0, 1.0]}, r"reward must have .* shape \(2,\) like logp; got \(3,\)"),
+        ({"logprob": [[-1.0, -2.0]]}, "Sum over the tokens"),
+        ({"behavior_logprob": [-1.0]}, "behavior_logprob must have one value per sequence"),
+        ({"behavior_logprob": [[-1.0, -1.0]]}, "behavior_logprob must have one value"),
+        (
+            {"reward": [1.0, 1.0, 1.0]},
+            r"reward must have .* shape \(2,\) like logprob, but its shape is \(3,\)",
+        ),
         ({"lengths": [1]}, "lengths must have one value"),
         ({"sample_weight": [[1.0], [1.0]]}, "sample_weight must have one value"),
-        ({"logp": [-1.0, float("nan")]}, "must be finite"),
-        ({"logp": [-1.0, -INF]}, "must be finite"),
-        ({"logp_behavior": [-1.0, -INF]}, "must be finite"),
-        ({"logp_behavior": [-1.0, 2e-4]}, "a log-probability is at most 0"),
-        ({"logp": [0.3, -1.0]}, "a log-probability is at most 0"),
+        ({"logprob": [-1.0, float("nan")]}, "must be finite"),
+        ({"logprob": [-1.0, -INF]}, "must be finite"),
+        ({"behavior_logprob": [-1.0, -INF]}, "must be finite"),
+        ({"behavior_logprob": [-1.0, 2e-4]}, "must not exceed 0"),
+        ({"logprob": [0.3, -1.0]}, "must not exceed 0"),
         ({"reward": [1.0, float("nan")]}, "reward must be finite"),
         ({"reward": [-INF, 1.0]}, "reward must be finite"),
         ({"lengths": [3, 0]}, "lengths must be positive"),
@@ -424,14 +429,19 @@ def test_bad_baseline(baseline):
         ({"sample_weight": [1.0, -1.0]}, "sample_weight must be finite and not negative"),
         ({"sample_weight": [1.0, INF]}, "sample_weight must be finite and not negative"),
         ({"sample_weight": [0.0, 0.0]}, "a sequence of positive weight"),
-        ({"logp": [], "logp_behavior": [], "reward": []}, "a sequence of positive weight"),
+        ({"logprob": [], "behavior_logprob": [], "reward": []}, "a sequence of positive weight"),
         ({"denominator": 0.0}, "denominator must be positive"),
         ({"denominator": INF}, "denominator must be positive"),
         ({"denominator": [2.0, 2.0]}, "denominator must be one number"),
     ],
 )
 def test_bad_batch(change, message):
-    batch = {"logp": [-1.0, -2.0], "logp_behavior": [-1.0, -1.0], "reward": [1.0, -1.0], **change}
+    batch = {
+        "logprob": [-1.0, -2.0],
+        "behavior_logprob": [-1.0, -1.0],
+        "reward": [1.0, -1.0],
+        **change,
+    }
     with pytest.raises(ValueError, match=message):
         topr_loss(**{name: torch.tensor(values) for name, values in batch.items()})
 
@@ -442,9 +452,9 @@ def test_rounding_above_zero_is_accepted():
 
 
 def test_behavior_that_is_not_a_constant():
-    logp = leaf([-1.0])
-    with pytest.raises(ValueError, match=r"pass logp_behavior.detach\(\)"):
-        topr_loss(logp, logp, torch.tensor([1.0]))
+    logprob = leaf([-1.0])
+    with pytest.raises(ValueError, match=r"Pass behavior_logprob.detach\(\)"):
+        topr_loss(logprob, logprob, torch.tensor([1.0]))
 
 
 @pytest.mark.parametrize(
@@ -477,8 +487,8 @@ def test_on_the_gpu(sequences):
     results = []
     for device in ("cpu", "cuda"):
         z = torch.tensor(logits, device=device, requires_grad=True)
-        logp = sequence_logprob(z, tokens.to(device), mask.to(device))
-        loss = topr_loss(logp, logp.detach() + reward.to(device), reward.to(device))
+        logprob = sequence_logprob(z, tokens.to(device), mask.to(device))
+        loss = topr_loss(logprob, logprob.detach() + reward.to(device), reward.to(device))
         loss.backward()
         assert z.grad.device.type == loss.device.type == device
         results.append((loss.item(), z.grad.cpu().numpy()))

@@ -1,59 +1,37 @@
 """TOPRPolicy: the scikit-learn face of off-policy learning from logged decisions."""
 
-import contextlib
-import copy
-import itertools
-import warnings
+from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from numbers import Integral, Real
+from typing import Any, Self
 
 import numpy as np
 from scipy.special import log_softmax
 from sklearn.base import BaseEstimator, ClassifierMixin, _fit_context
 from sklearn.callback import CallbackSupportMixin
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import accuracy_score
 from sklearn.utils import Bunch, check_random_state, column_or_1d
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.extmath import safe_sparse_dot
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_consistent_length, check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
-from pnsklearn._device import check_device, check_torch, get_kernels
-from pnsklearn._fitting import unchanged_on_error
-from pnsklearn._topr._feedback import (
-    LEVEL,
-    Feedback,
-    baseline_for,
-    check_contrast,
-    diagnose,
-    estimate_propensity,
-    evaluate,
-)
-from pnsklearn._topr._solver import (
-    Adam,
-    Linear,
-    Log,
-    adam_pass,
-    solve_adam,
-    solve_from_two,
-    solve_lbfgs,
-)
-from pnsklearn._validation import (
-    check_feedback,
-    check_weights,
-    refuse_overflow,
-    refuse_unreadable,
-)
-from pnsklearn.metrics import effective_sample_size, ips_value
-from pnsklearn.metrics._off_policy import logged_policy, policy_value
+from pnsklearn._device import check_device, check_torch
+from pnsklearn._fitting import callback_tasks, replace_fitted, unchanged_on_error
+from pnsklearn._logged import check_feedback, draw
+from pnsklearn._optim import batches
+from pnsklearn._topr import _evaluation
+from pnsklearn._topr._diagnostics import diagnose
+from pnsklearn._topr._feedback import Feedback, baseline_for, check_contrast, check_log
+from pnsklearn._topr._objective import check_bounds
+from pnsklearn._topr._rounds import ask, own_stream, value_of_round
+from pnsklearn._topr._solver import solve_adam, solve_from_two, solve_lbfgs
+from pnsklearn._topr._training import make_objective, train_linear, train_on_piece
+from pnsklearn._typing import Array, Matrix
+from pnsklearn._validation import check_X, refuse_overflow
+from pnsklearn.metrics._off_policy import widen_policy
 
-FEW_EFFECTIVE = 0.05  # share of the rows below which an off-policy value is warned of
-NO_PROPENSITY = (
-    "Rewards need propensities: the probability of each logged action under the policy that took "
-    "it. If it is not known, set propensity='estimate'."
-)
 REQUESTS = {"reward": True, "propensity": True}
 
 
@@ -61,15 +39,6 @@ def _is_linear(estimator):
     if estimator.module is None:
         return True
     raise AttributeError("partial_fit needs a linear policy, without a module.")
-
-
-def own_stream(random_state):
-    """Return a generator for actions that shares no draws with the log's.
-
-    Logs are often simulated with the same seed; the same uniform numbers for both would tie the
-    policy's actions to the logged ones, and bias their value.
-    """
-    return np.random.RandomState(check_random_state(random_state).randint(2**31 - 1))
 
 
 class TOPRPolicy(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
@@ -121,9 +90,9 @@ class TOPRPolicy(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     fit_intercept : bool, default=True
         Whether the linear scores have an intercept, which is not penalised.
 
-    solver : {"auto", "lbfgs", "sgd"}, default="auto"
-        L-BFGS on all rows, or Adam on batches. "auto" is "lbfgs" for a linear policy, and "sgd" for
-        a module, which has no other.
+    solver : {"auto", "lbfgs", "adam"}, default="auto"
+        L-BFGS on all rows, or Adam on batches of `batch_size` rows. "auto" is "lbfgs" for a linear
+        policy, and "adam" for a module, which has no other.
 
     max_iter : int, default=1000
         Most iterations of L-BFGS.
@@ -133,17 +102,13 @@ class TOPRPolicy(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         :math:`|R|`, at which L-BFGS stops.
 
     batch_size : int, default=64
-        Rows in a step of "sgd".
+        Rows in a step of "adam".
 
     learning_rate : float, default=0.02
-        First step size of "sgd"; it falls to zero along a cosine, but not in `partial_fit`.
+        First step size of "adam"; it falls to zero along a cosine, but not in `partial_fit`.
 
     n_epochs : int, default=20
-        Passes of "sgd" over the rows.
-
-    value_estimator : {"snips", "ips", "dr"}, default="snips"
-        What `score` returns: the self-normalised or the plain inverse propensity estimate of the
-        policy's value, or the doubly robust one.
+        Passes of "adam" over the rows.
 
     module : torch.nn.Module or None, default=None
         Network that maps a batch of contexts to one logit for each action, in sorted order. It is
@@ -156,7 +121,7 @@ class TOPRPolicy(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         Whether to start from the last fit's weights.
 
     random_state : int, RandomState instance or None, default=None
-        Seed of "sgd", and of the samples of `improve`.
+        Seed of "adam", and of the samples of `improve`.
 
     Attributes
     ----------
@@ -236,13 +201,12 @@ class TOPRPolicy(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         "positive_bounds": [tuple, list],
         "negative_bounds": [tuple, list],
         "fit_intercept": ["boolean"],
-        "solver": [StrOptions({"auto", "lbfgs", "sgd"})],
+        "solver": [StrOptions({"auto", "lbfgs", "adam"})],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "tol": [Interval(Real, 0, None, closed="left")],
         "batch_size": [Interval(Integral, 1, None, closed="left")],
         "learning_rate": [Interval(Real, 0, None, closed="neither")],
         "n_epochs": [Interval(Integral, 1, None, closed="left")],
-        "value_estimator": [StrOptions({"snips", "ips", "dr"})],
         "module": "no_validation",
         "device": [str],
         "warm_start": ["boolean"],
@@ -259,23 +223,22 @@ class TOPRPolicy(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     def __init__(
         self,
         *,
-        C=1.0,
-        baseline=0.0,
-        effective_positive=None,
-        positive_bounds=(1, 1),
-        negative_bounds=(0, 1),
-        fit_intercept=True,
-        solver="auto",
-        max_iter=1000,
-        tol=1e-4,
-        batch_size=64,
-        learning_rate=0.02,
-        n_epochs=20,
-        value_estimator="snips",
-        module=None,
-        device="cpu",
-        warm_start=False,
-        random_state=None,
+        C: float = 1.0,
+        baseline: float = 0.0,
+        effective_positive: float | None = None,
+        positive_bounds: tuple[float, float] = (1, 1),
+        negative_bounds: tuple[float, float] = (0, 1),
+        fit_intercept: bool = True,
+        solver: str = "auto",
+        max_iter: int = 1000,
+        tol: float = 1e-4,
+        batch_size: int = 64,
+        learning_rate: float = 0.02,
+        n_epochs: int = 20,
+        module: Any = None,
+        device: str = "cpu",
+        warm_start: bool = False,
+        random_state: Any = None,
     ):
         self.C = C
         self.baseline = baseline
@@ -289,7 +252,6 @@ class TOPRPolicy(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         self.batch_size = batch_size
         self.learning_rate = learning_rate
         self.n_epochs = n_epochs
-        self.value_estimator = value_estimator
         self.module = module
         self.device = device
         self.warm_start = warm_start
@@ -297,7 +259,10 @@ class TOPRPolicy(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
 
     @unchanged_on_error
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y, sample_weight=None, *, reward=None, propensity=None):
+    def fit(
+        self, X: Any, y: Any, sample_weight: Any = None, *,
+        reward: Any = None, propensity: Any = None,
+    ) -> Self:  # fmt: skip
         """Learn the policy from a log.
 
         Parameters
@@ -334,18 +299,20 @@ class TOPRPolicy(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             If a module or a GPU is asked for and torch is not installed.
         """
         self._check_settings()
-        feedback = self._check_log(X, y, sample_weight, reward, propensity)
-        baseline = self._baseline(feedback)
-        check_contrast(feedback.reward, baseline)
+        feedback = self._weigh(self._check_log(X, y, sample_weight, reward, propensity))
+        check_contrast(feedback.reward, feedback.baseline)
         rng = check_random_state(self.random_state)
-        with self._tasks(feedback.X, feedback.classes[feedback.action]) as on_iteration:
-            self._train(feedback, baseline, rng, self.warm_start, on_iteration)
+        with callback_tasks(self, feedback.X, feedback.classes[feedback.action]) as on_task:
+            self._train(feedback, rng, on_task, warm=self.warm_start)
         return self
 
     @available_if(_is_linear)
     @unchanged_on_error
     @_fit_context(prefer_skip_nested_validation=True)
-    def partial_fit(self, X, y, classes=None, sample_weight=None, *, reward=None, propensity=None):
+    def partial_fit(
+        self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None, *,
+        reward: Any = None, propensity: Any = None,
+    ) -> Self:  # fmt: skip
         """Take one pass of Adam steps over a piece of a log, at the constant `learning_rate`.
 
         The first call, and the first after `fit`, starts from the uniform policy.
@@ -382,41 +349,40 @@ class TOPRPolicy(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         """
         self._check_settings()
         if self.effective_positive is not None:
-            raise ValueError("effective_positive needs the whole log; set baseline instead.")
+            raise ValueError("effective_positive needs the whole log. Set baseline instead.")
         if isinstance(propensity, str):
-            raise ValueError("partial_fit needs the propensities, which it cannot estimate.")
-        first = not hasattr(self, "_stream")
+            raise ValueError("partial_fit needs the propensities, as it cannot estimate them.")
+        stream = getattr(self, "_stream_", None)
         if classes is not None:
             classes = np.unique(classes)
-        elif not first:
+        elif stream is not None:
             classes = self.classes_
-        feedback = self._check_log(
-            X, y, sample_weight, reward, propensity, classes=classes, reset=first
+        feedback = self._weigh(
+            self._check_log(
+                X, y, sample_weight, reward, propensity, classes=classes, reset=stream is None
+            )
         )
-        linear = self._linear(feedback)
-        if first:
-            theta, adam, total = linear.zeros, Adam(linear.zeros.shape[0]), 0.0
-        else:
+        n_iter = 1
+        if stream is not None:
             if not np.array_equal(feedback.classes, self.classes_):
                 raise ValueError(f"classes is {feedback.classes}, but was {self.classes_} before.")
-            theta, adam, total = copy.deepcopy(self._stream)
             if (feedback.reward is not None) != hasattr(self, "baseline_"):
                 raise ValueError("Either all pieces of a log have rewards, or none has.")
-        baseline = self._baseline(feedback)
-        log = self._log(feedback, baseline, "cpu")
-        total += log.total
-        if log.total > 0:
-            rates = itertools.repeat(self.learning_rate)
-            rng = check_random_state(self.random_state)
-            theta = adam_pass(linear, log, theta, adam, rates, total, self.batch_size, rng)
-        self._set(feedback, baseline, linear.attributes(theta, feedback.X.dtype))
-        self._stream = theta, adam, total
-        self.n_iter_ = 1 if first else self.n_iter_ + 1
+            n_iter += self.n_iter_
+        objective = make_objective(feedback, self.C, self.fit_intercept)
+        rng = check_random_state(self.random_state)
+        parts = batches(len(feedback.action), self.batch_size, rng)
+        stream = train_on_piece(objective, stream, self.learning_rate, parts)
+        weights = objective.linear.fitted(stream.theta)
+        self._set_fitted(feedback, {**weights, "n_iter_": n_iter, "_stream_": stream})
         return self
 
     @unchanged_on_error
     @_fit_context(prefer_skip_nested_validation=True)
-    def improve(self, X, reward_fn, n_rounds=5, n_samples=1, *, temperature=1.0):
+    def improve(
+        self, X: Any, reward_fn: Callable, n_rounds: int = 5, n_samples: int = 1, *,
+        temperature: float = 1.0,
+    ) -> Self:  # fmt: skip
         """Refresh the policy: sample actions from it, ask for their rewards, and fit to these.
 
         Each round is a fit to the samples of that round alone, started from the present weights, so
@@ -458,39 +424,21 @@ class TOPRPolicy(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         self._check_settings()
         if not isinstance(n_rounds, Integral) or n_rounds < 1:
             raise ValueError(f"n_rounds must be an integer of at least 1, got {n_rounds!r}.")
-        rng = own_stream(self.random_state)
-        X = self._check_X(X, reset=False)
-        rounds = []
-        with self._tasks(X, None) as on_iteration:
+        rng, rounds = own_stream(self.random_state), []
+        X = self._check_X(X)
+        with callback_tasks(self, X, None) as on_task:
             for _ in range(n_rounds):
-                feedback = self._act(X, reward_fn, n_samples, temperature, rng)
-                log_policy = self._log_policy(feedback.X)
-                chosen = np.exp(log_policy[np.arange(len(log_policy)), feedback.action])
-                # The samples of a context are no independent rows: their mean is one.
-                terms = (chosen / feedback.propensity * feedback.reward).reshape(-1, n_samples)
-                ones = np.ones(len(terms))
-                value = ips_value(ones, ones, terms.mean(axis=1), confidence_level=LEVEL)
-                rounds.append(Bunch(value=value))
-                baseline = self._baseline(feedback)
-                if (feedback.reward != baseline).any():  # else there is nothing to learn
-                    self._train(feedback, baseline, rng, True, on_iteration)
-        self.rounds_ = rounds
+                column, propensity = self._draw(X, n_samples, temperature, rng)
+                feedback = ask(reward_fn, X, column, propensity, self.classes_)
+                policy = np.exp(self._log_policy(feedback.X))
+                rounds.append(value_of_round(policy, feedback, n_samples))
+                feedback = self._weigh(feedback)
+                if feedback.advantage.any():  # else there is nothing to learn
+                    self._train(feedback, rng, on_task, warm=True)
+            self.rounds_ = rounds
         return self
 
-    def _act(self, X, reward_fn, n_samples, temperature, rng):
-        """Sample actions and ask for their rewards."""
-        actions, propensity = self._sample(X, n_samples, temperature, rng)
-        X = X[np.repeat(np.arange(X.shape[0]), n_samples)]
-        action = actions.ravel()
-        # Copies: the function may do with its arguments what it likes.
-        reward = reward_fn(X.copy(), action.copy())
-        action, reward, propensity = check_feedback(action, reward, propensity.ravel())
-        if reward is None:
-            raise ValueError("reward_fn must return one reward for each row, got None.")
-        code = np.searchsorted(self.classes_, action)
-        return Feedback(X, code, reward, propensity, np.ones_like(reward), self.classes_)
-
-    def decision_function(self, X):
+    def decision_function(self, X: Any) -> Array:
         """Return the logits of the policy.
 
         Parameters
@@ -504,9 +452,9 @@ class TOPRPolicy(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             For two, the log-odds of ``classes_[1]``.
         """
         check_is_fitted(self)
-        return self._logits(self._check_X(X, reset=False))
+        return self._logits(self._check_X(X))
 
-    def predict_log_proba(self, X):
+    def predict_log_proba(self, X: Any) -> Array:
         """Return the logarithms of the policy's probabilities.
 
         Parameters
@@ -520,9 +468,9 @@ class TOPRPolicy(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             Columns in the order of `classes_`.
         """
         check_is_fitted(self)
-        return self._log_policy(self._check_X(X, reset=False))
+        return self._log_policy(self._check_X(X))
 
-    def predict_proba(self, X):
+    def predict_proba(self, X: Any) -> Array:
         """Return the policy: the probability of each action.
 
         Parameters
@@ -537,7 +485,7 @@ class TOPRPolicy(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         """
         return np.exp(self.predict_log_proba(X))
 
-    def predict(self, X):
+    def predict(self, X: Any) -> Array:
         """Return the likeliest action of each row.
 
         Parameters
@@ -553,7 +501,9 @@ class TOPRPolicy(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         Z = self.decision_function(X)
         return self.classes_[(Z > 0).astype(int) if Z.ndim == 1 else Z.argmax(axis=1)]
 
-    def sample(self, X, n_samples=1, *, temperature=1.0, random_state=None):
+    def sample(
+        self, X: Any, n_samples: int = 1, *, temperature: float = 1.0, random_state: Any = None
+    ) -> tuple[Array, Array]:
         """Draw actions from the policy, to act on, with the propensities to log.
 
         Parameters
@@ -583,11 +533,15 @@ class TOPRPolicy(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             If `n_samples` is less than 1, or `temperature` is not a positive number.
         """
         check_is_fitted(self)
-        return self._sample(
-            self._check_X(X, reset=False), n_samples, temperature, own_stream(random_state)
+        column, propensity = self._draw(
+            self._check_X(X), n_samples, temperature, own_stream(random_state)
         )
+        return self.classes_[column], propensity
 
-    def score(self, X, y, sample_weight=None, *, reward=None, propensity=None):
+    def score(
+        self, X: Any, y: Any, sample_weight: Any = None, *,
+        reward: Any = None, propensity: Any = None,
+    ) -> float:  # fmt: skip
         """Return the off-policy estimate of the policy's value: its mean reward.
 
         Parameters
@@ -609,7 +563,7 @@ class TOPRPolicy(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         Returns
         -------
         value : float
-            By `value_estimator`.
+            The self-normalised estimate; :func:`pnsklearn.metrics.ope_scorer` gives others.
 
         Raises
         ------
@@ -617,20 +571,22 @@ class TOPRPolicy(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             If the policy was fitted to rewards and there are none here, or no propensities.
         """
         check_is_fitted(self)
-        action, reward, propensity = check_feedback(y, reward, propensity)
+        y, reward, propensity = check_feedback(y, reward, propensity)
         if reward is None:
             if hasattr(self, "baseline_"):
                 raise ValueError(
                     "This policy was fitted to rewards, so its score needs reward and propensity. "
                     "With sklearn.set_config(enable_metadata_routing=True) searches and "
-                    "cross-validation pass them on; otherwise use a structured y, see "
+                    "cross-validation pass them on. Otherwise use a structured y, see "
                     "pnsklearn.datasets.make_feedback."
                 )
-            return accuracy_score(action, self.predict(X), sample_weight=sample_weight)
-        log = self._held_out(X, action, sample_weight, reward, propensity)
-        return policy_value(self.value_estimator, *log)
+            return accuracy_score(y, self.predict(X), sample_weight=sample_weight)
+        return _evaluation.score(*self._held_out(X, y, sample_weight, reward, propensity))
 
-    def evaluate(self, X, y, sample_weight=None, *, reward=None, propensity=None):
+    def evaluate(
+        self, X: Any, y: Any, sample_weight: Any = None, *,
+        reward: Any = None, propensity: Any = None,
+    ) -> Bunch:  # fmt: skip
         """Return off-policy estimates of the policy's value, with intervals and diagnostics.
 
         Parameters
@@ -651,9 +607,10 @@ class TOPRPolicy(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         -------
         evaluation : Bunch
             ``ips``, ``snips``, ``clipped_ips`` (weights cut at the square root of the number of
-            rows) and ``dr``, and ``logged``, the mean reward of the log: each a
-            :class:`pnsklearn.metrics.ValueEstimate` with a 95 % interval. And
-            ``effective_sample_size`` and ``largest_weight`` of the ratios :math:`\\pi / \\mu`.
+            rows) and ``dr``, and ``logged``, the mean reward of the log: each a named tuple (value,
+            standard_error, low, high) with a 95 % interval; see
+            :func:`pnsklearn.metrics.ips_value`. And ``effective_sample_size`` and
+            ``largest_weight`` of the ratios of the policy to the propensities.
 
         Raises
         ------
@@ -661,228 +618,100 @@ class TOPRPolicy(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             If there are no rewards or no propensities, or they are out of their range.
         """
         check_is_fitted(self)
-        action, reward, propensity = check_feedback(y, reward, propensity)
+        y, reward, propensity = check_feedback(y, reward, propensity)
         if reward is None:
             raise ValueError("evaluate needs reward and propensity, or a structured y.")
-        return evaluate(*self._held_out(X, action, sample_weight, reward, propensity))
+        return _evaluation.evaluate(*self._held_out(X, y, sample_weight, reward, propensity))
 
-    def _check_settings(self):
+    def _check_settings(self) -> None:
         """Refuse what needs more than one parameter, or the machine, to be judged."""
         check_device(self.device)
-        for name in ("positive_bounds", "negative_bounds"):
-            bounds = getattr(self, name)
-            valid = len(bounds) == 2 and all(isinstance(bound, Real) for bound in bounds)
-            if not valid or not 0 <= bounds[0] <= bounds[1] or bounds[0] == np.inf:
-                raise ValueError(
-                    f"{name} must be two numbers (low, high) with 0 <= low <= high and a finite "
-                    f"low, got {bounds!r}."
-                )
+        check_bounds("positive_bounds", self.positive_bounds)
+        check_bounds("negative_bounds", self.negative_bounds)
         if self.effective_positive is not None and self.baseline != 0:
             raise ValueError("Set baseline or effective_positive, not both.")
         if self.module is not None:
             check_torch("module=")
-            import torch
+            from pnsklearn._modules import check_module
 
-            if not isinstance(self.module, torch.nn.Module):
-                raise TypeError(
-                    f"module must be a torch.nn.Module instance, got {type(self.module).__name__}."
-                )
-            if not any(p.requires_grad for p in self.module.parameters()):
-                raise ValueError("module has no parameter to train (requires_grad=True).")
+            check_module(self.module)
             if self.solver == "lbfgs":
-                raise ValueError("solver='lbfgs' needs a linear policy; use 'sgd' with a module.")
-        elif self.solver == "sgd" and self.device != "cpu":
-            raise ValueError("solver='sgd' of a linear policy runs on the CPU; use device='cpu'.")
+                raise ValueError("solver='lbfgs' needs a linear policy. Use 'adam' with a module.")
+        elif self.solver == "adam" and self.device != "cpu":
+            raise ValueError("solver='adam' of a linear policy runs on the CPU. Use device='cpu'.")
 
-    def _check_X(self, X, reset, y="no_validation"):
-        refuse_unreadable(X, y)
-        deep = self.module is not None
-        return validate_data(
-            self,
-            X,
-            y,
-            reset=reset,
-            accept_sparse=False if deep else "csr",
-            allow_nd=deep,
-            dtype=[np.float64, np.float32],
-            order="C",
-        )
+    def _check_X(self, X: Any) -> Matrix:
+        return check_X(self, X, reset=False, deep=self.module is not None)
 
-    def _check_log(self, X, y, sample_weight, reward, propensity, *, classes=None, reset=True):
-        """Return the checked feedback, without rows of weight zero."""
-        y, reward, propensity = check_feedback(y, reward, propensity)
-        if reward is not None and propensity is None:
-            raise ValueError(NO_PROPENSITY)
-        X, action = self._check_X(X, reset, y)
-        check_classification_targets(action)
-        weight = check_weights(sample_weight, X)
-        kept = weight > 0
-        if not kept.all():
-            X, action, weight = X[kept], action[kept], weight[kept]
-            reward = reward if reward is None else reward[kept]
-            propensity = propensity[kept] if isinstance(propensity, np.ndarray) else propensity
-        if classes is None:
-            classes = np.unique(action)
-        code = np.searchsorted(classes, action)
-        known = classes[np.minimum(code, len(classes) - 1)] == action
-        if not known.all():
-            raise ValueError(f"The action {action[~known][0]} is not among classes.")
-        if len(classes) == 1:
-            raise ValueError(
-                f"y has only one class, the action {classes[0]}; a policy needs two to choose from."
-            )
-        if propensity is None:
-            propensity = np.ones_like(weight)
-        elif isinstance(propensity, str):
-            propensity = estimate_propensity(X, code, weight)
-        return Feedback(X, code, reward, propensity, weight, classes)
+    def _check_log(self, *log: Any, **how: Any) -> Feedback:
+        return check_log(self, *log, deep=self.module is not None, **how)
 
-    def _baseline(self, feedback):
-        """Return the baseline, None without rewards."""
+    def _held_out(self, X: Any, y: Any, *log: Any) -> tuple[Array, Feedback]:
+        """Return the probabilities of the policy on a log, and the log; for all actions of both."""
+        known = np.union1d(self.classes_, column_or_1d(y))
+        feedback = self._check_log(X, y, *log, classes=known, reset=False)
+        policy = np.exp(self._log_policy(feedback.X))
+        return widen_policy(policy, self.classes_, known), feedback
+
+    def _weigh(self, feedback: Feedback) -> Feedback:
+        """Return the feedback with the baseline and the bounds of its rewards."""
         if feedback.reward is None:
-            return None
-        if self.effective_positive is None:
-            return float(self.baseline)
-        return baseline_for(feedback.reward, self.effective_positive, feedback.weight)
+            return feedback
+        baseline = float(self.baseline)
+        if self.effective_positive is not None:
+            baseline = baseline_for(feedback.reward, self.effective_positive, feedback.weight)
+        bounds = self.positive_bounds, self.negative_bounds
+        return replace(feedback, baseline=baseline, bounds=bounds)
 
-    def _linear(self, feedback):
-        return Linear(feedback.n_logits, feedback.X.shape[1], self.fit_intercept, self.C)
+    def _train(
+        self, feedback: Feedback, rng: np.random.RandomState, on_task: Callable, *, warm: bool
+    ) -> None:
+        """Fit to checked feedback, from the present weights if `warm`, and set what was fitted."""
 
-    def _log(self, feedback, baseline, device):
-        """Return the log as the solvers take it."""
-        return Log.make(
-            get_kernels("topr", device),
-            feedback.X,
-            feedback.action,
-            np.log(feedback.propensity),
-            feedback.gain(baseline),
-            self._bounds(feedback),
-            device,
-        )
+        def on_iteration(attributes):
+            return on_task("iteration", lambda: {"classes_": feedback.classes, **attributes()})
 
-    def _bounds(self, feedback):
-        """Return the bounds of R >= 0 and of R < 0. Without rewards there are no ratios."""
-        if feedback.reward is None:
-            return 1.0, 1.0, 0.0, 1.0
-        return (*map(float, self.positive_bounds), *map(float, self.negative_bounds))
-
-    def _knows(self, feedback):
-        """Return whether the fitted attributes are those of the same actions."""
-        return np.array_equal(getattr(self, "classes_", ()), feedback.classes)
-
-    @contextlib.contextmanager
-    def _tasks(self, X, y):
-        """Provide ``on_iteration(classes, attributes)``, which callbacks answer: True to stop."""
-        context = self._init_callback_context(max_subtasks=None)
-        context.call_on_fit_task_begin(estimator=self, X=X, y=y)
-
-        def on_iteration(classes, attributes):
-            task = context.subcontext(task_name="iteration")
-            task.call_on_fit_task_begin(estimator=self, X=X, y=y)
-            return task.call_on_fit_task_end(
-                estimator=self,
-                X=X,
-                y=y,
-                # A function, as most callbacks do not ask for it.
-                reconstruction_attributes=lambda: {"classes_": classes, **attributes()},
-            )
-
-        yield on_iteration
-        context.call_on_fit_task_end(estimator=self, X=X, y=y, reconstruction_attributes={})
-
-    def _train(self, feedback, baseline, rng, go_on, on_iteration):
-        """Fit to checked feedback and set the fitted attributes; `go_on` from the present ones."""
-        train = self._train_linear if self.module is None else self._train_module
-        attributes, n_iter = train(
-            feedback, baseline, rng, go_on, partial(on_iteration, feedback.classes)
-        )
-        self._set(feedback, baseline, attributes)
-        self.n_iter_ = n_iter
-
-    def _train_linear(self, feedback, baseline, rng, go_on, on_iteration):
-        linear = self._linear(feedback)
-        theta = linear.zeros
-        go_on = go_on and hasattr(self, "coef_") and self._knows(feedback)
-        go_on = go_on and self.coef_.shape == linear.unpack(theta)[0].shape
-        if go_on:
-            theta = linear.pack(self.coef_, self.intercept_)
-
-        def attributes(theta):
-            return linear.attributes(theta, feedback.X.dtype)
-
-        def callback(theta):
-            return on_iteration(partial(attributes, theta))
-
-        log = self._log(feedback, baseline, self.device)
-        if self.solver == "sgd":
-            solution = solve_adam(
-                linear,
-                log,
-                theta,
-                batch_size=self.batch_size,
-                learning_rate=self.learning_rate,
-                n_epochs=self.n_epochs,
-                rng=rng,
-                on_iteration=callback,
-            )
+        # The weights of other actions are no start.
+        warm = warm and np.array_equal(getattr(self, "classes_", ()), feedback.classes)
+        adam: dict[str, Any] = {
+            "batch_size": self.batch_size,
+            "learning_rate": self.learning_rate,
+            "n_epochs": self.n_epochs,
+            "rng": rng,
+        }
+        if self.module is None:
+            warm = warm and getattr(self, "coef_", np.empty((0, 0))).shape[1] == feedback.X.shape[1]
+            start = (self.coef_, self.intercept_) if warm else None
+            low, high = feedback.bounds[0]
+            if self.solver == "adam":
+                solve = partial(solve_adam, **adam)
+            else:
+                lbfgs = solve_lbfgs if start is not None or low == high else solve_from_two
+                solve = partial(lbfgs, tol=self.tol, max_iter=self.max_iter)
+            objective = make_objective(feedback, self.C, self.fit_intercept, self.device)
+            attributes = train_linear(objective, start, solve, on_iteration)
         else:
-            low, high, *_ = self._bounds(feedback)
-            solve = solve_lbfgs if go_on or low == high else solve_from_two
-            solution = solve(
-                linear, log, theta, tol=self.tol, max_iter=self.max_iter, on_iteration=callback
+            from pnsklearn._topr._module import train_module
+
+            attributes = train_module(
+                feedback,
+                self.module,
+                getattr(self, "module_", None) if warm else None,
+                C=self.C,
+                device=self.device,
+                on_iteration=on_iteration,
+                **adam,
             )
-        if not (solution.converged or solution.stopped):
-            warnings.warn(
-                f"L-BFGS stopped after {solution.n_iter} iterations (max_iter={self.max_iter}) at "
-                f"a gradient of {solution.gradient:.1e}, above tol={self.tol}. Increase max_iter, "
-                "lower C, or scale the features, with StandardScaler say, and the rewards.",
-                ConvergenceWarning,
-                stacklevel=6,
-            )
-        return attributes(solution.theta), solution.n_iter
+        self._set_fitted(feedback, attributes)
 
-    def _train_module(self, feedback, baseline, rng, go_on, on_iteration):
-        from pnsklearn._topr._module import is_alike, train_epochs
+    def _set_fitted(self, feedback: Feedback, attributes: dict) -> None:
+        """Set the fitted attributes, and after rewards the diagnostics too."""
+        replace_fitted(self, {"classes_": feedback.classes, **attributes})
+        if feedback.reward is not None:
+            self.baseline_ = feedback.baseline
+            self.diagnostics_ = diagnose(self._log_policy(feedback.X), feedback)
 
-        module = self.module
-        if go_on and hasattr(self, "module_") and self._knows(feedback):
-            module = self.module_ if is_alike(self.module_, module) else module
-
-        def attributes(module):
-            return {"module_": copy.deepcopy(module).cpu().eval()}
-
-        trained = train_epochs(
-            module,
-            feedback,
-            baseline,
-            self._bounds(feedback),
-            C=self.C,
-            batch_size=self.batch_size,
-            learning_rate=self.learning_rate,
-            n_epochs=self.n_epochs,
-            rng=rng,
-            device=self.device,
-        )
-        for epoch, module in enumerate(trained, start=1):  # noqa: B007
-            if on_iteration(partial(attributes, module)):
-                break
-        return attributes(module), epoch
-
-    def _set(self, feedback, baseline, attributes):
-        """Set the fitted attributes, and the diagnostics of the fit to rewards."""
-        for name in (
-            "coef_", "intercept_", "module_", "baseline_", "diagnostics_", "rounds_", "_stream",
-        ):  # fmt: skip
-            vars(self).pop(name, None)  # a refit may turn from rewards to none
-        for name, value in attributes.items():
-            setattr(self, name, value)
-        self.classes_ = feedback.classes
-        if baseline is not None:
-            self.baseline_ = baseline
-            log_policy = self._log_policy(feedback.X)
-            self.diagnostics_ = diagnose(log_policy, feedback, feedback.gain(baseline))
-
-    def _logits(self, X):
+    def _logits(self, X: Matrix) -> Array:
         """Return `decision_function` of checked X."""
         if hasattr(self, "module_"):
             from pnsklearn._topr._module import logits
@@ -893,52 +722,22 @@ class TOPRPolicy(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         Z = refuse_overflow(products + self.intercept_)
         return Z[:, 0] if Z.shape[1] == 1 else Z
 
-    def _log_policy(self, X, temperature=1.0):
+    def _log_policy(self, X: Matrix, temperature: float = 1.0) -> Array:
         """Return the logarithms of the probabilities of all actions, for checked X."""
         Z = self._logits(X) / temperature
         if Z.ndim == 1:
             Z = np.stack([-0.5 * Z, 0.5 * Z], axis=1)
         return log_softmax(Z, axis=1)
 
-    def _sample(self, X, n_samples, temperature, rng):
+    def _draw(
+        self, X: Matrix, n_samples: Any, temperature: Any, rng: np.random.RandomState
+    ) -> tuple[Array, Array]:
+        """Return the columns of sampled actions, and their probabilities, for checked X."""
         if not isinstance(n_samples, Integral) or n_samples < 1:
             raise ValueError(f"n_samples must be an integer of at least 1, got {n_samples!r}.")
         if not 0 < temperature < np.inf:
             raise ValueError(f"temperature must be a positive number, got {temperature!r}.")
-        policy = np.exp(self._log_policy(X, temperature)).astype(np.float64)
-        above = np.cumsum(policy, axis=1)
-        draws = rng.random_sample((policy.shape[0], n_samples)) * above[:, -1:]
-        code = (draws[:, :, None] >= above[:, None, :-1]).sum(axis=2)
-        return self.classes_[code], np.take_along_axis(policy, code, axis=1)
-
-    def _held_out(self, X, action, sample_weight, reward, propensity):
-        """Return what the off-policy estimates take; warn if they rest on few rows."""
-        if propensity is None:
-            raise ValueError(NO_PROPENSITY)
-        action = column_or_1d(action)
-        check_consistent_length(X, action)
-        policy, code = logged_policy(self, X, action)
-        X = self._check_X(X, reset=False)
-        weight = check_weights(sample_weight, X)
-        kept = weight > 0
-        if not kept.all():
-            X, policy, code, reward, weight = (
-                part[kept] for part in (X, policy, code, reward, weight)
-            )
-            propensity = propensity[kept] if isinstance(propensity, np.ndarray) else propensity
-        if isinstance(propensity, str):
-            propensity = estimate_propensity(X, code, weight)
-        chosen = policy[np.arange(code.shape[0]), code]
-        size = effective_sample_size(chosen, propensity, sample_weight=weight)
-        if size < FEW_EFFECTIVE * weight.sum():
-            warnings.warn(
-                f"The value rests on an effective sample of {size:.1f} of {weight.sum():g} rows: "
-                "the policy takes other actions than the log. Do not trust it; collect data with a "
-                "policy nearer to this one.",
-                UserWarning,
-                stacklevel=3,
-            )
-        return X, policy, code, propensity, reward, weight
+        return draw(np.exp(self._log_policy(X, temperature)), int(n_samples), rng)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

@@ -1,48 +1,108 @@
-"""What the rewards and propensities of a log say before and after a fit."""
+"""What a log is before a fit: checked rows, estimated propensities and the baseline of rewards."""
 
-import warnings
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from scipy.special import entr
 from scipy.stats import expectile
 from sklearn.linear_model import LogisticRegression
-from sklearn.utils import Bunch
+from sklearn.utils.multiclass import check_classification_targets
 
-from pnsklearn.metrics import effective_sample_size, ips_value
-from pnsklearn.metrics._off_policy import policy_value
+from pnsklearn._fitting import warn_user
+from pnsklearn._logged import check_feedback
+from pnsklearn._topr._objective import Bounds
+from pnsklearn._typing import Array, Matrix
+from pnsklearn._validation import check_weights, check_X, without_weightless
 
 N_FOLDS = 5  # for estimated propensities
-SPENT = 0.01  # ratio below which a loss hardly moves the policy
-LEVEL = 0.95  # of the intervals
-LARGEST = 700.0  # log-ratio, beyond which the ratio would overflow
 
 
 @dataclass(frozen=True)
 class Feedback:
     """A checked log: contexts, the codes of the actions, what came of them; and the actions.
 
-    Without rewards, `reward` is None and all propensities are one.
+    Without rewards, all decisions are as good: `reward` and `baseline` are None, and as there are
+    no ratios, the `bounds` are those by which the policy imitates the log.
     """
 
-    X: object
-    action: np.ndarray
-    reward: np.ndarray | None
-    propensity: np.ndarray
-    weight: np.ndarray
-    classes: np.ndarray
+    X: Matrix
+    action: Array
+    reward: Any
+    propensity: Array
+    weight: Array
+    classes: Array
+    baseline: float | None = None
+    bounds: Bounds = ((1, 1), (0, 1))
 
     @property
-    def n_logits(self):
-        """The number of logits of a linear policy: two actions need one."""
-        return 1 if len(self.classes) == 2 else len(self.classes)
+    def advantage(self) -> Array:
+        """The rewards less the baseline, or ones."""
+        return np.ones_like(self.weight) if self.reward is None else self.reward - self.baseline
 
-    def gain(self, baseline):
-        """Return weight (reward - baseline), or the weight without rewards."""
-        return self.weight if baseline is None else self.weight * (self.reward - baseline)
+    @property
+    def gain(self) -> Array:
+        """The advantages times the weights."""
+        return self.weight * self.advantage
 
 
-def baseline_for(reward, effective_positive, weight):
+def check_log(
+    estimator: Any, X: Any, y: Any, sample_weight: Any, reward: Any, propensity: Any, *,
+    deep: bool, classes: Array | None = None, reset: bool = True,
+) -> Feedback:  # fmt: skip
+    """Return the checked feedback, without rows of weight zero.
+
+    `classes` are the actions, by default those of the log; `deep` and `reset` are for `check_X`.
+    """
+    y, reward, propensity = check_feedback(y, reward, propensity)
+    if reward is not None and propensity is None:
+        raise ValueError(
+            "Rewards need propensities: the probability of each logged action under the policy "
+            "that took it. If it is not known, set propensity='estimate'."
+        )
+    X, action = check_X(estimator, X, y, reset=reset, deep=deep)
+    check_classification_targets(action)
+    weight, X, action, reward, propensity, _ = without_weightless(
+        check_weights(sample_weight, X), X, action, reward, propensity
+    )
+    if classes is None:
+        classes = np.unique(action)
+    code = np.searchsorted(classes, action)
+    known = classes[np.minimum(code, len(classes) - 1)] == action
+    if not known.all():
+        raise ValueError(f"The action {action[~known][0]} is not among classes.")
+    if len(classes) == 1:
+        raise ValueError(
+            f"y has only one class, the action {classes[0]}; a policy needs two to choose from."
+        )
+    if propensity is None:
+        propensity = np.ones_like(weight)
+    elif isinstance(propensity, str):
+        propensity = estimate_propensity(X, code, weight)
+    return Feedback(X, code, reward, propensity, weight, classes)
+
+
+def estimate_propensity(X: Matrix, action: Array, weight: Array) -> Array:
+    """Return cross-fitted probabilities of the logged actions by logistic regression.
+
+    Each action's rows are dealt out to the folds in turn, so that every fold has its share of them.
+    An action that the other folds lack has probability zero there; the least is one in n.
+    """
+    n_rows, counts = action.shape[0], np.bincount(action)
+    if np.count_nonzero(counts > 1) < 2:
+        raise ValueError("propensity='estimate' needs two actions with two rows or more.")
+    fold = np.empty(n_rows, dtype=int)
+    fold[np.argsort(action, kind="stable")] = np.arange(n_rows) % N_FOLDS
+    propensity = np.empty(n_rows)
+    for k in range(min(N_FOLDS, n_rows)):
+        held_out = fold == k
+        model = LogisticRegression(max_iter=1000)
+        model.fit(X[~held_out], action[~held_out], weight[~held_out])
+        logged = action[held_out][:, None] == model.classes_
+        propensity[held_out] = (model.predict_proba(X[held_out]) * logged).sum(axis=1)
+    return np.maximum(propensity, 1 / n_rows)
+
+
+def baseline_for(reward: Array, effective_positive: float, weight: Array) -> float:
     """Return the baseline c for which sum (r - c)^+ / sum |r - c| is the wanted share.
 
     That is the expectile of the rewards at one minus the share.
@@ -50,9 +110,9 @@ def baseline_for(reward, effective_positive, weight):
     return float(expectile(reward, 1 - effective_positive, weights=weight))
 
 
-def check_contrast(reward, baseline):
+def check_contrast(reward: Array | None, baseline: float | None) -> None:
     """Refuse rewards that all equal the baseline; warn if none is below it."""
-    if reward is None:
+    if reward is None or baseline is None:
         return
     if (reward == baseline).all():
         raise ValueError(
@@ -60,83 +120,8 @@ def check_contrast(reward, baseline):
             "the rewards, or set another baseline."
         )
     if (reward >= baseline).all():
-        warnings.warn(
-            f"There are no negative rewards after the baseline, {baseline:g}: only good decisions "
-            "are learned from. Set effective_positive=0.5, or a baseline above the rewards of bad "
-            "decisions.",
-            UserWarning,
-            stacklevel=5,
+        warn_user(
+            f"There are no negative rewards after the baseline, {baseline:g}, so the policy learns "
+            "from good decisions only. Set effective_positive=0.5, or a baseline above the rewards "
+            "of bad decisions."
         )
-
-
-def estimate_propensity(X, action, weight):
-    """Return cross-fitted probabilities of the logged actions by logistic regression.
-
-    Each action's rows are dealt out to the folds in turn.
-    """
-    n_rows, counts = action.shape[0], np.bincount(action)
-    if np.count_nonzero(counts > 1) < 2:
-        raise ValueError("propensity='estimate' needs two actions with two rows or more.")
-    fold = np.empty(n_rows, dtype=int)
-    fold[np.argsort(action, kind="stable")] = np.arange(n_rows) % N_FOLDS
-    propensity = np.full(n_rows, 1 / n_rows)  # the least, for actions that a fold never saw
-    for held_out in (fold == k for k in range(N_FOLDS)):
-        if not held_out.any():
-            continue
-        model = LogisticRegression(max_iter=1000)
-        model.fit(X[~held_out], action[~held_out], weight[~held_out])
-        logged = action[held_out][:, None] == model.classes_
-        probability = (model.predict_proba(X[held_out]) * logged).sum(axis=1)
-        propensity[held_out] = np.maximum(propensity[held_out], probability)
-    return propensity
-
-
-def diagnose(log_policy, feedback, gain):
-    """Return the diagnostics of a fit; see `TOPRPolicy.diagnostics_`."""
-    log_chosen = log_policy[np.arange(gain.shape[0]), feedback.action].astype(np.float64)
-    weight = feedback.weight
-    return Bunch(
-        **describe_ratios(log_chosen - np.log(feedback.propensity), gain, weight),
-        entropy=float(np.average(entr(np.exp(log_policy)).sum(axis=1), weights=weight)),
-    )
-
-
-def describe_ratios(log_ratio, gain, weight):
-    """Return what the log-ratios log(pi / mu) of a log say beside its rewards."""
-    positive, negative, size = gain > 0, gain < 0, np.abs(gain).sum()
-    largest = log_ratio.max()
-
-    def mean(values, rows):
-        return float(np.average(values[rows], weights=weight[rows])) if rows.any() else np.nan
-
-    return Bunch(
-        n_positive=float(weight[positive].sum()),
-        n_negative=float(weight[negative].sum()),
-        effective_positive=float(gain[positive].sum() / size) if size > 0 else np.nan,
-        # The size does not depend on the scale of the ratios, which may overflow for sequences.
-        effective_sample_size=effective_sample_size(
-            np.exp(log_ratio - largest), np.ones_like(log_ratio), sample_weight=weight
-        ),
-        largest_ratio=float(np.exp(min(largest, LARGEST))),
-        negative_above=mean(log_ratio > 0, negative),
-        negative_spent=mean(log_ratio < np.log(SPENT), negative),
-        positive_log_ratio=mean(log_ratio, positive),
-        negative_log_ratio=mean(log_ratio, negative),
-    )
-
-
-def evaluate(X, policy, code, propensity, reward, weight):
-    """Return all estimates of a policy's value on a log; see `TOPRPolicy.evaluate`."""
-    log = X, policy, code, propensity, reward, weight
-    logged = policy[np.arange(code.shape[0]), code]
-    ones = np.ones_like(reward)
-    how = {"confidence_level": LEVEL}
-    return Bunch(
-        ips=policy_value("ips", *log, **how),
-        snips=policy_value("snips", *log, **how),
-        clipped_ips=policy_value("ips", *log, clip=float(np.sqrt(weight.sum())), **how),
-        dr=policy_value("dr", *log, **how),
-        logged=ips_value(ones, ones, reward, sample_weight=weight, **how),
-        effective_sample_size=effective_sample_size(logged, propensity, sample_weight=weight),
-        largest_weight=float((logged / propensity).max()),
-    )

@@ -1,29 +1,80 @@
 """A torch module as the policy: it maps a batch of contexts to one logit for each action."""
 
 import copy
+from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
 
-from pnsklearn._topr._solver import batches, cosine
+from pnsklearn._modules import in_chunks, seeded, tensor_of
+from pnsklearn._optim import batches, half_cosine
+from pnsklearn._topr._feedback import Feedback
+from pnsklearn._typing import Array
 from pnsklearn.losses import topr_loss
 
-CHUNK = 8192  # rows per forward pass without gradients; bounds the memory for activations
+ROWS_PER_FORWARD = 8192  # without gradients; bounds the memory for activations
 
 
-def logits(module, X, device, n_actions):
+def logits(module: torch.nn.Module, X: Array, device: str, n_actions: int) -> Array:
     """Return the logits of a trained module, of shape (n, n_actions), in float64."""
     # A copy: the module that is kept stays on the CPU.
     module = copy.deepcopy(module).to(device).eval()
+    forward = partial(_forward, module, device, n_actions)
     with torch.inference_mode():
-        chunks = [
-            _forward(module, X[a : a + CHUNK], device, n_actions)
-            for a in range(0, X.shape[0], CHUNK)
-        ]
-    return torch.cat(chunks).double().cpu().numpy()
+        return in_chunks(forward, X, ROWS_PER_FORWARD).double().cpu().numpy()
 
 
-def is_alike(module, other):
+def train_module(
+    feedback: Feedback, module: torch.nn.Module, start: torch.nn.Module | None, *,
+    C: float, device: str, batch_size: int, learning_rate: float, n_epochs: int,
+    rng: np.random.RandomState, on_iteration: Callable[[Callable[[], dict]], bool],
+) -> dict:  # fmt: skip
+    """Return the fitted attributes, after training a copy of the module with Adam on batches.
+
+    Training starts from the weights of `start` if it is a module like `module`. The loss is the
+    objective of a linear policy, with all parameters in the penalty. Everything random follows
+    `rng`. ``on_iteration(attributes)`` is called after each epoch, with a function that returns the
+    attributes so far, and returns True to stop.
+    """
+    module = start if start is not None and _is_alike(start, module) else module
+    module = copy.deepcopy(module).to(device).train()
+    size = float(feedback.weight @ np.abs(feedback.advantage))
+    trained = [p for p in module.parameters() if p.requires_grad]
+    optimizer = torch.optim.Adam(trained, weight_decay=1 / (C * size))
+    forward = partial(_forward, module, device, len(feedback.classes))
+    log_propensity, advantage = np.log(feedback.propensity), feedback.advantage
+    n_rows = feedback.X.shape[0]
+    rates = half_cosine(learning_rate, n_epochs * -(-n_rows // batch_size))
+    own_randomness = seeded(rng, device)  # dropout follows random_state too
+    for epoch in range(1, n_epochs + 1):  # noqa: B007
+        with own_randomness:
+            for rows in batches(n_rows, batch_size, rng):
+                log_policy = torch.log_softmax(forward(feedback.X[rows]), dim=1)
+                action = tensor_of(feedback.action[rows], device, torch.int64)[:, None]
+                loss = topr_loss(
+                    log_policy.gather(1, action)[:, 0],
+                    tensor_of(log_propensity[rows], device),
+                    tensor_of(advantage[rows], device),
+                    positive_bounds=feedback.bounds[0],
+                    negative_bounds=feedback.bounds[1],
+                    sample_weight=tensor_of(feedback.weight[rows], device),
+                    denominator=len(rows) / n_rows * size,
+                )
+                optimizer.param_groups[0]["lr"] = next(rates)
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+        if on_iteration(partial(_attributes, module)):
+            break
+    return {**_attributes(module), "n_iter_": epoch}
+
+
+def _attributes(module):
+    return {"module_": copy.deepcopy(module).cpu().eval()}
+
+
+def _is_alike(module, other):
     """Return whether two modules are of one class, with parameters of the same shapes."""
     shapes = [
         {name: value.shape for name, value in m.state_dict().items()} for m in (module, other)
@@ -31,56 +82,11 @@ def is_alike(module, other):
     return type(module) is type(other) and shapes[0] == shapes[1]
 
 
-def train_epochs(
-    module, feedback, baseline, bounds, *, C, batch_size, learning_rate, n_epochs, rng, device
-):
-    """Train a copy of the module with Adam on batches; yield it after each epoch.
-
-    The loss is the objective of `_solver`, with all parameters in the penalty. Everything random
-    follows `rng`; torch's global generators are left as they were.
-    """
-    module = copy.deepcopy(module).to(device).train()
-    X, weight, n_actions = feedback.X, feedback.weight, len(feedback.classes)
-    log_behavior = np.log(feedback.propensity)
-    reward = np.ones_like(weight) if baseline is None else feedback.reward - baseline
-    size = float(weight @ np.abs(reward))
-    optimizer = torch.optim.Adam(
-        [p for p in module.parameters() if p.requires_grad], weight_decay=1 / (C * size)
-    )
-    n_rows = X.shape[0]
-    rates = cosine(learning_rate, n_epochs * -(-n_rows // batch_size))
-    cuda = [] if device == "cpu" else [device]
-    with torch.random.fork_rng(devices=cuda):
-        torch.manual_seed(rng.randint(2**31 - 1))  # dropout follows random_state too
-        for _ in range(n_epochs):
-            for rows in batches(n_rows, batch_size, rng):
-                log_pi = torch.log_softmax(_forward(module, X[rows], device, n_actions), dim=1)
-                chosen = torch.as_tensor(feedback.action[rows], device=device)[:, None]
-                loss = topr_loss(
-                    log_pi.gather(1, chosen)[:, 0],
-                    *(_tensor(values[rows], device) for values in (log_behavior, reward)),
-                    positive_bounds=bounds[:2],
-                    negative_bounds=bounds[2:],
-                    sample_weight=_tensor(weight[rows], device),
-                    denominator=len(rows) / n_rows * size,
-                )
-                optimizer.param_groups[0]["lr"] = next(rates)
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-            yield module
-
-
-def _tensor(values, device):
-    # A copy: torch warns of arrays that it cannot write to.
-    return torch.tensor(np.asarray(values), dtype=torch.float32, device=device)
-
-
-def _forward(module, rows, device, n_actions):
-    result = module(_tensor(rows, device))
+def _forward(module, device, n_actions, rows):
+    result = module(tensor_of(rows, device))
     if result.shape != (len(rows), n_actions):
         raise ValueError(
             f"module must return one logit for each of the {n_actions} actions, of shape "
-            f"({len(rows)}, {n_actions}); got {tuple(result.shape)}."
+            f"({len(rows)}, {n_actions}), but its shape is {tuple(result.shape)}."
         )
     return result

@@ -1,6 +1,7 @@
 """Logs of decisions: put together, and made of a labelled set."""
 
 from numbers import Real
+from typing import Any
 
 import numpy as np
 from sklearn.linear_model import LogisticRegression
@@ -10,19 +11,19 @@ from sklearn.utils import Bunch, _safe_indexing, check_array, check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions, validate_params
 from sklearn.utils.validation import column_or_1d
 
-from pnsklearn._validation import check_feedback
+from pnsklearn._logged import check_feedback, draw
+from pnsklearn._typing import Array
 
-TAUGHT = 0.05  # share of the rows that a logging policy has learned from, and its least number
-FEWEST = 30
-EXPLORE = 0.3  # share of its decisions that it makes at random
-SKEW = 0.75  # ratio of one action's probability to that of the next
+TAUGHT_SHARE, FEWEST_TAUGHT = 0.05, 30  # of the rows that a logging policy has learned from
+RANDOM_SHARE = 0.3  # of its decisions
+SKEW = 0.75  # ratio of one action's probability to that of the one before
 
 
 @validate_params(
     {"action": ["array-like"], "reward": ["array-like"], "propensity": ["array-like"]},
     prefer_skip_nested_validation=True,
 )
-def make_feedback(action, reward, propensity):
+def make_feedback(action: Any, reward: Any, propensity: Any) -> Array:
     """Put actions, rewards and propensities into one array that can stand for y.
 
     For tools that pass y on and nothing else. The shape has two more axes than a column of labels
@@ -77,8 +78,9 @@ def make_feedback(action, reward, propensity):
     prefer_skip_nested_validation=True,
 )
 def make_logged_bandit(
-    X, y, *, logging="uniform", noise=0.0, rewards=(-1.0, 1.0), random_state=None
-):
+    X: Any, y: Any, *, logging: Any = "uniform", noise: float = 0.0,
+    rewards: tuple[float, float] = (-1.0, 1.0), random_state: Any = None,
+) -> Bunch:  # fmt: skip
     r"""Make a log of decisions of a labelled set: a policy guesses the class and is told if right.
 
     The actions are the classes. What the right one would have been is not in the log, as in life,
@@ -131,9 +133,8 @@ def make_logged_bandit(
     classes, code = np.unique(column_or_1d(y), return_inverse=True)
     n_rows, n_classes = code.shape[0], classes.shape[0]
     if n_classes < 2:
-        raise ValueError(f"y has only one class, {classes[0]}; a decision needs two.")
-    finite = (isinstance(reward, Real) and np.isfinite(reward) for reward in rewards)
-    if len(rewards) != 2 or not all(finite):
+        raise ValueError(f"y has only one class, {classes[0]}, but a decision needs two.")
+    if len(rewards) != 2 or not all(isinstance(r, Real) and abs(r) < np.inf for r in rewards):
         raise ValueError(
             f"rewards must be two finite numbers (of wrong, of right), got {rewards!r}."
         )
@@ -147,15 +148,14 @@ def make_logged_bandit(
         proba = np.tile(weight / weight.sum(), (n_rows, 1))
     else:
         proba = _taught(X, code, n_classes, 1 if logging == "good" else -1, rng)
-    above = np.cumsum(proba, axis=1)
-    draws = rng.random_sample((n_rows, 1)) * above[:, -1:]
-    chosen = (draws >= above[:, :-1]).sum(axis=1)
+    column, propensity = draw(proba, 1, rng)
+    chosen = column[:, 0]
     right = (chosen == code) ^ (rng.random_sample(n_rows) < noise)
     return Bunch(
         X=X,
         action=classes[chosen],
         reward=np.where(right, *map(float, rewards[::-1])),
-        propensity=proba[np.arange(n_rows), chosen],
+        propensity=propensity[:, 0],
         y=classes[code],
         proba=proba,
         classes=classes,
@@ -166,8 +166,8 @@ def _check_proba(proba, n_rows, n_classes):
     proba = check_array(proba, dtype=np.float64, input_name="logging")
     if proba.shape != (n_rows, n_classes):
         raise ValueError(
-            f"logging must be of shape ({n_rows}, {n_classes}), one probability for each class; "
-            f"got {proba.shape}."
+            f"logging must be of shape ({n_rows}, {n_classes}), with one probability for each "
+            f"class, not {proba.shape}."
         )
     if proba.min() < 0 or not np.allclose(proba.sum(axis=1), 1):
         raise ValueError("logging must hold probabilities that add up to 1 in each row.")
@@ -177,7 +177,7 @@ def _check_proba(proba, n_rows, n_classes):
 def _taught(X, code, n_classes, sign, rng):
     """Return the probabilities of a logistic regression on a few rows, or of its opposite."""
     n_rows = code.shape[0]
-    rows = rng.permutation(n_rows)[: max(FEWEST, round(TAUGHT * n_rows))]
+    rows = rng.permutation(n_rows)[: max(FEWEST_TAUGHT, round(TAUGHT_SHARE * n_rows))]
     first = np.unique(code, return_index=True)[1]  # of every class, so that it knows them all
     rows = np.union1d(rows, first)
     model = make_pipeline(StandardScaler(with_mean=False), LogisticRegression(max_iter=1000))
@@ -187,4 +187,4 @@ def _taught(X, code, n_classes, sign, rng):
         scores = np.stack([-scores / 2, scores / 2], axis=1)
     proba = np.exp(scores - scores.max(axis=1, keepdims=True))
     proba /= proba.sum(axis=1, keepdims=True)
-    return (1 - EXPLORE) * proba + EXPLORE / n_classes
+    return (1 - RANDOM_SHARE) * proba + RANDOM_SHARE / n_classes

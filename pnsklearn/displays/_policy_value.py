@@ -1,12 +1,15 @@
 """What a policy is worth on a log, and how much of the log says so."""
 
+from typing import Any, Self
+
 import numpy as np
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 from sklearn.utils.validation import check_is_fitted
 
-from pnsklearn._validation import check_feedback, check_weights
+from pnsklearn._logged import check_feedback
+from pnsklearn._validation import check_weights
 from pnsklearn.metrics import effective_sample_size
-from pnsklearn.metrics._off_policy import logged_policy
+from pnsklearn.metrics._off_policy import ValueEstimate, widen_policy
 
 N_BINS = 40
 NAMES = {"ips": "IPS", "snips": "SNIPS", "clipped_ips": "clipped IPS", "dr": "DR"}
@@ -22,9 +25,10 @@ class PolicyValueDisplay:
 
     Parameters
     ----------
-    values : dict of str to ValueEstimate
-        Estimates of the value by name; or one for each round, by number, if `by_round`.
-    logged : ValueEstimate
+    values : dict of str to named tuple (value, standard_error, low, high)
+        Estimates of the value by name; or one for each round, by number, if `by_round`. See
+        :func:`pnsklearn.metrics.ips_value`.
+    logged : named tuple (value, standard_error, low, high)
         The mean reward of the log.
     importance_weights : array-like of shape (n_samples,)
         Non-negative ratios.
@@ -54,7 +58,10 @@ class PolicyValueDisplay:
     'Effective sample size 2.2 of 3'
     """
 
-    def __init__(self, values, logged, importance_weights, *, sample_weight=None, by_round=False):
+    def __init__(
+        self, values: dict[str, ValueEstimate], logged: ValueEstimate, importance_weights: Any, *,
+        sample_weight: Any = None, by_round: bool = False,
+    ):  # fmt: skip
         self.values = values
         self.logged = logged
         self.importance_weights = importance_weights
@@ -63,17 +70,9 @@ class PolicyValueDisplay:
 
     @classmethod
     def from_estimator(
-        cls,
-        estimator,
-        X,
-        y,
-        *,
-        reward=None,
-        propensity=None,
-        sample_weight=None,
-        ax=None,
-        **kwargs,
-    ):
+        cls, estimator: Any, X: Any, y: Any, *, reward: Any = None, propensity: Any = None,
+        sample_weight: Any = None, ax: Any = None, **kwargs: Any,
+    ) -> Self:  # fmt: skip
         """Plot for a fitted policy and a log that it was not fitted to.
 
         The rounds are plotted if the policy has `rounds_`, as after `TOPRPolicy.improve`.
@@ -120,22 +119,19 @@ class PolicyValueDisplay:
         if hasattr(estimator, "steps"):
             policy = estimator[-1]
             X = estimator[:-1].transform(X) if len(estimator) > 1 else X
-        proba, column = logged_policy(policy, X, np.asarray(action))
+        known = np.union1d(policy.classes_, action)
+        proba = widen_policy(policy.predict_proba(X), policy.classes_, known)
+        chosen = proba[np.arange(len(proba)), np.searchsorted(known, action)]
         report = policy.evaluate(X, action, sample_weight, reward=reward, propensity=propensity)
         rounds = getattr(policy, "rounds_", None)
         if rounds is None:
             values = {label: report[name] for name, label in NAMES.items()}
         else:
             values = {str(i): entry.value for i, entry in enumerate(rounds, start=1)}
-        return cls(
-            values,
-            report.logged,
-            proba[np.arange(column.shape[0]), column] / propensity,
-            sample_weight=sample_weight,
-            by_round=rounds is not None,
-        ).plot(ax, **kwargs)
+        how = {"sample_weight": sample_weight, "by_round": rounds is not None}
+        return cls(values, report.logged, chosen / propensity, **how).plot(ax, **kwargs)
 
-    def plot(self, ax=None, **kwargs):
+    def plot(self, ax: Any = None, **kwargs: Any) -> Self:
         """Draw the display.
 
         Parameters

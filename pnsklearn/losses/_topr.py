@@ -2,74 +2,54 @@
 
 import math
 from numbers import Real
+from typing import Any
 
-import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-# Log-ratios at which the bounds 0 and inf act. e^-1000 is exactly zero in floating point; e^60
-# times anything a batch may hold is finite, in float32 too.
-LOWEST, HIGHEST = -1000.0, 60.0
-# A log-probability this far above zero is rounding.
-NOISE = 1e-4
+from pnsklearn._topr._objective import check_bounds, log_bounds, tapered
+
+# The largest log-ratio that counts where the upper bound is infinite: e^60 times anything a batch
+# may hold is finite, in float32 too.
+LARGEST_LOG_RATIO = 60.0
+LOGPROB_ROUNDING = 1e-4  # how far above zero a log-probability may be
 # Logits in float32 at any one time in `sequence_logprob`: 16 MiB. More is slower on a CPU, less
 # would leave a GPU idle.
-CHUNK = 2**22
+LOGITS_AT_ONCE = 2**22
 
 
-def _log_bounds(name, bounds):
-    """Return the logarithms of the bounds, kept where e^u and u are finite."""
-    numbers = np.shape(bounds) == (2,) and all(isinstance(bound, Real) for bound in bounds)
-    if not (numbers and 0 <= bounds[0] <= bounds[1] and bounds[0] < math.inf):
-        raise ValueError(
-            f"{name} must be two numbers (a, b) with 0 <= a <= b and a finite, got {bounds!r}."
-        )
-    return [min(math.log(bound), HIGHEST) if bound else LOWEST for bound in bounds]
-
-
-def _check_settings(baseline, positive_bounds, negative_bounds):
-    """Return the logarithms of both pairs of bounds."""
+def check_settings(baseline: Any, positive_bounds: Any, negative_bounds: Any) -> None:
+    """Raise ValueError unless the baseline is a finite number and the bounds are bounds."""
     if not (isinstance(baseline, Real) and math.isfinite(baseline)):
         raise ValueError(f"baseline must be a finite number, got {baseline!r}.")
-    positive = _log_bounds("positive_bounds", positive_bounds)
-    return positive, _log_bounds("negative_bounds", negative_bounds)
+    check_bounds("positive_bounds", positive_bounds)
+    check_bounds("negative_bounds", negative_bounds)
 
 
-def _like(logp, name, values):
-    """Return values, of the shape, dtype and device of logp."""
-    values = torch.as_tensor(values, dtype=logp.dtype, device=logp.device)
-    if values.shape != logp.shape:
+def _like(logprob, name, values):
+    """Return values, of the shape, dtype and device of logprob."""
+    values = torch.as_tensor(values, dtype=logprob.dtype, device=logprob.device)
+    if values.shape != logprob.shape:
         raise ValueError(
-            f"{name} must have one value per sequence, of shape {tuple(logp.shape)} like logp; "
-            f"got {tuple(values.shape)}."
+            f"{name} must have one value per sequence, of shape {tuple(logprob.shape)} like "
+            f"logprob, but its shape is {tuple(values.shape)}."
         )
     return values
 
 
-def _finite(values):
-    return torch.isfinite(values).all()
-
-
-def _check_values(checks):
-    """Raise the message of the first check that failed."""
+def _raise_failed(checks):
+    """Raise the message of the first check that does not hold everywhere."""
     # One transfer for all of them: each transfer makes the CPU wait for the GPU.
-    for message, passed in zip(checks, torch.stack(list(checks.values())).tolist(), strict=True):
-        if not passed:
-            raise ValueError(message)
+    passed = torch.stack([check.all() for check in checks.values()]).tolist()
+    if not all(passed):
+        raise ValueError(list(checks)[passed.index(False)])
 
 
 def topr_loss(
-    logp,
-    logp_behavior,
-    reward,
-    *,
-    baseline=0.0,
-    positive_bounds=(1, 1),
-    negative_bounds=(0, 1),
-    lengths=None,
-    sample_weight=None,
-    denominator=None,
-):
+    logprob: Tensor, behavior_logprob: Any, reward: Any, *, baseline: float = 0.0,
+    positive_bounds: tuple[float, float] = (1, 1), negative_bounds: tuple[float, float] = (0, 1),
+    lengths: Any = None, sample_weight: Any = None, denominator: Any = None,
+) -> Tensor:  # fmt: skip
     r"""Return the tapered off-policy REINFORCE loss of sequences or actions from a log.
 
     With the policy's log-ratio :math:`u = \log \pi(y \mid x) - \log \mu(y \mid x)` to the policy
@@ -100,12 +80,12 @@ def topr_loss(
 
     Parameters
     ----------
-    logp : tensor of shape (n,)
+    logprob : tensor of shape (n,)
         Log-probability of each sequence under the policy that is trained, the sum over its tokens;
         see :func:`sequence_logprob`. Half precision is converted to float32.
-    logp_behavior : tensor of shape (n,)
+    behavior_logprob : tensor of shape (n,)
         The same under the policy that drew the log: a constant. Score it with the same model,
-        dtype and sampling temperature as `logp`; rounding of each token adds up in the ratio.
+        dtype and sampling temperature as `logprob`; rounding of each token adds up in the ratio.
     reward : tensor of shape (n,)
         Reward of each sequence, of either sign. R = 0 contributes nothing: rewards of 0 and 1
         train on the positives only, unless there is a baseline.
@@ -129,14 +109,14 @@ def topr_loss(
     Returns
     -------
     loss : tensor of shape ()
-        To be minimised; float64 if `logp` is, else float32.
+        To be minimised; float64 if `logprob` is, else float32.
 
     Raises
     ------
     ValueError
-        If shapes differ, a value is not finite, a log-probability exceeds 0 by more than rounding,
-        a length is not positive, a weight is negative or all are zero, `logp_behavior` requires a
-        gradient, or a setting is out of its range. The values are read in one transfer from the
+        If shapes differ, a value is not finite, a log-probability exceeds 0 beyond rounding,
+        a length is not positive, a weight is negative or all are zero, `behavior_logprob` requires
+        a gradient, or a setting is out of its range. The values are read in one transfer from the
         GPU.
 
     References
@@ -151,71 +131,65 @@ def topr_loss(
 
     >>> import torch
     >>> from pnsklearn.losses import topr_loss
-    >>> logp = torch.tensor([-1.0, -5.0], requires_grad=True)
-    >>> loss = topr_loss(logp, torch.tensor([-2.0, -2.0]), torch.tensor([1.0, -1.0]))
+    >>> logprob = torch.tensor([-1.0, -5.0], requires_grad=True)
+    >>> loss = topr_loss(logprob, torch.tensor([-2.0, -2.0]), torch.tensor([1.0, -1.0]))
     >>> loss.backward()
-    >>> logp.grad
+    >>> logprob.grad
     tensor([-0.5000,  0.0249])
     """
-    log_bounds = _check_settings(baseline, positive_bounds, negative_bounds)
-    if logp.ndim != 1:
-        raise ValueError(
-            f"logp must have one value per sequence, of shape (n,), got {tuple(logp.shape)}; sum "
-            "over the tokens first."
-        )
-    logp = logp.to(torch.promote_types(logp.dtype, torch.float32))
-    logp_behavior = _like(logp, "logp_behavior", logp_behavior)
-    if logp_behavior.requires_grad:
-        raise ValueError(
-            "logp_behavior must not require a gradient, which would cancel that of logp; pass "
-            "logp_behavior.detach()."
-        )
-    reward = _like(logp, "reward", reward)
-    highest = torch.maximum(logp, logp_behavior)
-    checks = {
-        "logp and logp_behavior must be finite; they have NaN or infinite values, as of a token "
-        "with probability 0.": _finite(logp) & _finite(logp_behavior),
-        "logp and logp_behavior must not exceed 0: a log-probability is at most 0.": (
-            highest <= NOISE
-        ).all(),
-        "reward must be finite; it has NaN or infinite values.": _finite(reward),
-    }
-    scale = torch.ones_like(logp)
-    if sample_weight is not None:
-        scale = _like(logp, "sample_weight", sample_weight)
-        checks["sample_weight must be finite and not negative."] = (
-            _finite(scale) & (scale >= 0).all()
-        )
-    if denominator is None:
-        denominator = scale.sum()
-        checks["The batch needs a sequence of positive weight, or a denominator."] = denominator > 0
-    else:
-        denominator = torch.as_tensor(denominator, dtype=logp.dtype, device=logp.device)
-        if denominator.ndim:
-            raise ValueError(
-                f"denominator must be one number, got the shape {tuple(denominator.shape)}."
-            )
-        checks["denominator must be positive and finite."] = _finite(denominator) & (
-            denominator > 0
-        )
-    if lengths is not None:
-        lengths = _like(logp, "lengths", lengths)
-        checks["lengths must be positive and finite; drop the sequences without a token."] = (
-            _finite(lengths) & (lengths > 0).all()
-        )
-        scale = scale / lengths
-    _check_values(checks)
-
-    R = reward - baseline
-    u = logp - logp_behavior
-    low, high = (
-        torch.where(R >= 0, u.new_tensor(positive), u.new_tensor(negative))
-        for positive, negative in zip(*log_bounds, strict=True)
+    check_settings(baseline, positive_bounds, negative_bounds)
+    logprob, behavior_logprob, reward, scale, denominator = _check_batch(
+        logprob, behavior_logprob, reward, lengths, sample_weight, denominator
     )
-    # v moves with u inside the bounds and not outside. F' is e^v in both cases, and so on a bound
-    # too, as u = 0 is for most on-policy batches, whichever of the two autograd takes.
-    v = torch.clamp(u, low, high)
-    return -(scale * R * torch.exp(v) * (1 + u - v)).sum() / denominator
+    gain, bounds = scale * (reward - baseline), (positive_bounds, negative_bounds)
+    log_low, log_high = log_bounds(torch, gain, bounds, LARGEST_LOG_RATIO)
+    terms, _ = tapered(torch, logprob - behavior_logprob, gain, log_low, log_high)
+    return -terms.sum() / denominator
+
+
+def _check_batch(logprob, behavior_logprob, reward, lengths, sample_weight, denominator):
+    """Return the tensors of a batch, checked: the first three, the scale of each term, and N."""
+    if logprob.ndim != 1:
+        raise ValueError(
+            "logprob must have one value per sequence, of shape (n,), but its shape is "
+            f"{tuple(logprob.shape)}. Sum over the tokens first."
+        )
+    logprob = logprob.to(torch.promote_types(logprob.dtype, torch.float32))
+    behavior_logprob = _like(logprob, "behavior_logprob", behavior_logprob)
+    if behavior_logprob.requires_grad:
+        raise ValueError(
+            "behavior_logprob must not require a gradient, which would cancel that of logprob. "
+            "Pass behavior_logprob.detach()."
+        )
+    reward = _like(logprob, "reward", reward)
+    ones = torch.ones_like(logprob)
+    weight = ones if sample_weight is None else _like(logprob, "sample_weight", sample_weight)
+    lengths = ones if lengths is None else _like(logprob, "lengths", lengths)
+    denominator = weight.sum() if denominator is None else denominator
+    denominator = torch.as_tensor(denominator, dtype=logprob.dtype, device=logprob.device)
+    if denominator.ndim:
+        raise ValueError(
+            f"denominator must be one number, but its shape is {tuple(denominator.shape)}."
+        )
+    both = torch.stack([logprob, behavior_logprob])
+    _raise_failed(
+        {
+            "logprob and behavior_logprob must be finite, but they have NaN or infinite values, "
+            "as of a token with probability 0.": torch.isfinite(both),
+            "logprob and behavior_logprob must not exceed 0, as no log-probability does.": both
+            <= LOGPROB_ROUNDING,
+            "reward must be finite, but it has NaN or infinite values.": torch.isfinite(reward),
+            "sample_weight must be finite and not negative.": (weight >= 0) & (weight < math.inf),
+            "lengths must be positive and finite. Drop the sequences without a token.": (
+                (lengths > 0) & (lengths < math.inf)
+            ),
+            "denominator must be positive and finite. By default it is the sum of the weights, for "
+            "which the batch needs a sequence of positive weight.": (
+                (denominator > 0) & (denominator < math.inf)
+            ),
+        }
+    )
+    return logprob, behavior_logprob, reward, weight / lengths, denominator
 
 
 class TOPRLoss(nn.Module):
@@ -245,29 +219,33 @@ class TOPRLoss(nn.Module):
     >>> import torch
     >>> from pnsklearn.losses import TOPRLoss
     >>> criterion = TOPRLoss(baseline=-0.5)
-    >>> logp = torch.tensor([-1.0, -5.0], requires_grad=True)
-    >>> criterion(logp, torch.tensor([-2.0, -2.0]), torch.tensor([1.0, 0.0])).backward()
-    >>> logp.grad
+    >>> logprob = torch.tensor([-1.0, -5.0], requires_grad=True)
+    >>> criterion(logprob, torch.tensor([-2.0, -2.0]), torch.tensor([1.0, 0.0])).backward()
+    >>> logprob.grad
     tensor([-0.7500, -0.2500])
     """
 
-    def __init__(self, baseline=0.0, positive_bounds=(1, 1), negative_bounds=(0, 1)):
+    def __init__(
+        self, baseline: float = 0.0, positive_bounds: tuple[float, float] = (1, 1),
+        negative_bounds: tuple[float, float] = (0, 1),
+    ):  # fmt: skip
         super().__init__()
-        _check_settings(baseline, positive_bounds, negative_bounds)
+        check_settings(baseline, positive_bounds, negative_bounds)
         self.baseline = baseline
         self.positive_bounds = positive_bounds
         self.negative_bounds = negative_bounds
 
     def forward(
-        self, logp, logp_behavior, reward, lengths=None, sample_weight=None, denominator=None
-    ):
+        self, logprob: Tensor, behavior_logprob: Any, reward: Any, lengths: Any = None,
+        sample_weight: Any = None, denominator: Any = None,
+    ) -> Tensor:  # fmt: skip
         """Return the loss.
 
         Parameters
         ----------
-        logp : tensor of shape (n,)
+        logprob : tensor of shape (n,)
             Log-probability of each sequence under the policy that is trained.
-        logp_behavior : tensor of shape (n,)
+        behavior_logprob : tensor of shape (n,)
             The same under the policy that drew the log.
         reward : tensor of shape (n,)
             Reward of each sequence.
@@ -284,8 +262,8 @@ class TOPRLoss(nn.Module):
             To be minimised.
         """
         return topr_loss(
-            logp,
-            logp_behavior,
+            logprob,
+            behavior_logprob,
             reward,
             baseline=self.baseline,
             positive_bounds=self.positive_bounds,
@@ -306,7 +284,7 @@ class _TokenLogProb(torch.autograd.Function):
     def _chunks(logits, tokens, rows, columns):
         """Yield slices of the positions with their logits, in float32 or better."""
         dtype = torch.promote_types(logits.dtype, torch.float32)
-        step = max(1, CHUNK // logits.shape[2])
+        step = max(1, LOGITS_AT_ONCE // logits.shape[2])
         for start in range(0, len(tokens), step):
             part = slice(start, start + step)
             # A copy of these positions alone, whatever the strides of the logits.
@@ -335,7 +313,7 @@ class _TokenLogProb(torch.autograd.Function):
         return gradient, None, None, None
 
 
-def sequence_logprob(logits, tokens, mask):
+def sequence_logprob(logits: Tensor, tokens: Tensor, mask: Tensor) -> Tensor:
     """Return the log-probability of each sequence: the sum over its tokens that the mask marks.
 
     ``logits[:, t]`` must predict ``tokens[:, t]``. A causal language model predicts at each
@@ -343,7 +321,7 @@ def sequence_logprob(logits, tokens, mask):
     is 1 on the tokens of the completion and 0 on the prompt and the padding::
 
         logits = model(input_ids, attention_mask=attention_mask).logits
-        logp = sequence_logprob(logits[:, :-1], input_ids[:, 1:], completion_mask[:, 1:])
+        logprob = sequence_logprob(logits[:, :-1], input_ids[:, 1:], completion_mask[:, 1:])
 
     Softmax and sums are in float32 (float64 for float64 logits), for a part of the positions at a
     time. Beyond the logits and, in the backward pass, their gradient, both in the dtype of the
@@ -361,7 +339,7 @@ def sequence_logprob(logits, tokens, mask):
 
     Returns
     -------
-    logp : tensor of shape (n,)
+    logprob : tensor of shape (n,)
         float64 if the logits are, else float32; 0 for a sequence without a token. Differentiable
         once.
 
@@ -380,11 +358,11 @@ def sequence_logprob(logits, tokens, mask):
     >>> sequence_logprob(logits, tokens, mask=tokens >= 0).exp()
     tensor([0.0156, 0.2500])
     """
-    logp, rows, columns = token_logprob(logits, tokens, mask)
-    return logp.new_zeros(mask.shape).index_put((rows, columns), logp).sum(1)
+    logprob, rows, columns = token_logprob(logits, tokens, mask)
+    return logprob.new_zeros(mask.shape).index_put((rows, columns), logprob).sum(1)
 
 
-def token_logprob(logits, tokens, mask):
+def token_logprob(logits: Tensor, tokens: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return the log-probabilities of the tokens that the mask marks, their rows and columns."""
     if logits.ndim != 3 or not logits.shape[:2] == tokens.shape == mask.shape:
         raise ValueError(
@@ -397,7 +375,7 @@ def token_logprob(logits, tokens, mask):
     rows, columns = mask.nonzero(as_tuple=True)
     counted = tokens[rows, columns].long()
     # On a GPU a bad index would otherwise end the process's use of it.
-    _check_values(
+    _raise_failed(
         {
             f"tokens where mask is True must be in [0, {logits.shape[2]}), the last axis of "
             "logits.": ((counted >= 0) & (counted < logits.shape[2])).all()

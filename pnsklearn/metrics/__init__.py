@@ -3,7 +3,6 @@
 from pnsklearn.metrics._average_precision import average_precision_surrogate
 from pnsklearn.metrics._class_prior import class_prior
 from pnsklearn.metrics._off_policy import (
-    ValueEstimate,
     dr_value,
     effective_sample_size,
     ips_value,
@@ -24,7 +23,6 @@ from pnsklearn.metrics._pu import (
 )
 
 __all__ = [
-    "ValueEstimate",
     "average_precision_surrogate",
     "class_prior",
     "dr_value",

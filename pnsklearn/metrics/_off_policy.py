@@ -1,24 +1,35 @@
 """The value of a policy from decisions that another policy logged."""
 
 from numbers import Real
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-from scipy import sparse
 from scipy.special import ndtri
 from sklearn.linear_model import Ridge
 from sklearn.metrics._scorer import _BaseScorer
+from sklearn.preprocessing import add_dummy_feature
 from sklearn.utils import _safe_indexing, check_array
 from sklearn.utils._param_validation import Interval, StrOptions, validate_params
 from sklearn.utils.validation import _check_response_method, column_or_1d
 
-from pnsklearn._validation import check_feedback, check_weights
+from pnsklearn._logged import check_feedback
+from pnsklearn._typing import Array
+from pnsklearn._validation import check_weights, without_weightless
 
 # How far above 1 a probability, and how far from 1 a sum of them, may be: float32 rounding.
 ROUNDING = 1e-5
 
-LEVEL = [Interval(Real, 0, 1, closed="neither"), None]
 CLIP = [Interval(Real, 0, None, closed="neither"), None]
+ARRAYS = ("policy_proba", "propensity", "reward", "action", "reward_prediction")
+_check_arguments = validate_params(
+    {
+        **{name: ["array-like"] for name in ARRAYS},
+        "clip": CLIP,
+        "sample_weight": ["array-like", None],
+        "confidence_level": [Interval(Real, 0, 1, closed="neither"), None],
+    },
+    prefer_skip_nested_validation=True,
+)
 
 
 class ValueEstimate(NamedTuple):
@@ -30,20 +41,11 @@ class ValueEstimate(NamedTuple):
     high: float
 
 
-@validate_params(
-    {
-        "policy_proba": ["array-like"],
-        "propensity": ["array-like"],
-        "reward": ["array-like"],
-        "clip": CLIP,
-        "sample_weight": ["array-like", None],
-        "confidence_level": LEVEL,
-    },
-    prefer_skip_nested_validation=True,
-)
+@_check_arguments
 def ips_value(
-    policy_proba, propensity, reward, *, clip=None, sample_weight=None, confidence_level=None
-):
+    policy_proba: Any, propensity: Any, reward: Any, *, clip: float | None = None,
+    sample_weight: Any = None, confidence_level: float | None = None,
+) -> float | ValueEstimate:  # fmt: skip
     r"""Estimate the value of a policy by inverse propensity scoring.
 
     .. math::
@@ -74,9 +76,10 @@ def ips_value(
 
     Returns
     -------
-    value : float or ValueEstimate
-        With a `confidence_level` a named tuple (value, standard_error, low, high); the last three
-        are infinite where the weights do not sum to more than 1.
+    value : float or named tuple
+        A number, or with a `confidence_level` the named tuple (value, standard_error, low, high):
+        the estimate, its standard error, and the bounds of the interval. The last three are
+        infinite where the weights do not sum to more than 1.
 
     Raises
     ------
@@ -103,17 +106,11 @@ def ips_value(
     return _estimate(np.average(terms, weights=weight), terms, weight, confidence_level)
 
 
-@validate_params(
-    {
-        "policy_proba": ["array-like"],
-        "propensity": ["array-like"],
-        "reward": ["array-like"],
-        "sample_weight": ["array-like", None],
-        "confidence_level": LEVEL,
-    },
-    prefer_skip_nested_validation=True,
-)
-def snips_value(policy_proba, propensity, reward, *, sample_weight=None, confidence_level=None):
+@_check_arguments
+def snips_value(
+    policy_proba: Any, propensity: Any, reward: Any, *, sample_weight: Any = None,
+    confidence_level: float | None = None,
+) -> float | ValueEstimate:  # fmt: skip
     r"""Estimate the value of a policy by self-normalised inverse propensity scoring.
 
     .. math::
@@ -141,7 +138,7 @@ def snips_value(policy_proba, propensity, reward, *, sample_weight=None, confide
 
     Returns
     -------
-    value : float or ValueEstimate
+    value : float or named tuple
         As :func:`ips_value` returns it.
 
     Raises
@@ -176,28 +173,11 @@ def snips_value(policy_proba, propensity, reward, *, sample_weight=None, confide
     return _estimate(value, terms, weight, confidence_level)
 
 
-@validate_params(
-    {
-        "policy_proba": ["array-like"],
-        "action": ["array-like"],
-        "propensity": ["array-like"],
-        "reward": ["array-like"],
-        "reward_prediction": ["array-like"],
-        "sample_weight": ["array-like", None],
-        "confidence_level": LEVEL,
-    },
-    prefer_skip_nested_validation=True,
-)
+@_check_arguments
 def dr_value(
-    policy_proba,
-    action,
-    propensity,
-    reward,
-    reward_prediction,
-    *,
-    sample_weight=None,
-    confidence_level=None,
-):
+    policy_proba: Any, action: Any, propensity: Any, reward: Any, reward_prediction: Any, *,
+    sample_weight: Any = None, confidence_level: float | None = None,
+) -> float | ValueEstimate:  # fmt: skip
     r"""Estimate the value of a policy by the doubly robust method.
 
     .. math::
@@ -231,7 +211,7 @@ def dr_value(
 
     Returns
     -------
-    value : float or ValueEstimate
+    value : float or named tuple
         As :func:`ips_value` returns it.
 
     Raises
@@ -259,8 +239,8 @@ def dr_value(
     prediction = check_array(reward_prediction, dtype=np.float64, input_name="reward_prediction")
     if prediction.shape != shape:
         raise ValueError(
-            f"reward_prediction must have the shape of policy_proba, {shape}; "
-            f"got {prediction.shape}."
+            f"reward_prediction must have the shape of policy_proba, {shape}, not "
+            f"{prediction.shape}."
         )
     action = check_array(action, ensure_2d=False, dtype=None, input_name="action")
     if action.shape != shape[:1] or action.dtype.kind not in "iu":
@@ -278,15 +258,10 @@ def dr_value(
     return _estimate(np.average(terms, weights=weight), terms, weight, confidence_level)
 
 
-@validate_params(
-    {
-        "policy_proba": ["array-like"],
-        "propensity": ["array-like"],
-        "sample_weight": ["array-like", None],
-    },
-    prefer_skip_nested_validation=True,
-)
-def effective_sample_size(policy_proba, propensity, *, sample_weight=None):
+@_check_arguments
+def effective_sample_size(
+    policy_proba: Any, propensity: Any, *, sample_weight: Any = None
+) -> float:
     r"""Compute how many rows of the evaluated policy's own log the weighted rows are worth.
 
     .. math::
@@ -332,8 +307,7 @@ def effective_sample_size(policy_proba, propensity, *, sample_weight=None):
     >>> round(effective_sample_size([0.9, 0.1, 0.1, 0.1], [0.1, 0.5, 0.5, 0.5]), 2)
     1.14
     """
-    policy_proba = _check_proba(policy_proba, ndim=1, most=np.inf)
-    ratio, _, weight = _ratio(policy_proba, propensity, None, sample_weight)
+    ratio, _, weight = _check_log(policy_proba, propensity, None, sample_weight, most=np.inf)
     largest = ratio[weight > 0].max()
     if largest == 0:
         return 0.0
@@ -357,12 +331,9 @@ def _check_proba(policy_proba, ndim, most=1.0):
     return policy_proba
 
 
-def _check_log(policy_proba, propensity, reward, sample_weight):
+def _check_log(policy_proba, propensity, reward, sample_weight, most=1.0):
     """Return the importance weights, the rewards and the sample weights."""
-    return _ratio(_check_proba(policy_proba, ndim=1), propensity, reward, sample_weight)
-
-
-def _ratio(policy_proba, propensity, reward, sample_weight):
+    policy_proba = _check_proba(policy_proba, ndim=1, most=most)
     _, reward, propensity = check_feedback(policy_proba, reward, propensity)
     return policy_proba / propensity, reward, check_weights(sample_weight, policy_proba)
 
@@ -379,7 +350,9 @@ def _estimate(value, terms, weight, confidence_level):
     return ValueEstimate(value, error, value - reach, value + reach)
 
 
-def direct_rewards(X, action, reward, n_actions, sample_weight=None):
+def direct_rewards(
+    X: Any, action: Array, reward: Array, n_actions: int, sample_weight: Any = None
+) -> Array:
     """Predict the reward of every action in every row, by models that did not see the row.
 
     The rows are dealt at random into two halves, and each half is predicted by the models of the
@@ -427,54 +400,18 @@ def direct_rewards(X, action, reward, n_actions, sample_weight=None):
 
 def _ridge(X, gain, weight):
     """Return the coefficients of a constant and of the features, all of them shrunk."""
-    constant = np.ones((X.shape[0], 1))
-    if sparse.issparse(X):
-        X = sparse.hstack([constant, X], format="csr")
-    else:
-        X = np.hstack([constant, X])
+    X = add_dummy_feature(X)
     return Ridge(alpha=1.0, fit_intercept=False, tol=1e-8).fit(X, gain, weight).coef_
 
 
-def logged_policy(estimator, X, action):
-    """Return a policy's probabilities of all actions, its own and the log's, and the log's columns.
+def widen_policy(policy: Array, classes: Array, known: Array) -> Array:
+    """Return a policy over the `classes` as one over all `known` actions, both in sorted order.
 
-    An action that the estimator does not know has probability 0.
-
-    Parameters
-    ----------
-    estimator : fitted classifier
-        Its `predict_proba` is the policy.
-    X : {array-like, sparse matrix} of shape (n_samples, n_features)
-        Contexts.
-    action : ndarray of shape (n_samples,)
-        The logged actions.
-
-    Returns
-    -------
-    policy : ndarray of shape (n_samples, n_actions)
-        The probabilities.
-    column : ndarray of int of shape (n_samples,)
-        Where in `policy` the logged actions are.
+    An action that the policy does not know has probability 0.
     """
-    known = np.unique(np.concatenate([estimator.classes_, action]))
-    policy = np.zeros((action.shape[0], known.shape[0]))
-    own = np.searchsorted(known, estimator.classes_)
-    policy[:, own] = _check_response_method(estimator, "predict_proba")(X)
-    return policy, np.searchsorted(known, action)
-
-
-def policy_value(
-    kind, X, policy, column, propensity, reward, sample_weight, *, clip=None, confidence_level=None
-):
-    """Return the estimate called `kind` of a policy's value; see `logged_policy`."""
-    how = {"sample_weight": sample_weight, "confidence_level": confidence_level}
-    if kind == "dr":
-        prediction = direct_rewards(X, column, reward, policy.shape[1], sample_weight)
-        return dr_value(policy, column, propensity, reward, prediction, **how)
-    logged = policy[np.arange(column.shape[0]), column]
-    if kind == "ips":
-        return ips_value(logged, propensity, reward, clip=clip, **how)
-    return snips_value(logged, propensity, reward, **how)
+    wide = np.zeros((policy.shape[0], known.shape[0]))
+    wide[:, np.searchsorted(known, classes)] = policy
+    return wide
 
 
 def _score_log(
@@ -485,16 +422,25 @@ def _score_log(
     if reward is None or propensity is None:
         missing = "reward" if reward is None else "propensity"
         raise ValueError(
-            f"ope_scorer got no {missing}: pass params={{'reward': ..., 'propensity': ...}} with "
+            f"ope_scorer got no {missing}. Pass params={{'reward': ..., 'propensity': ...}} with "
             "sklearn.set_config(enable_metadata_routing=True), or a y of "
             "pnsklearn.datasets.make_feedback."
         )
-    policy, column = logged_policy(estimator, X, column_or_1d(action))
+    action = column_or_1d(action)
+    known = np.union1d(estimator.classes_, action)
+    policy = _check_response_method(estimator, "predict_proba")(X)
+    policy = widen_policy(policy, estimator.classes_, known)
     weight = check_weights(sample_weight, policy)
-    rows = np.flatnonzero(weight > 0)
-    X = _safe_indexing(X, rows) if kind == "dr" else None  # the others do not look at it
-    log = (part[rows] for part in (policy, column, propensity, reward, weight))
-    return policy_value(kind, X, *log, clip=clip)
+    log = policy, np.searchsorted(known, action), propensity, reward
+    weight, policy, column, propensity, reward, kept = without_weightless(weight, *log)
+    if kind == "dr":
+        X = _safe_indexing(X, np.flatnonzero(kept))
+        prediction = direct_rewards(X, column, reward, policy.shape[1], weight)
+        return dr_value(policy, column, propensity, reward, prediction, sample_weight=weight)
+    chosen = policy[np.arange(column.shape[0]), column]
+    if kind == "ips":
+        return ips_value(chosen, propensity, reward, clip=clip, sample_weight=weight)
+    return snips_value(chosen, propensity, reward, sample_weight=weight)
 
 
 class _PolicyValueScorer(_BaseScorer):
@@ -521,7 +467,7 @@ class _PolicyValueScorer(_BaseScorer):
     {"kind": [StrOptions({"snips", "ips", "dr"})], "clip": CLIP},
     prefer_skip_nested_validation=True,
 )
-def ope_scorer(kind="snips", clip=None):
+def ope_scorer(kind: str = "snips", clip: float | None = None) -> _PolicyValueScorer:
     """Make a scorer of policies for scikit-learn's searches, by off-policy evaluation.
 
     The policy is what `predict_proba` of any classifier returns, and the score is its value: the

@@ -134,12 +134,14 @@ def test_float32(log):
     assert_allclose(policy.predict_proba(log.X), expected.predict_proba(log.X), atol=1e-3)
 
 
-def test_sgd_comes_near_lbfgs(digits):
+def test_adam_comes_near_lbfgs(digits):
     exact = TOPRPolicy().fit(digits.X, digits.action, **metadata(digits))
-    sgd = TOPRPolicy(solver="sgd", random_state=0).fit(digits.X, digits.action, **metadata(digits))
-    again = clone(sgd).fit(digits.X, digits.action, **metadata(digits))
-    assert_array_equal(sgd.coef_, again.coef_)
-    assert accuracy(sgd, digits) > accuracy(exact, digits) - 0.03
+    adam = TOPRPolicy(solver="adam", random_state=0).fit(
+        digits.X, digits.action, **metadata(digits)
+    )
+    again = clone(adam).fit(digits.X, digits.action, **metadata(digits))
+    assert_array_equal(adam.coef_, again.coef_)
+    assert accuracy(adam, digits) > accuracy(exact, digits) - 0.03
 
 
 def test_partial_fit(digits):
@@ -355,10 +357,9 @@ def test_two_actions(log):
 # Value
 
 
-@pytest.mark.parametrize("kind", ["ips", "snips", "dr"])
-def test_score_and_evaluate_are_near_the_truth(digits, kind):
+def test_score_and_evaluate_are_near_the_truth(digits):
     train, test = np.arange(900), np.arange(900, len(digits.X))
-    policy = TOPRPolicy(value_estimator=kind).fit(
+    policy = TOPRPolicy().fit(
         digits.X[train],
         digits.action[train],
         reward=digits.reward[train],
@@ -367,11 +368,12 @@ def test_score_and_evaluate_are_near_the_truth(digits, kind):
     X, held_out = digits.X[test], {key: value[test] for key, value in metadata(digits).items()}
     chance = policy.predict_proba(X)[np.arange(len(X)), digits.y[test]].mean()
     truth = 2 * chance - 1
-    value = policy.score(X, digits.action[test], **held_out)
     report = policy.evaluate(X, digits.action[test], **held_out)
-    assert report[kind].value == pytest.approx(value)
-    assert abs(value - truth) < 4 * report[kind].standard_error
-    assert report[kind].low < truth < report[kind].high
+    assert policy.score(X, digits.action[test], **held_out) == report.snips.value
+    for kind in ("ips", "snips", "dr"):
+        assert report[kind].low < truth < report[kind].high
+        scorer = ope_scorer(kind)
+        assert scorer(policy, X, digits.action[test], **held_out) == report[kind].value
     assert report.logged.value == pytest.approx(digits.reward[test].mean())
     assert 0 < report.effective_sample_size < len(test)
 
@@ -709,9 +711,7 @@ def test_partial_fit_refuses_what_needs_the_whole_log(log):
 
 
 def test_not_converged(log):
-    with pytest.warns(
-        ConvergenceWarning, match="after 1 iterations \\(max_iter=1\\) at a gradient"
-    ):
+    with pytest.warns(ConvergenceWarning, match="after 1 iterations, where"):
         TOPRPolicy(max_iter=1).fit(log.X, log.action, **metadata(log))
 
 

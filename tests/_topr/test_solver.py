@@ -6,14 +6,18 @@ from numpy.testing import assert_allclose
 from scipy.optimize import minimize
 from sklearn.linear_model import LogisticRegression
 
-from pnsklearn._topr import _kernels
-from pnsklearn._topr._solver import Linear, Log, solve_adam, solve_from_two, solve_lbfgs
+from pnsklearn._topr._objective import Linear, PolicyObjective
+from pnsklearn._topr._solver import solve_adam, solve_from_two, solve_lbfgs
 
-TOPR = (1, 1, 0, 1)
+INF = np.inf
+TOPR = ((1, 1), (0, 1))
+SAMPLING = ((0, INF), (0, INF))
 
 
-def make_log(X, action, propensity, gain, bounds=TOPR):
-    return Log.make(_kernels, X, action, np.log(propensity), gain, bounds, "cpu")
+def make_objective(log, n_logits=4, *, fit_intercept=True, C=1.0, bounds=TOPR):
+    X, action, propensity, gain = log
+    linear = Linear(n_logits, X.shape[1], fit_intercept)
+    return PolicyObjective.make(linear, C, (X, action, gain, np.log(propensity)), bounds)
 
 
 def random_log(seed, n=300, d=3, n_actions=4):
@@ -28,9 +32,9 @@ def never(_):
     return False
 
 
-def solve(linear, log, theta=None, tol=1e-8, max_iter=2000, on_iteration=never):
-    theta = linear.zeros if theta is None else theta
-    return solve_lbfgs(linear, log, theta, tol=tol, max_iter=max_iter, on_iteration=on_iteration)
+def solve(objective, tol=1e-8, max_iter=2000, on_iteration=never):
+    zeros = objective.linear.zeros
+    return solve_lbfgs(objective, zeros, tol=tol, max_iter=max_iter, on_iteration=on_iteration)
 
 
 @pytest.mark.parametrize("n_actions", [2, 4])
@@ -38,9 +42,11 @@ def solve(linear, log, theta=None, tol=1e-8, max_iter=2000, on_iteration=never):
 @pytest.mark.parametrize("C", [0.1, 10.0])
 def test_gains_of_one_are_logistic_regression(n_actions, fit_intercept, C, global_random_seed):
     X, action, _, _ = random_log(global_random_seed, n_actions=n_actions)
-    linear = Linear(1 if n_actions == 2 else n_actions, 3, fit_intercept, C)
-    log = make_log(X, action, np.ones(len(X)), np.ones(len(X)))
-    W, b = linear.unpack(solve(linear, log, tol=1e-9).theta)
+    ones = np.ones(len(X))
+    objective = make_objective(
+        (X, action, ones, ones), 1 if n_actions == 2 else 4, fit_intercept=fit_intercept, C=C
+    )
+    W, b = objective.linear.unpack(solve(objective, tol=1e-9).theta)
     peer = LogisticRegression(C=C, fit_intercept=fit_intercept, tol=1e-9, max_iter=2000)
     peer.fit(X, action)
     assert_allclose(W, peer.coef_, atol=1e-6)
@@ -51,20 +57,19 @@ def test_gains_of_one_are_logistic_regression(n_actions, fit_intercept, C, globa
         assert_allclose(b, peer.intercept_, atol=1e-6)
 
 
-@pytest.mark.parametrize("bounds", [TOPR, (1, 1, 0, 0), (0, np.inf, 0, np.inf), (0.2, 2, 0, 1)])
+@pytest.mark.parametrize("bounds", [TOPR, ((1, 1), (0, 0)), SAMPLING, ((0.2, 2), (0, 1))])
 def test_solution_is_stationary_and_not_worse_than_a_plain_optimiser(bounds, global_random_seed):
-    log = make_log(*random_log(global_random_seed), bounds)
-    linear = Linear(4, 3, True, 1.0)
-    solution = solve(linear, log)
-    value, gradient = linear.value_and_gradient(solution.theta, log, log.total)
+    objective = make_objective(random_log(global_random_seed), bounds=bounds)
+    solution = solve(objective)
+    value, gradient = objective.value_and_gradient(solution.theta)
     assert solution.converged
-    assert np.abs(gradient).max() < 1e-6
-    peer = minimize(lambda theta: linear.value_and_gradient(theta, log, log.total)[0],
-                    linear.zeros, method="BFGS")  # fmt: skip
+    assert solution.largest_gradient == np.abs(gradient).max() < 1e-6
+    peer = minimize(lambda theta: objective.value_and_gradient(theta)[0],
+                    objective.linear.zeros, method="BFGS")  # fmt: skip
     assert value <= peer.fun + 1e-6
 
 
-def tabular(mu, p, bounds=TOPR):
+def tabular(mu, p):
     """Return a log of one context that is its own population: weights mu_a p_a and mu_a (1 - p_a).
 
     The penalty is negligible, so the solution is the population's fixed point.
@@ -73,9 +78,8 @@ def tabular(mu, p, bounds=TOPR):
     action = np.tile(np.arange(n_actions), 2)
     gain = np.concatenate([mu * p, -mu * (1 - p)])
     X = np.zeros((2 * n_actions, 1))
-    log = make_log(X, action, np.tile(mu, 2), gain, bounds)
-    linear = Linear(n_actions, 1, True, 1e6)
-    _, b = linear.unpack(solve(linear, log, tol=1e-11).theta)
+    objective = make_objective((X, action, np.tile(mu, 2), gain), n_actions, C=1e6)
+    _, b = objective.linear.unpack(solve(objective, tol=1e-11).theta)
     return np.exp(b - np.logaddexp.reduce(b))
 
 
@@ -114,9 +118,8 @@ def test_tabular_fixed_point(mu, p):
 def test_a_baseline_of_minus_one_learns_from_positives_only():
     """Rewards of 2 and 0 after c = -1: the fixed point is mu p, normalised."""
     mu, p = np.array([0.5, 0.3, 0.2]), np.array([0.2, 0.5, 0.9])
-    log = make_log(np.zeros((3, 1)), np.arange(3), mu, 2 * mu * p)
-    linear = Linear(3, 1, True, 1e6)
-    _, b = linear.unpack(solve(linear, log, tol=1e-11).theta)
+    objective = make_objective((np.zeros((3, 1)), np.arange(3), mu, 2 * mu * p), 3, C=1e6)
+    _, b = objective.linear.unpack(solve(objective, tol=1e-11).theta)
     policy = np.exp(b - np.logaddexp.reduce(b))
     assert_allclose(policy, mu * p / np.sum(mu * p), atol=1e-6)
 
@@ -124,12 +127,12 @@ def test_a_baseline_of_minus_one_learns_from_positives_only():
 def test_objective_is_a_lower_bound_along_the_fit(global_random_seed):
     """J is the logged value at pi = mu, and at most the IPS value where no negative has u > 0."""
     X, action, propensity, reward = random_log(global_random_seed)
-    log, linear = make_log(X, action, propensity, reward), Linear(4, 3, True, 1.0)
-    seen = []
+    objective = make_objective((X, action, propensity, reward))
+    linear, seen = objective.linear, []
 
     def on_iteration(theta):
         W, b = linear.unpack(theta)
-        J = -_kernels.value_and_gradient(X, action, log.log_behavior, reward, log.bounds, W, b)[0]
+        J = -objective.loss(W, b)[0]
         Z = X @ W.T + b
         u = (Z - np.logaddexp.reduce(Z, axis=1)[:, None])[np.arange(len(X)), action]
         u = u - np.log(propensity)
@@ -140,7 +143,7 @@ def test_objective_is_a_lower_bound_along_the_fit(global_random_seed):
         return False
 
     on_iteration(linear.zeros)
-    solve(linear, log, on_iteration=on_iteration)
+    solve(objective, on_iteration=on_iteration)
     assert len(seen) > 5
     assert_allclose(seen[0][0], reward.sum(), rtol=1e-9)
     for J, ips, excess in seen:
@@ -153,12 +156,12 @@ def test_long_training_is_bounded_and_naive_is_not():
     """3,000 steps of full-batch gradient ascent from the logging policy, without a penalty."""
     X, action, propensity, reward = random_log(0)
     worst = {}
-    for name, bounds in {"topr": TOPR, "naive": (1, 1, 1, 1)}.items():
-        log, linear = make_log(X, action, propensity, reward, bounds), Linear(4, 3, True, 1e12)
-        theta = linear.zeros
+    for name, bounds in {"topr": TOPR, "naive": ((1, 1), (1, 1))}.items():
+        objective = make_objective((X, action, propensity, reward), C=1e12, bounds=bounds)
+        theta = objective.linear.zeros
         for _ in range(3000):
-            theta = theta - 0.5 * linear.value_and_gradient(theta, log, log.total)[1]
-        W, b = linear.unpack(theta)
+            theta = theta - 0.5 * objective.value_and_gradient(theta)[1]
+        W, b = objective.linear.unpack(theta)
         Z = X @ W.T + b
         log_pi = (Z - np.logaddexp.reduce(Z, axis=1)[:, None])[np.arange(len(X)), action]
         worst[name] = log_pi[reward < 0].mean(), np.mean(log_pi[reward > 0])
@@ -171,14 +174,13 @@ def test_truncated_sampling_dies_where_topr_lives():
     """Good actions that the policy hardly takes: a ratio near zero gives no gradient."""
     X, action, propensity, reward = random_log(1)
     rates = {}
-    for name, bounds in {"topr": TOPR, "truncated": (0, 1, 0, 1)}.items():
-        log, linear = make_log(X, action, propensity, reward, bounds), Linear(4, 3, True, 1.0)
-        start = linear.zeros
+    for name, bounds in {"topr": TOPR, "truncated": ((0, 1), (0, 1))}.items():
+        objective = make_objective((X, action, propensity, reward), bounds=bounds)
+        start = objective.linear.zeros
         start[-4:] = [0, -20, -20, -20]  # the policy takes the first action nearly always
-        W, b = linear.unpack(start)
-        rows = (action > 0) & (reward > 0)
-        parts = (X[rows], action[rows], log.log_behavior[rows], reward[rows], log.bounds, W, b)
-        rates[name] = np.abs(_kernels.value_and_gradient(*parts)[2]).max()
+        rows = np.flatnonzero((action > 0) & (reward > 0))
+        W, b = objective.linear.unpack(start)
+        rates[name] = np.abs(objective.batch(rows).loss(W, b)[2]).max()
     assert rates["topr"] > 1
     assert rates["truncated"] < 1e-6
 
@@ -187,11 +189,10 @@ def test_two_starts_find_what_one_misses():
     """Importance sampling: the better of both stationary points, with the same end conditions."""
     lower = []
     for seed in range(5):
-        log = make_log(*random_log(seed, n_actions=8), (0, np.inf, 0, np.inf))
-        linear = Linear(8, 3, True, 1.0)
+        objective = make_objective(random_log(seed, n_actions=8), 8, bounds=SAMPLING)
         how = {"tol": 1e-6, "max_iter": 1000, "on_iteration": never}
         found = [
-            linear.value_and_gradient(solve(linear, log, linear.zeros, **how).theta, log, log.total)
+            objective.value_and_gradient(solve(objective, objective.linear.zeros, **how).theta)
             for solve in (solve_lbfgs, solve_from_two)
         ]
         assert np.abs(found[1][1]).max() < 1e-4
@@ -201,48 +202,81 @@ def test_two_starts_find_what_one_misses():
 
 
 def test_adam_comes_near_lbfgs(global_random_seed):
-    log, linear = make_log(*random_log(global_random_seed)), Linear(4, 3, True, 1.0)
-    exact = linear.value_and_gradient(solve(linear, log).theta, log, log.total)[0]
+    objective = make_objective(random_log(global_random_seed))
+    zeros = objective.linear.zeros
     solution = solve_adam(
-        linear, log, linear.zeros, batch_size=32, learning_rate=0.05, n_epochs=100,
+        objective, zeros, batch_size=32, learning_rate=0.05, n_epochs=100,
         rng=np.random.RandomState(global_random_seed), on_iteration=never,
     )  # fmt: skip
-    start = linear.value_and_gradient(linear.zeros, log, log.total)[0]
-    found = linear.value_and_gradient(solution.theta, log, log.total)[0]
+    exact, start, found = (
+        objective.value_and_gradient(theta)[0]
+        for theta in (solve(objective).theta, zeros, solution.theta)
+    )
     assert found - exact < 0.02 * (start - exact)
 
 
 def test_batches_add_up_to_the_whole(global_random_seed):
     """The mean of the batches' gradients is the gradient: batches stand for all rows."""
-    log, linear = make_log(*random_log(global_random_seed)), Linear(4, 3, True, 1.0)
-    theta = np.random.default_rng(0).normal(size=linear.zeros.shape)
+    objective = make_objective(random_log(global_random_seed))
+    theta = np.random.default_rng(0).normal(size=objective.linear.zeros.shape)
     parts = np.array_split(np.random.default_rng(1).permutation(300), 6)
-    batches = [linear.value_and_gradient(theta, log.rows(rows), log.total)[1] for rows in parts]
-    expected = linear.value_and_gradient(theta, log, log.total)[1]
+    batches = [objective.batch(rows).value_and_gradient(theta)[1] for rows in parts]
+    expected = objective.value_and_gradient(theta)[1]
     assert_allclose(np.mean(batches, axis=0), expected, rtol=1e-9, atol=1e-12)
 
 
 def test_max_iter_is_not_convergence():
-    log, linear = make_log(*random_log(0)), Linear(4, 3, True, 1.0)
-    solution = solve(linear, log, max_iter=2)
+    solution = solve(make_objective(random_log(0)), max_iter=2)
     assert not solution.converged
     assert solution.n_iter == 2
 
 
+class Rounded:
+    """An objective whose value rises in every direction although its gradient says that it falls.
+
+    That is what rounding makes of a value near an optimum, and no line search can succeed.
+    """
+
+    def __init__(self, slope):
+        self.slope = slope
+
+    def value_and_gradient(self, theta):
+        return float(np.abs(theta).sum()), np.array([self.slope, 0.0])
+
+
+@pytest.mark.parametrize(("slope", "converged"), [(2e-7, False), (0.9e-7, True)])
+def test_a_failed_line_search_is_convergence_only_near_the_optimum(slope, converged):
+    """Within 100 times tol."""
+    how = {"tol": 1e-9, "max_iter": 100, "on_iteration": never}
+    solution = solve_lbfgs(Rounded(slope), np.zeros(2), **how)
+    assert solution.largest_gradient == slope
+    assert solution.converged is converged
+
+
+def test_max_iter_near_the_optimum_is_not_convergence():
+    objective = make_objective(random_log(0))
+    exact = solve(objective)
+    for n_iter in range(exact.n_iter - 5, exact.n_iter):
+        stopped = solve(objective, max_iter=n_iter)
+        assert stopped.largest_gradient < 100 * 1e-8 or n_iter < exact.n_iter - 1
+        assert not stopped.converged
+
+
 def test_a_callback_ends_the_fit():
-    log, linear = make_log(*random_log(0)), Linear(4, 3, True, 1.0)
     calls = []
-    solution = solve(linear, log, on_iteration=lambda theta: calls.append(theta) or len(calls) == 3)
+    solution = solve(
+        make_objective(random_log(0)),
+        on_iteration=lambda theta: calls.append(theta) or len(calls) == 3,
+    )
     assert len(calls) == solution.n_iter == 3
     assert solution.stopped
 
 
 @pytest.mark.parametrize("at", [3, 40])
 def test_a_callback_ends_all_starts(at):
-    log = make_log(*random_log(0), (0, np.inf, 0, np.inf))
-    linear, calls = Linear(4, 3, True, 1.0), []
+    objective, calls = make_objective(random_log(0), bounds=SAMPLING), []
     solution = solve_from_two(
-        linear, log, linear.zeros, tol=1e-8, max_iter=1000,
+        objective, objective.linear.zeros, tol=1e-8, max_iter=1000,
         on_iteration=lambda theta: calls.append(theta) or len(calls) == at,
     )  # fmt: skip
     assert solution.stopped

@@ -1,0 +1,90 @@
+"""Logged decisions: what policies, metrics, data sets and displays check of them alike."""
+
+from typing import Any
+
+import numpy as np
+from sklearn.utils import check_array
+from sklearn.utils.validation import _num_samples
+
+from pnsklearn._typing import Array
+from pnsklearn._validation import LARGEST, refuse_masked
+
+FIELDS = ("action", "reward", "propensity")
+
+
+def check_feedback(y: Any, reward: Any = None, propensity: Any = None) -> tuple[Any, Any, Any]:
+    """Return (action, reward, propensity) of logged decisions.
+
+    `y` holds the actions, or all three as a structured array; see `make_feedback`. A reward of None
+    stays None, as does a propensity of None or "estimate".
+
+    Raises
+    ------
+    ValueError
+        If a reward or propensity is not a number, a reward is not finite, a propensity is not in
+        (0, 1], there is not one of each for every action, or they are given beside a structured
+        array, which has them.
+    """
+    if y is None:
+        raise ValueError("It requires y to be passed, but the target y is None: give the actions.")
+    names = getattr(getattr(y, "dtype", None), "names", None)
+    if names is not None:
+        if not set(FIELDS) <= set(names):
+            raise ValueError(
+                "A structured y needs the fields action, reward and propensity, as "
+                f"pnsklearn.datasets.make_feedback makes them; got {', '.join(names)}."
+            )
+        if reward is not None or propensity is not None:
+            raise ValueError(
+                "y has rewards and propensities of its own. Leave out reward and propensity, or "
+                "pass y['action'] as y."
+            )
+        y, reward, propensity = (y[name].ravel() for name in FIELDS)
+    if reward is not None:
+        reward = _check_column(reward, "reward", y)
+        if not np.isfinite(reward).all():
+            raise ValueError(
+                "reward must be finite, but it has NaN or infinite values. Drop these rows."
+            )
+        if np.abs(reward).max() > LARGEST:
+            raise ValueError(f"reward has values beyond {LARGEST:g}. Rescale the rewards.")
+    if propensity is not None and not isinstance(propensity, str):
+        propensity = _check_column(propensity, "propensity", y)
+        if not np.all((propensity > 0) & (propensity <= 1)):
+            raise ValueError(
+                "propensity must be in (0, 1], as it is the probability with which the logging "
+                "policy took the action of the row, but it has values from "
+                f"{propensity.min():g} to {propensity.max():g}."
+            )
+    elif propensity not in (None, "estimate"):
+        raise ValueError(f"propensity must be an array or 'estimate', got {propensity!r}.")
+    return y, reward, propensity
+
+
+def _check_column(values: Any, name: str, y: Any) -> Array:
+    """Return a float64 array of shape (n_samples,)."""
+    refuse_masked(**{name: values})
+    values = check_array(
+        values, ensure_2d=False, dtype=np.float64, ensure_all_finite=False, input_name=name
+    )
+    if values.ndim == 2 and values.shape[1] == 1:
+        values = values[:, 0]
+    n_samples = _num_samples(y)
+    if values.shape != (n_samples,):
+        raise ValueError(
+            f"{name} must have one value for each action, of shape ({n_samples},), but its shape "
+            f"is {values.shape}."
+        )
+    return values
+
+
+def draw(policy: Array, n_samples: int, rng: np.random.RandomState) -> tuple[Array, Array]:
+    """Return the columns of actions drawn from the rows of a policy, and their probabilities.
+
+    Both are of shape (n, n_samples).
+    """
+    policy = policy.astype(np.float64)
+    above = np.cumsum(policy, axis=1)
+    draws = rng.random_sample((policy.shape[0], n_samples)) * above[:, -1:]
+    column = (draws[:, :, None] >= above[:, None, :-1]).sum(axis=2)
+    return column, np.take_along_axis(policy, column, axis=1)
