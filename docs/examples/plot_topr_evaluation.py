@@ -122,7 +122,7 @@ axes[0].set(ylabel="Log", yticks=[])
 # :func:`~pnsklearn.metrics.ope_scorer` makes the estimate a scorer, for searches and
 # cross-validation. With metadata routing enabled they hand on rewards and propensities, as long as
 # they are given to `fit`; TOPRPolicy and the scorer ask for them by themselves. Without a
-# ``scoring`` the search would use `score` of the policy, which is the same estimate by default.
+# ``scoring`` the search would use `score` of the policy, which is the same estimate.
 
 GRID = {"C": [0.1, 1, 10, 100, 1000], "effective_positive": [None, 0.5]}
 fig, axes = plt.subplots(1, 2, figsize=(10, 4), sharey=True, layout="constrained")

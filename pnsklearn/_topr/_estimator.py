@@ -563,7 +563,7 @@ class TOPRPolicy(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         Returns
         -------
         value : float
-            By `value_estimator`.
+            The self-normalised estimate; :func:`pnsklearn.metrics.ope_scorer` gives others.
 
         Raises
         ------
@@ -607,9 +607,10 @@ class TOPRPolicy(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         -------
         evaluation : Bunch
             ``ips``, ``snips``, ``clipped_ips`` (weights cut at the square root of the number of
-            rows) and ``dr``, and ``logged``, the mean reward of the log: each a
-            :class:`pnsklearn.metrics.ValueEstimate` with a 95 % interval. And
-            ``effective_sample_size`` and ``largest_weight`` of the ratios :math:`\\pi / \\mu`.
+            rows) and ``dr``, and ``logged``, the mean reward of the log: each a named tuple (value,
+            standard_error, low, high) with a 95 % interval; see
+            :func:`pnsklearn.metrics.ips_value`. And ``effective_sample_size`` and
+            ``largest_weight`` of the ratios of the policy to the propensities.
 
         Raises
         ------

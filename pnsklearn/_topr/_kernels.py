@@ -44,7 +44,8 @@ def forward(X: Matrix, action: Array, W: Array, b: Array) -> tuple[Array, tuple]
     """
     Z = X @ W.T.astype(X.dtype)
     if Z.shape[1] == 1:  # the logit of the first of two actions is zero
-        Z, b = np.concatenate([np.zeros_like(Z), Z], axis=1), np.array([0.0, *b])
+        Z = np.concatenate([np.zeros_like(Z), Z], axis=1, dtype=np.float64)
+        b = np.array([0.0, *b])
     chosen = _less_maximum(Z, b, action)
     E = np.exp(Z, out=Z)
     norm = _row_sums(E)
@@ -70,7 +71,7 @@ def backward(X: Matrix, action: Array, softmax: tuple, pull: Array) -> tuple[Arr
     """
     E, norm, n_logits = softmax
     grad_b = _to_gradient(E, pull / norm, pull, action)
-    grad_W = E[:, -n_logits:].T @ X
+    grad_W = E[:, -n_logits:].T.astype(X.dtype, copy=False) @ X
     return grad_W.astype(np.float64, copy=False), grad_b[-n_logits:]
 
 

@@ -139,8 +139,8 @@ class PolicyObjective:
     ) -> "PolicyObjective":  # fmt: skip
         """Move a log to the device: X, actions, gains, and logarithms of propensities."""
         kernels, size = get_kernels(device), float(np.abs(log[2]).sum())
-        log = *log, *log_bounds(np, log[2], bounds)
-        tensors = (kernels.as_array(part, device) for part in log)
+        parts = *log, *log_bounds(np, log[2], bounds)
+        tensors = (kernels.as_array(part, device) for part in parts)
         return cls(linear, C, size, size, kernels, *tensors)
 
     def loss(self, W: Array, b: Array) -> tuple[float, Array, Array]:

@@ -14,7 +14,7 @@ from pnsklearn._typing import Array, Objective
 
 # A line search that fails at a gradient below so many times `tol` has met rounding error: there is
 # nothing more to gain.
-ROUNDING = 100
+ROUNDING_FACTOR = 100
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def solve_lbfgs(
             callback=callback, options=limits,
         )  # fmt: skip
     largest = float(np.abs(result.jac).max())
-    near = result.nit < max_iter and largest <= ROUNDING * tol
+    near = result.nit < max_iter and largest <= ROUNDING_FACTOR * tol
     return Solution(result.x, result.nit, largest, result.success or near, bool(stopped))
 
 

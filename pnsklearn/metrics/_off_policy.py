@@ -76,9 +76,10 @@ def ips_value(
 
     Returns
     -------
-    value : float or ValueEstimate
-        With a `confidence_level` a named tuple (value, standard_error, low, high); the last three
-        are infinite where the weights do not sum to more than 1.
+    value : float or named tuple
+        A number, or with a `confidence_level` the named tuple (value, standard_error, low, high):
+        the estimate, its standard error, and the bounds of the interval. The last three are
+        infinite where the weights do not sum to more than 1.
 
     Raises
     ------
@@ -137,7 +138,7 @@ def snips_value(
 
     Returns
     -------
-    value : float or ValueEstimate
+    value : float or named tuple
         As :func:`ips_value` returns it.
 
     Raises
@@ -210,7 +211,7 @@ def dr_value(
 
     Returns
     -------
-    value : float or ValueEstimate
+    value : float or named tuple
         As :func:`ips_value` returns it.
 
     Raises

@@ -184,3 +184,38 @@ def test_linear_fit_on_tensors(log, sparse, monkeypatch):
     monkeypatch.setattr(_objective, "get_kernels", lambda device: _torch)
     policy = TOPRPolicy(tol=1e-8).fit(X, log.action, **metadata(log))
     assert_allclose(policy.coef_, expected.coef_, atol=1e-6)
+
+
+class Draws:
+    """A callback that draws from torch's generator after each epoch, or does not."""
+
+    def __init__(self, draws):
+        self.draws, self.drawn = draws, []
+
+    def setup(self, estimator, context):
+        pass
+
+    def teardown(self, estimator, context):
+        pass
+
+    def on_fit_task_begin(self, estimator, context):
+        pass
+
+    def on_fit_task_end(self, estimator, context):
+        if self.draws:
+            self.drawn.append(torch.rand(1).item())
+
+
+def test_a_callback_that_draws_changes_nothing(log):
+    """Neither the model, nor what the user's generator would have given without the fit."""
+    module, proba = network(dropout=0.5), []
+    torch.manual_seed(7)
+    free = [torch.rand(1).item() for _ in range(5)]
+    for callback in (Draws(False), Draws(True)):
+        policy = TOPRPolicy(module=module, n_epochs=3, random_state=0).set_callbacks(callback)
+        torch.manual_seed(7)
+        policy.fit(log.X, log.action, **metadata(log))
+        proba.append(policy.predict_proba(log.X))
+    assert_array_equal(proba[0], proba[1])
+    assert len(callback.drawn) >= 3
+    assert callback.drawn == free[: len(callback.drawn)]
