@@ -169,7 +169,7 @@ def _generate_plain(runner, prompts, greedy):
     ids, _, completion = sequences.pad(pad_id, runner.device)
     rows, place = (torch.arange(n, device=runner.device) for n in ids.shape)
     first = torch.as_tensor(sequences.n_prompt, device=runner.device)
-    ended = torch.zeros_like(first, dtype=torch.bool)
+    ended, end_ids = torch.zeros_like(first, dtype=torch.bool), ids.new_tensor(end_ids)
     for end in (first + i for i in range(runner.max_new_tokens)):
         width = int(end.max())
         # Padding is on the right, where a causal model does not see it: each row grows at its end.
@@ -180,7 +180,7 @@ def _generate_plain(runner, prompts, greedy):
         else:
             token = torch.multinomial(logits.softmax(dim=1), 1)[:, 0]
         ids[rows, end] = token  # what comes after the end of a row is cut off later
-        ended |= torch.isin(token, ids.new_tensor(end_ids))
+        ended |= torch.isin(token, end_ids)
         if ended.all():
             break
     return ids[completion].reshape(len(prompts), -1)
