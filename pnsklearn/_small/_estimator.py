@@ -328,17 +328,11 @@ class SMaLLClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
                 return on_task("iteration", lambda: attributes(*state) | _bounds(state[1]))
 
             objective, solution = solve(
-                objectives,
-                solver=self.solver,
-                n_init=self.n_init,
-                max_iter=max_iter,
-                tol=self.tol,
-                start=self._start(objectives[0], classes),
-                rng=check_random_state(self.random_state),
-                n_jobs=self.n_jobs,
-                device=self.device,
-                callback=on_iteration,
-            )
+                objectives, solver=self.solver, n_init=self.n_init, max_iter=max_iter,
+                tol=self.tol, start=self._start(objectives[0], classes),
+                rng=check_random_state(self.random_state), n_jobs=self.n_jobs,
+                device=self.device, callback=on_iteration,
+            )  # fmt: skip
             self._warn(solution, f"solver={self.solver!r}", "or use solver='auto'")
             if self.certify:
                 solution = certified(

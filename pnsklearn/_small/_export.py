@@ -8,9 +8,9 @@ largest score is exactly zero, the class is `classes[0]`. So a rule fires when z
 import math
 import re
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import replace
 from textwrap import wrap
+from typing import Any
 
 import numpy as np
 
@@ -21,9 +21,7 @@ SMALLEST_BITS, LARGEST_BITS = 8, 32
 LISTED_ROWS = 20
 
 
-def check_feature_names(
-    names: Sequence[str] | None, fitted_names: Sequence[str] | None, n_features: int
-) -> list[str]:
+def check_feature_names(names: Any, fitted_names: Any, n_features: int) -> list[str]:
     """Return a list of names: those given, or those seen at fit, or x0, x1, ...
 
     Raises

@@ -57,9 +57,7 @@ class Objective:
         order = busy[np.argsort(-((Z[busy] > 0) @ self.weight), kind="stable")]
         return coef[order], intercept[order]
 
-    def block(
-        self, features: Array | None = None, rows: Array | slice = slice(None)
-    ) -> "Objective":
+    def block(self, features: Any = None, rows: Any = slice(None)) -> "Objective":
         """Return F on a Block: some features and rows, among which each class keeps its weight."""
         sign, weight = self.sign[rows], self.weight[rows].copy()
         for side in (-1, 1):

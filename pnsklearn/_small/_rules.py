@@ -15,9 +15,7 @@ from pnsklearn._typing import Array, Matrix
 
 def read_columns(X: Matrix, columns: Array) -> Array:
     """Return columns of a dense or sparse X as a dense float64 array, one row per column."""
-    chosen = X[:, columns]
-    if issparse(chosen):
-        chosen = chosen.toarray()
+    chosen = X[:, columns].toarray() if issparse(X) else X[:, columns]
     return np.ascontiguousarray(chosen.T, dtype=np.float64)
 
 

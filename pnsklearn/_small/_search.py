@@ -97,17 +97,6 @@ class Scratch(NamedTuple):
     gains: Array
 
 
-@njit
-def make_scratch(n_rows, n_features, n_nonzero):
-    """Return the Scratch for prototypes of up to `n_nonzero` features."""
-    size = n_nonzero + 1
-    return Scratch(
-        np.empty(n_rows), np.empty(n_rows), np.empty(n_rows), np.empty(n_rows), np.empty(n_rows),
-        np.zeros(size), np.zeros(size), np.zeros(size), np.zeros((size, size)),
-        np.empty((n_features, size + 1)),
-    )  # fmt: skip
-
-
 @njit(fastmath=True)
 def _dot(a, b):
     total = 0.0
@@ -266,10 +255,16 @@ def _newton(rule, rows, smoothed, stop, scratch):
 
 
 @njit
-def _add_moments(rule, XT, scratch):
-    """Fill each feature's gradient, curvature and cross terms with the rule in `scratch.gains`."""
+def _fill_gains(rule, XT, smoothed, scratch):
+    """Fill `scratch.gains[:, 0]` with what a Newton step with each feature added would gain.
+
+    Column 1 becomes the step of the new weight, and the columns from 2 on those of the intercept
+    and the other weights.
+    """
     n_features, n_rows = XT.shape
-    r, q, gains, size = scratch.r, scratch.q, scratch.gains, rule.size + 1
+    q, gains, size = scratch.q, scratch.gains, rule.size + 1
+    hessian, step, projected = scratch.hessian, scratch.step, scratch.trial
+    # Each feature's gradient, curvature and cross terms with the intercept and the weights.
     products = np.empty((size, SCREEN_ROWS))
     gains[:] = 0.0
     for start in range(0, n_rows, SCREEN_ROWS):
@@ -279,7 +274,7 @@ def _add_moments(rule, XT, scratch):
         for a in range(rule.size):
             for i in range(n):
                 products[a + 1, i] = q[start + i] * XT[rule.features[a], start + i]
-        r_block = r[start : start + n]
+        r_block = scratch.r[start : start + n]
         for feature in range(n_features):
             column = XT[feature, start : start + n]
             gains[feature, 0] += _dot(column, r_block)
@@ -287,21 +282,10 @@ def _add_moments(rule, XT, scratch):
             for a in range(size):
                 gains[feature, 2 + a] += _dot(column, products[a])
 
-
-@njit
-def _fill_gains(rule, XT, smoothed, scratch):
-    """Fill `scratch.gains[:, 0]` with what a Newton step with each feature added would gain.
-
-    Column 1 becomes the step of the new weight, and the columns from 2 on those of the intercept
-    and the other weights.
-    """
-    gains, hessian, step, size = scratch.gains, scratch.hessian, scratch.step, rule.size + 1
-    projected = scratch.trial
-    _add_moments(rule, XT, scratch)
     _newton_system(rule, XT, smoothed, scratch)
     _factorise(hessian, size)
     _solve(hessian, size, scratch.gradient, step)
-    for feature in range(XT.shape[0]):
+    for feature in range(n_features):
         slope, cross = gains[feature, 0], gains[feature, 2:]
         curvature = gains[feature, 1] + smoothed.lam
         _solve(hessian, size, cross, projected)
@@ -401,23 +385,6 @@ def _improve_rule(rule, rows, smoothed, limits, scratch):
 
 
 @njit
-def _compressed(coef, intercept, n_nonzero):
-    """Return the features, weights (the intercept first) and sizes of all prototypes."""
-    n_prototypes, n_features = coef.shape
-    features = np.zeros((n_prototypes, n_nonzero), dtype=np.int64)
-    weights = np.zeros((n_prototypes, n_nonzero + 1))
-    sizes = np.zeros(n_prototypes, dtype=np.int64)
-    for j in range(n_prototypes):
-        weights[j, 0] = intercept[j]
-        for feature in range(n_features):
-            if coef[j, feature] != 0.0:
-                features[j, sizes[j]] = feature
-                sizes[j] += 1
-                weights[j, sizes[j]] = coef[j, feature]
-    return features, weights, sizes
-
-
-@njit
 def improve(XT, sign, weight, coef, intercept, smoothed, limits):
     """Refit and exchange features of all prototypes in turn, in place, until a sweep gains nothing.
 
@@ -434,12 +401,24 @@ def improve(XT, sign, weight, coef, intercept, smoothed, limits):
     -------
     n_sweeps : int
     """
-    n_prototypes = coef.shape[0]
-    features, weights, sizes = _compressed(coef, intercept, limits.n_nonzero)
-    rows = Rows(XT, sign, weight, np.empty(sign.shape[0]))
-    scratch = make_scratch(sign.shape[0], XT.shape[0], limits.n_nonzero)
-    Z = np.empty((n_prototypes, sign.shape[0]))
+    n_prototypes, n_features = coef.shape
+    n_rows, size = sign.shape[0], limits.n_nonzero + 1
+    rows = Rows(XT, sign, weight, np.empty(n_rows))
+    scratch = Scratch(
+        np.empty(n_rows), np.empty(n_rows), np.empty(n_rows), np.empty(n_rows), np.empty(n_rows),
+        np.zeros(size), np.zeros(size), np.zeros(size), np.zeros((size, size)),
+        np.empty((n_features, size + 1)),
+    )  # fmt: skip
+    Z, weights = np.empty((n_prototypes, n_rows)), np.zeros((n_prototypes, size))
+    features = np.zeros((n_prototypes, limits.n_nonzero), dtype=np.int64)
+    sizes = np.zeros(n_prototypes, dtype=np.int64)
     for j in range(n_prototypes):
+        weights[j, 0] = intercept[j]
+        for feature in range(n_features):
+            if coef[j, feature] != 0.0:
+                features[j, sizes[j]] = feature
+                sizes[j] += 1
+                weights[j, sizes[j]] = coef[j, feature]
         _margins(XT, Rule(features[j], weights[j], sizes[j]), Z[j])
     last, total, sweep = np.inf, np.inf, 0
     while sweep < limits.max_sweeps:

@@ -409,10 +409,9 @@ def solve_and_reassign(relaxation, solve, max_iter, tol, callback):
 
 def rounded(W, eps, n_nonzero):
     """Keep each row's largest `n_nonzero` eps; ties by the larger weight, then the lower index."""
+    kept = np.lexsort((-np.abs(W), -eps), axis=1)[:, :n_nonzero]
     coef = np.zeros_like(W)
-    for row, weights, shares in zip(coef, W, eps, strict=True):
-        kept = np.lexsort((-np.abs(weights), -shares))[:n_nonzero]
-        row[kept] = weights[kept]
+    np.put_along_axis(coef, kept, np.take_along_axis(W, kept, axis=1), axis=1)
     return coef
 
 

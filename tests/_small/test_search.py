@@ -14,6 +14,7 @@ from pnsklearn._small._search import (
     Limits,
     Rows,
     Rule,
+    Scratch,
     Smoothed,
     Stop,
     _add_feature,
@@ -27,7 +28,6 @@ from pnsklearn._small._search import (
     _value,
     _without,
     improve,
-    make_scratch,
 )
 
 LAM = 0.02
@@ -58,6 +58,13 @@ def derivatives(function, x, h):
     """Return the first and second central differences of a function of each entry of x."""
     up, middle, down = function(x + h), function(x), function(x - h)
     return (up - down) / (2 * h), (up - 2 * middle + down) / h**2
+
+
+def make_scratch(n_rows, n_features, n_nonzero):
+    """Return the memory for prototypes of up to `n_nonzero` features."""
+    size = n_nonzero + 1
+    shapes = [n_rows] * 5 + [size] * 3 + [(size, size), (n_features, size + 1)]
+    return Scratch(*map(np.zeros, shapes))
 
 
 class Case:
