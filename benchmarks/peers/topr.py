@@ -8,29 +8,28 @@ intercepts, and its fit minimises ||W||^2 / 2 - C J with C = 1, where J is a sum
 import subprocess
 import tempfile
 import warnings
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cache, partial
-from importlib.util import find_spec
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
 from scipy.optimize import minimize
 from scipy.special import log_softmax
 from sklearn.base import clone
-from sklearn.datasets import fetch_openml, load_digits, load_wine
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import StandardScaler
 
-from benchmarks._harness import stored
+from benchmarks._data import load_classes
 from pnsklearn import TOPRPolicy
 from pnsklearn.datasets import make_logged_bandit
 
+BUNDLED = ("digits", "wine")
 SETS = (
     "digits", "letter", "pendigits", "satimage", "segment", "vehicle", "yeast",
     "fashion_mnist_20k",
 )  # fmt: skip
-BUNDLED = {"digits": load_digits, "wine": load_wine}
 LOGGING = ("good", "uniform", "skewed", "bad")
 MAX_ROWS = 4_000  # of the training half, and of the test half
 
@@ -41,6 +40,14 @@ CLIP = 0.2  # of PPO
 PENALTIES = (0.1, 0.5, 2.0)  # POEM's, on the standard error
 TRANSLATIONS = (0.1, 0.3, 0.5, 0.7, 0.9)  # BanditNet's, of rewards in {0, 1}
 PASSES = 10  # of Vowpal Wabbit
+# The family of the paper's table, in the order of its bounds: of good and of bad actions' weights.
+BOUNDS = {
+    "TOPR": ((1, 1), (0, 1)),
+    "naive REINFORCE": ((1, 1), (1, 1)),
+    "positives only": ((1, 1), (0, 0)),
+    "full IS": ((0, np.inf), (0, np.inf)),
+    "truncated IS": ((0, 1), (0, 1)),
+}
 
 
 @dataclass(frozen=True)
@@ -67,28 +74,7 @@ class Case:
         return replace(self, **{name: getattr(self, name)[rows] for name in columns})
 
 
-@cache
-def load_set(name, data_home=None):
-    """Return X (float64) and y (codes from 0) of a set with several classes.
-
-    It is the file ``NAME.npz`` in `data_home`, with `X` and `y`, or one of scikit-learn's, or
-    OpenML's of that name. Images of 28 x 28 pixels are pooled to 7 x 7.
-    """
-    path = stored(name, data_home)
-    if path:
-        with np.load(path, allow_pickle=False) as parts:
-            X, y = parts["X"], parts["y"]
-    elif name in BUNDLED:
-        X, y = BUNDLED[name](return_X_y=True)
-    else:
-        data = fetch_openml(name.removesuffix("_20k"), version=1, as_frame=False)
-        X, y = data.data, data.target
-    X = X.astype(np.float64)
-    if X.shape[1] == 28 * 28:
-        X = X.reshape(-1, 7, 4, 7, 4).mean(axis=(2, 4)).reshape(-1, 49)
-    return X, np.unique(y, return_inverse=True)[1]
-
-
+@lru_cache(maxsize=1)
 def make_case(name, logging, seed, *, noise=0.0, max_rows=MAX_ROWS, data_home=None):
     """Split a set into halves and log decisions on one.
 
@@ -100,7 +86,7 @@ def make_case(name, logging, seed, *, noise=0.0, max_rows=MAX_ROWS, data_home=No
     tuple
         The `Case`, the labels of the test half, and the value of the logging policy.
     """
-    X, y = load_set(name, data_home)
+    X, y = load_classes(name, data_home)
     half = min(len(y) // 2, max_rows)
     X_train, X_test, y_train, y_test = train_test_split(
         X, y, train_size=half, test_size=half, stratify=y, random_state=seed
@@ -263,25 +249,29 @@ def positives_only(case, C=1.0):
     return on_test(case, imitated(case, C))
 
 
-def clipped(case, positive, negative):
-    """Return the objective of weights clipped to bounds by the sign of the reward; it has no value.
+def tapered(case, positive, negative):
+    """Return the objective of importance weights clipped to bounds by the sign of the reward.
 
-    The gradient is all that Adam needs.
+    F(u) = e^v (1 + u - v) is what grows by the clipped weight e^v, v the log-ratio u within the
+    logarithms of the bounds.
     """
-    log_mu = np.log(case.propensity)
+    log_mu, good = np.log(case.propensity), case.reward >= 0
+    with np.errstate(divide="ignore"):
+        low, high = np.log(np.where(good, np.transpose([positive]), np.transpose([negative])))
 
     def of_log_p(log_p):
-        weight = np.exp(np.minimum(log_p - log_mu, 500))
-        good = case.reward >= 0
-        weight = np.where(good, np.clip(weight, *positive), np.clip(weight, *negative))
-        return np.nan, case.reward * weight
+        u = log_p - log_mu
+        v = np.clip(u, low, np.minimum(high, 500))
+        weight = np.exp(v)
+        excess = np.where(weight > 0, u - v, 0.0)  # a weight of zero adds nothing
+        return (case.reward * weight * (1 + excess)).sum(), case.reward * weight
 
     return logged(case.action, of_log_p)
 
 
 def naive(case):
     """Off-policy REINFORCE without weights; it has no optimum, so that Adam's steps end it."""
-    return on_test(case, adam(clipped(case, (1, 1), (1, 1)), case.X, zeros(case)))
+    return on_test(case, adam(tapered(case, *BOUNDS["naive REINFORCE"]), case.X, zeros(case)))
 
 
 def importance_sampling(case, unit=False, one_start=False, C=1.0):
@@ -293,15 +283,8 @@ def importance_sampling(case, unit=False, one_start=False, C=1.0):
 
 
 def truncated(case, C=1.0):
-    """Importance weights cut at 1: R (1 + u) beyond, with u the log-ratio; the exact primitive."""
-    log_mu = np.log(case.propensity)
-
-    def of_log_p(log_p):
-        u = log_p - log_mu
-        slope = case.reward * np.exp(np.minimum(u, 0))
-        return (case.reward * np.maximum(u, 0)).sum() + slope.sum(), slope
-
-    return on_test(case, best_start(logged(case.action, of_log_p), case, C))
+    """Importance weights cut at 1."""
+    return on_test(case, best_start(tapered(case, *BOUNDS["truncated IS"]), case, C))
 
 
 def ppo(case):
@@ -423,6 +406,15 @@ def _text(x):
     return " ".join(f"x{j}:{value:.6g}" for j, value in enumerate(x))
 
 
+OBP = {
+    "obp IPWLearner": "ipw",
+    "obp IPWLearner, softmax": "ipw_softmax",
+    "obp NN": "nn",
+    "obp NN, faster rate": "nn_faster",
+    "obp NN, linear": "nn_linear",
+}
+
+
 class OpenBanditPipeline:
     """The learners of obp, in a process of another interpreter; see `topr_obp.py`."""
 
@@ -454,21 +446,24 @@ class OpenBanditPipeline:
         self.process.stdout.close()
         self.folder.cleanup()
 
-    def methods(self):
-        """Return the methods of obp."""
-        return {
-            label: partial(self._policy, learner=learner)
-            for label, learner in {
-                "obp IPWLearner": "ipw",
-                "obp IPWLearner, softmax": "ipw_softmax",
-                "obp NN": "nn",
-                "obp NN, faster rate": "nn_faster",
-                "obp NN, linear": "nn_linear",
-            }.items()
-        }
 
-    def _policy(self, case, learner):
-        return self.learn(case, learner)[0]
+def obp_methods(pipeline):
+    """Return the methods of a pipeline, functions of a case; none without one."""
+    return {
+        label: lambda case, learner=learner: pipeline.learn(case, learner)[0]
+        for label, learner in (OBP if pipeline else {}).items()
+    }
+
+
+@contextmanager
+def open_bandit_pipeline(python):
+    """Open the pipeline of that interpreter; None without one."""
+    pipeline = OpenBanditPipeline(python) if python else None
+    try:
+        yield pipeline
+    finally:
+        if pipeline:
+            pipeline.close()
 
 
 # Ours.
@@ -524,9 +519,7 @@ PENALIZED = {
     for label in (*OURS, *PENALIZED_PEERS)
     for C in (0.1, 10.0, 100.0)
 }
-WABBITS = (
-    {f"Vowpal Wabbit {kind}": partial(vowpal_wabbit, kind=kind) for kind in ("ips", "dr", "mtr")}
-    if find_spec("vowpalwabbit")
-    else {}
-)
+WABBITS = {
+    f"Vowpal Wabbit {kind}": partial(vowpal_wabbit, kind=kind) for kind in ("ips", "dr", "mtr")
+}
 ONE_ACTION = ("direct, ridge", "direct, logistic", *WABBITS, "obp IPWLearner")  # take one action

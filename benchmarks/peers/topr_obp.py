@@ -1,4 +1,4 @@
-"""Learners of the Open Bandit Pipeline, for `python -m benchmarks.topr --obp-python PATH`.
+"""Learners of the Open Bandit Pipeline, for `python -m benchmarks topr --obp-python PATH`.
 
 This script is run by that interpreter, whose environment has obp with its dependencies; nothing
 else is needed. Each line of the input names a file with a log and the file to write the policy to.

@@ -2,9 +2,8 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from importlib import import_module
-from importlib.util import find_spec
 
 import numpy as np
 from scipy.sparse import issparse
@@ -14,10 +13,12 @@ from sklearn.feature_extraction.text import TfidfTransformer
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold, cross_val_predict, train_test_split
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 
-from benchmarks._harness import load
+from benchmarks._data import load
+from benchmarks._engine import is_installed
+from benchmarks._parts import second_stage
 from pnsklearn import PUTrendClassifier
 from pnsklearn.datasets import make_pu
 from pnsklearn.metrics import class_prior
@@ -43,6 +44,7 @@ def load_task(name, data_home):
     return X / 255 if base in IMAGES else X, y if base == name else 1 - y
 
 
+@lru_cache(maxsize=1)
 def make_task(
     name, seed, *, n_labeled=None, c=0.3, pi=None, bias=0.0, max_rows=MAX_ROWS, data_home=None
 ):
@@ -203,14 +205,7 @@ class CNN(ClassifierMixin, BaseEstimator):
 
     def fit(self, X, y):
         """Train for 50 epochs."""
-        from pnsklearn._pu_trend._module import fit_module
-        from pnsklearn._pu_trend._networks import Plan
-
-        plan = Plan(1, 1, 1, 64, 0.03, 0.0, 0.995)
-        everything = np.ones(len(y)), np.zeros(len(y), dtype=bool)
-        rng = np.random.RandomState(self.random_state)
-        target = np.asarray(y, dtype=np.float64)
-        self.net_ = fit_module(lenet, X, target, *everything, plan, rng, weak_transform=shifted)
+        self.net_ = second_stage(lenet, X, y, self.random_state, shifted)
         self.classes_ = np.array([0, 1])
         return self
 
@@ -380,4 +375,24 @@ def scaled(model, name, X):
 
 def is_present(model):
     """Return whether the package that a model needs is installed."""
-    return model.needs is None or find_spec(model.needs) is not None
+    return model.needs is None or is_installed(model.needs)
+
+
+def prepared(model, name, task, seed, single):
+    """Return the estimator behind its scaler, its case, and the labels that it may see."""
+    X, s, _, _, y, prior = task
+    n_P = int(s.sum())
+    case = Case(n_P, len(s) - n_P, prior, single, seed)
+    estimator = model.build(case)
+    if issparse(X) and not model.sparse:
+        estimator = make_pipeline(FunctionTransformer(lambda X: X.toarray()), estimator)
+    return scaled(estimator, name, X), case, y if model.group == "oracle" else s
+
+
+def outputs(model, X):
+    """Return predicted labels, 1 or 0, and scores."""
+    if hasattr(model, "predict_proba"):
+        scores = model.predict_proba(X)[:, 1]
+    else:
+        scores = model.decision_function(X)
+    return (np.asarray(model.predict(X)).ravel() > 0).astype(int), scores

@@ -1,0 +1,560 @@
+"""SMaLLClassifier against its peers: time, test error, size, and the features it chooses.
+
+fasterrisk is left out, whose newest version, 0.1.10, calls what NumPy 2 has removed: its successor,
+FastRiskScoreClassifier of imodels, stands for it.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import warnings
+from functools import cache, partial
+
+import numpy as np
+from scipy.sparse import csr_matrix
+from scipy.sparse import random as random_sparse
+from sklearn.base import clone
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV, StratifiedKFold
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from benchmarks._data import BUNDLED, QUICK_ROWS, SMALL_SET, at_most, fold, load
+from benchmarks._engine import (
+    by_unit,
+    differences,
+    is_installed,
+    judged,
+    mean_se,
+    paired_ratio,
+    run_all,
+    seconds_of,
+    spread,
+    wide,
+)
+from benchmarks._parts import RELAXATIONS, relaxation_of, small_pass, solve_by_cvxpy
+from benchmarks.peers.small import (
+    BestSubset,
+    SparseLogistic,
+    compiled_bytes,
+    figs,
+    installed,
+    ridge_objective,
+    risk_score,
+    size_of,
+    skglm_supports,
+    small_tree,
+    support_of,
+    to_c,
+)
+from pnsklearn import SMaLLClassifier
+
+PACKAGES = (
+    "numpy", "scipy", "scikit-learn", "numba", "cvxpy", "clarabel", "imodels", "abess", "skglm",
+)  # fmt: skip
+SETS = (
+    "bankruptcy", "vineyard", "sleuth1714", "rabe266", "elusage", "baskball", "election2000",
+    "fri_c0_100_10", "australian_credit", "breast_w", "pima", "ionosphere", "sonar",
+    "heart_statlog", "german_credit", "tic_tac_toe", "kr_vs_kp", "vote", "mushroom", "spambase",
+    "haberman", "banknote", "monk1", "monk2", "monk3", "titanic3", "breast_cancer", "phoneme",
+    "adult",
+)  # fmt: skip
+L0_SETS = (
+    "breast_cancer", "ionosphere", "sonar", "heart_statlog", "australian_credit", "german_credit",
+    "vote", "kr_vs_kp", "spambase", "adult",
+)  # fmt: skip
+SIZE_SETS = (
+    "australian_credit", "pima", "ionosphere", "heart_statlog", "german_credit", "kr_vs_kp",
+    "spambase", "banknote", "monk2", "titanic3", "breast_cancer", "phoneme",
+)  # fmt: skip
+MAX_TRAIN, MAX_TUNED = 5_000, 1_500  # training rows
+OURS = ("SMaLL", "SMaLL 1x9", "SMaLL quantile")
+TO_BEAT = ("FIGS", "tree", "L1 logistic", "FastRiskScore")
+
+
+# Timing the relaxation and the fits.
+
+
+def relaxation(options, report):
+    """The convex relaxation to a relative gap of 1e-4 against cvxpy and Clarabel, and one pass."""
+    (m, d), p, k = options.pick((2_000, 50), (200, 10)), 3, 3
+    by_cvxpy = is_installed("cvxpy", "clarabel")
+    if by_cvxpy:
+        solve_by_cvxpy(relaxation_of(*_planted(20, 5, p, k), k, 0.1))  # imports what it needs
+    rows = []
+    for lam in options.pick((0.1, 0.01, 1 / m), (0.1,)):
+        problem = relaxation_of(*_planted(m, d, p, k), k, lam)
+        peer, seconds_of_peer = seconds_of(solve_by_cvxpy, problem) if by_cvxpy else (None, None)
+        for name, solve in RELAXATIONS.items():
+            runs = [
+                seconds_of(partial(solve, problem, tol=1e-4, max_iter=100_000))
+                for _ in range(1 + _rounds(options))
+            ][1:]  # the first compiles
+            solution, seconds = runs[-1][0], [seconds for _, seconds in runs]
+            row = {
+                "solver": name, "m x d": f"{m} x {d}", "lam": lam, "passes": solution.n_iter,
+                "lower": f"{solution.lower:.9f}", "upper": f"{solution.upper:.9f}",
+                "relative gap": (solution.upper - solution.lower) / solution.upper,
+                "seconds": np.median(seconds), "spread": spread(seconds),
+            }  # fmt: skip
+            if by_cvxpy:
+                ratio = seconds_of_peer / row["seconds"]
+                row |= {
+                    "cvxpy": f"{peer.upper:.9f}", "seconds cvxpy": seconds_of_peer,
+                    "times faster": ratio, "bar": 100, "reached": ratio >= 100,
+                }  # fmt: skip
+            rows.append(row)
+    report.table("relaxation", rows)
+    report.table("pass", _passes(options))
+
+
+def _rounds(options):
+    return options.pick(7, 1)
+
+
+def _planted(m, d, p, k, seed=0, noise=0.3):
+    """Return rows that a noisy union of p sparse rules labels, and each row's largest rule."""
+    rng = np.random.default_rng(seed)
+    X = rng.normal(size=(m, d))
+    W = np.zeros((p, d))
+    for w in W:
+        w[rng.choice(d, k, replace=False)] = rng.choice([-1.0, 1.0], k) * rng.uniform(1, 2, k)
+    z = X @ W.T
+    latent = z.max(axis=1) + noise * rng.logistic(size=m)
+    return X, (latent > np.median(latent)).astype(int), z.argmax(axis=1)
+
+
+def _passes(options):
+    """One value and gradient against the two gemms it contains, on the same layout."""
+    for n, d in options.pick(((2_000, 50), (100_000, 50), (20_000, 500)), ((2_000, 20),)):
+        X, y, rule = _planted(n, d, 3, 3)
+        rng = np.random.default_rng(0)
+        W, R = rng.normal(size=(3, d)), rng.normal(size=(3, n))
+        for dtype in (np.float64, np.float32):
+            XT = np.ascontiguousarray(X.T, dtype=dtype)
+            timing = paired_ratio(
+                small_pass(XT, y, rule, W),
+                partial(_two_gemms, XT, W.astype(dtype), R.astype(dtype)),
+                rounds=3 * _rounds(options),
+            )
+            what = f"pass / two gemms, n={n} d={d} p=3, {np.dtype(dtype)}"
+            yield judged({"what": what, **timing}, 1.3)
+
+
+def _two_gemms(XT, W, R):
+    return W @ XT, R @ XT.T
+
+
+FIRST_FIT = """
+import time
+import numpy as np
+from sklearn.datasets import load_breast_cancer
+from {module} import {name}
+X, y = load_breast_cancer(return_X_y=True)
+start = time.process_time()
+{name}({arguments}).fit(X, y)
+print(time.process_time() - start)
+"""
+
+
+def speed(options, report):
+    """Seconds of fits with defaults, in a warm process and the very first one."""
+    sets = options.pick(
+        [("breast_cancer", 569, 0.5), ("spambase", 2_500, 2.0), ("planted 100000 x 50", 1e5, 60.0)],
+        [("breast_cancer", 300, 0.5), ("planted 1000 x 10", 1_000, 60.0)],
+    )
+    models = {"SMaLL": SMaLLClassifier(random_state=0)}
+    first = {"SMaLL": ("pnsklearn", "SMaLLClassifier", "")}
+    if is_installed("imodels"):
+        models["FastRiskScore"] = risk_score(9)
+        if not options.quick:
+            first["FastRiskScore"] = ("imodels", "FastRiskScoreClassifier", "k=9")
+    rows = []
+    for name, n, bar in sets:
+        X, y = _rows_of(name, int(n), options)
+        for label, model in models.items():
+            rounds = 1 if n == 1e5 else _rounds(options)
+            seconds = [_fitted(model, X, y)[1] for _ in range(rounds + 1)][1:]
+            row = {"what": f"{label}, {name}, {X.shape[0]} x {X.shape[1]}"}
+            row |= {"seconds": np.median(seconds), "spread": spread(seconds), "fits": rounds}
+            rows.append(row | _bar(label, row["seconds"], bar))
+    for label, arguments in first.items():
+        seconds = _first_fit(*arguments)
+        row = {"what": f"{label}, first fit ever, breast_cancer", "seconds": seconds}
+        rows.append({**row, "fits": 1, **_bar(label, seconds, 10.0)})
+    report.table("speed", rows)
+
+
+def _rows_of(name, n, options):
+    if name.startswith("planted"):
+        return _planted(n, int(name.split()[-1]), 3, 3)[:2]
+    X, y = load(name, options.data_home)
+    rows = at_most(n, np.arange(len(y)), y)
+    return X[rows], y[rows]
+
+
+def _bar(label, seconds, bar):
+    return {"bar": bar, "reached": seconds <= bar} if label == "SMaLL" else {}
+
+
+def _first_fit(module, name, arguments):
+    """Return the seconds of a fit in a new process that has nothing compiled."""
+    script = FIRST_FIT.format(module=module, name=name, arguments=arguments)
+    single = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+    with tempfile.TemporaryDirectory() as folder:
+        settings = {**os.environ, **single, "NUMBA_CACHE_DIR": folder}
+        command = [sys.executable, "-W", "ignore", "-c", script]
+        run = subprocess.run(command, env=settings, capture_output=True, text=True, check=True)
+    return float(run.stdout.split()[-1])
+
+
+def _fitted(model, X, y):
+    """Return a fitted copy and the seconds it took."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of convergence, and of sets with few rows
+        return seconds_of(clone(model).fit, X, y)
+
+
+# Test error.
+
+
+def accuracy(options, report):
+    """Test error with 9 non-zeros or about as many numbers, nothing tuned."""
+    models = {
+        "SMaLL": lambda n_rows: SMaLLClassifier(random_state=0),
+        "SMaLL 1x9": lambda n_rows: SMaLLClassifier(1, 9, random_state=0),
+        "SMaLL quantile": lambda n_rows: SMaLLClassifier(binarize="quantile", random_state=0),
+        "FastRiskScore": lambda n_rows: risk_score(9),
+        "FIGS": lambda n_rows: figs(4),
+        "tree": lambda n_rows: small_tree(5),
+        "L1 logistic": lambda n_rows: SparseLogistic(9),
+        "abess": lambda n_rows: BestSubset(9),
+        "logistic": lambda n_rows: make_pipeline(
+            StandardScaler(), LogisticRegression(max_iter=1000)
+        ),
+        "forest": lambda n_rows: RandomForestClassifier(random_state=0),
+    }
+    _compare(report, models, MAX_TRAIN, n_repeats=3)
+
+
+def tuned(options, report):
+    """Test error with at most 9 non-zeros, each model's own settings tuned by cross-validation."""
+    Cs = options.pick((0.1, 1.0, 10.0), (1.0,))
+    shapes = ((1, 9), (2, 4), (3, 3))
+    searched = {
+        "SMaLL": (
+            lambda: SMaLLClassifier(random_state=0),
+            [{"n_prototypes": [p], "n_nonzero": [k], "C": Cs} for p, k in shapes],
+        ),
+        "FastRiskScore": (lambda: risk_score(9), {"k": (3, 5, 7, 9), "max_points": (5, 10)}),
+        "FIGS": (lambda: figs(4), {"max_rules": (1, 2, 3, 4, 5), "max_trees": (1, None)}),
+        "tree": (
+            lambda: small_tree(5),
+            {"max_leaf_nodes": (2, 3, 4, 5, 6), "criterion": ("gini", "entropy")},
+        ),
+        "L1 logistic": (SparseLogistic, {"n_nonzero": (3, 6, 9), "C": Cs}),
+        "abess": (BestSubset, {"n_nonzero": (3, 6, 9), "alpha": (0.0, 0.5, 5.0)}),
+    }
+
+    def search(make, grid, n_rows):
+        n_folds = options.pick(3 if n_rows > SMALL_SET else 5, 2)
+        inner = StratifiedKFold(n_folds, shuffle=True, random_state=1)
+        return GridSearchCV(make(), grid, cv=inner, error_score="raise")
+
+    models = {label: partial(search, *how) for label, how in searched.items()}
+    _compare(report, models, MAX_TUNED, n_repeats=1)
+
+
+def _compare(report, models, max_train, n_repeats):
+    """Cross-validate models on all sets: tables of sets, of pairs and of models."""
+    options, name = report.options, report.name
+    sets = options.pick(SETS, BUNDLED)
+    rows = _folds(report, sets, models, max_train, on_fold, n_repeats)
+    error = wide(rows, "error", "set", "number")
+    report.say(
+        f"at most {options.pick(max_train, QUICK_ROWS)} training rows; {_n_folds(options)} folds, "
+        f"{n_repeats} times below {SMALL_SET} rows; standard errors are over the sets"
+    )
+    means = by_unit(error).mean()
+    shapes = rows.groupby("set", sort=False)[["n", "d"]].first()
+    report.table(f"{name}_sets", shapes.join(100 * means).reset_index())
+    report.table(f"{name}_pairs", [row for ours in OURS for row in _pair_rows(error, ours)])
+    report.table(name, _model_rows(rows))
+    report.figure(_plot_errors, 100 * means)
+
+
+def _n_folds(options):
+    return options.pick(5, 2)
+
+
+def _folds(report, sets, models, max_train, outcome, n_repeats=1):
+    """Return what `outcome` says of models on all folds of the sets, without those that failed.
+
+    The models are made by functions of the number of training rows; below 1,000 rows of a set its
+    folds are drawn `n_repeats` times.
+    """
+    options = report.options
+    n_folds, max_train = _n_folds(options), options.pick(max_train, QUICK_ROWS)
+
+    def read(name):
+        if name.startswith("planted"):
+            return _planted_sparse(*map(int, name.split()[1::2]))
+        return load(name, options.data_home)
+
+    def n_cells(name):
+        small = n_repeats > 1 and not options.quick and len(read(name)[1]) < SMALL_SET
+        return n_folds * (n_repeats if small else 1)
+
+    def run(set, number, model):
+        X, y = read(set)
+        train, test = fold(y, number, n_folds, max_train)
+        fitted = models[model](len(train))
+        return {"n": len(y), "d": X.shape[1], **outcome(fitted, X, y, train, test)}
+
+    cells = [
+        {"set": name, "number": number, "model": label}
+        for name in sets
+        for number in range(n_cells(name))
+        for label in installed(models)
+    ]
+    rows = run_all(options, f"{report.name}_folds", cells, run)
+    report.failures(rows)
+    return rows[rows["failed"] == ""]
+
+
+def on_fold(model, X, y, train, test):
+    """Return test error, seconds of the fit and size of a model."""
+    model, seconds = _fitted(model, X[train], y[train])
+    error = np.mean(np.asarray(model.predict(X[test])).ravel() != y[test])
+    settings = getattr(model, "best_params_", {})
+    n_read, n_numbers, n_bytes = size_of(getattr(model, "best_estimator_", model), X.shape[1])
+    return {
+        "error": error, "none right %": 100 * min(y.mean(), 1 - y.mean()),
+        "seconds": seconds, "non-zeros": n_read, "numbers": n_numbers,
+        "bytes": n_bytes, "settings": " ".join(f"{key}={value}" for key, value in settings.items()),
+    }  # fmt: skip
+
+
+def _model_rows(rows):
+    """Return one row for each model: means over the folds, then over the sets."""
+    columns = ["error", "non-zeros", "numbers", "bytes", "seconds"]
+    of_set = rows.groupby(["model", "set"], sort=False)[columns].mean()
+    for model, means in of_set.groupby("model", sort=False):
+        error, se = mean_se(100 * means["error"])
+        low, middle, high = np.percentile(means["seconds"], (25, 50, 75))
+        yield {
+            "model": model, "sets": len(means), "error %": error, "se": se,
+            **means[["non-zeros", "numbers", "bytes"]].mean(),
+            "seconds": middle, "spread": f"{low:.2g}-{high:.2g}",
+        }  # fmt: skip
+
+
+def _pair_rows(error, ours):
+    """Yield the differences of error, ours minus each peer's, set by set."""
+    if ours not in error:
+        return
+    mean, _ = differences(error, ours)
+    for peer, difference in (100 * mean).items():
+        difference = difference.dropna()
+        average, se = mean_se(difference)
+        row = {
+            "ours": ours, "peer": peer, "sets": len(difference), "difference": average, "se": se,
+            "median": difference.median(), "lower": (difference < 0).sum(),
+            "equal": (difference == 0).sum(), "higher": (difference > 0).sum(),
+        }  # fmt: skip
+        if peer in TO_BEAT:
+            row["reached"] = average <= 0 if peer == "FastRiskScore" else average < 0
+        yield row
+
+
+def _plot_errors(plt, means):
+    means = means.sort_values(OURS[0], kind="stable")
+    figure, axes = plt.subplots(figsize=(7, 1 + 0.25 * len(means)), layout="constrained")
+    for model in means:
+        if model in TO_BEAT or model == "SMaLL quantile":
+            axes.plot(means[model], means.index, "o", alpha=0.6, label=model)
+    axes.plot(means[OURS[0]], means.index, "k|", markersize=12, label=OURS[0])
+    axes.set_xlabel("test error, %")
+    axes.legend()
+    return figure
+
+
+# One rule: how good is its support?
+
+
+def l0(options, report):
+    """One rule of k features against abess and skglm: the training objective on their supports."""
+    sets = options.pick(L0_SETS, BUNDLED)
+    installed_too = [package for package in ("abess", "skglm") if is_installed(package)]
+
+    def run(set):
+        return list(_l0_cases(*_standardised(set, options), installed_too, options))
+
+    cases = run_all(options, "l0_runs", [{"set": name} for name in sets], run)
+    report.failures(cases.assign(model="SMaLL"))
+    cases = cases[cases["failed"] == ""].drop(columns="failed")
+    peers = [name for name in ("abess", "skglm MCP", "skglm L0.5") if name in cases]
+    if peers:
+        cases["best of them"] = cases[peers].min(axis=1)
+        peers.append("best of them")
+    rows = []
+    for peer in peers:
+        ratios = cases[peer] / cases["ours"]
+        share = (ratios >= 1 / 1.001).mean()
+        rows.append(
+            {
+                "peer": peer, "cases": len(ratios), "within 0.1 % or better": share,
+                "better by 0.1 %": (ratios > 1.001).mean(), "worse by 0.1 %": 1 - share,
+                "median peer / ours": ratios.median(), "our worst": ratios.min(),
+                "our best": ratios.max(), "bar": 0.9, "reached": share >= 0.9,
+            }
+        )  # fmt: skip
+    quartiles = "{:.2g}, {:.2g}, {:.2g}".format(*np.percentile(cases["gap"], (25, 50, 75)))
+    report.say(f"relative gap of our certificates: quartiles {quartiles}")
+    report.table("l0_cases", cases)
+    report.table("l0", rows or [{"peer": "none", "note": "none is installed"}])
+
+
+def _standardised(name, options):
+    """Return at most 5,000 rows of a set without its constant features, standardised."""
+    X, y = load(name, options.data_home)
+    rows = at_most(options.pick(MAX_TRAIN, QUICK_ROWS), np.arange(len(y)), y)
+    X, y = X[rows], y[rows]
+    X = X[:, X.std(axis=0) > 0]
+    return (X - X.mean(axis=0)) / X.std(axis=0), y
+
+
+def _l0_cases(X, y, packages, options):
+    """Yield F at each k, of our support and of the peers', all fitted again by the same method.
+
+    abess runs without a penalty and with ours; the supports of skglm's penalties are all those of
+    k features or fewer on a path.
+    """
+    supports = skglm_supports(X, y) if "skglm" in packages else {}
+
+    @cache
+    def objective(support):
+        return ridge_objective(X[:, support], y)
+
+    for k in options.pick(range(1, 11), (2, 4)):
+        model = SMaLLClassifier(1, k, certify=True, standardize=False, random_state=0)
+        model, seconds = _fitted(model, X, y)
+        row = {
+            "k": k, "ours": objective(support_of(model.coef_)), "objective_": model.objective_,
+            "gap": model.gap_, "seconds": seconds,
+        }  # fmt: skip
+        if "abess" in packages:
+            fits = [_fitted(BestSubset(k, alpha), X, y) for alpha in (0.0, 0.5)]
+            row["abess"] = min(objective(support_of(fit.coef_)) for fit, _ in fits)
+            row["seconds abess"] = sum(seconds for _, seconds in fits)
+        for penalty, found in supports.items():
+            row[penalty] = min(objective(support) for support in found if len(support) <= k)
+        yield row
+
+
+# Size and sparse text.
+
+
+def size(options, report):
+    """Test error against the bytes that gcc makes of the models, over several sizes of each."""
+    if shutil.which("gcc") is None or shutil.which("size") is None:
+        report.say("gcc and size are not installed")
+        return
+    shapes = options.pick(
+        ((1, 1), (1, 2), (1, 4), (1, 9), (2, 2), (2, 4), (3, 2), (3, 3), (4, 4), (5, 6)),
+        ((1, 3), (3, 3)),
+    )
+    counts = options.pick((1, 2, 3, 4, 6, 9, 14, 20), (1, 4))
+    families = {
+        "SMaLL": (lambda pk: SMaLLClassifier(*pk, random_state=0), shapes),
+        "SMaLL quantile": (
+            lambda pk: SMaLLClassifier(*pk, binarize="quantile", random_state=0),
+            shapes,
+        ),
+        "FastRiskScore": (risk_score, counts),
+        "FIGS": (figs, counts),
+        "tree": (lambda k: small_tree(k + 1), counts),
+        "L1 logistic": (SparseLogistic, counts),
+    }
+    models = {
+        f"{family} {'x'.join(map(str, np.atleast_1d(k)))}": lambda n_rows, make=make, k=k: make(k)
+        for family, (make, settings) in families.items()
+        for k in settings
+    }
+    sets = options.pick(SIZE_SETS, BUNDLED)
+    rows = _folds(report, sets, models, MAX_TUNED, _compiled)
+    rows[["family", "setting"]] = rows["model"].str.rsplit(" ", n=1).to_list()
+    keys = ["family", "setting"]
+    means = rows.groupby([*keys, "set"], sort=False)[["error %", "bytes"]].mean()
+    of_model = means.groupby(keys, sort=False)
+    table = of_model.mean()
+    table.insert(0, "sets", of_model.size())
+    table = table.reset_index().rename(columns={"family": "model"})
+    report.figure(_plot_sizes, table)
+    report.table("size", table)
+
+
+def _compiled(model, X, y, train, test):
+    """Return test error and bytes of the compiled model."""
+    fitted, _ = _fitted(model, X[train], y[train])
+    error = np.mean(np.asarray(fitted.predict(X[test])).ravel() != y[test])
+    return {"error %": 100 * error, "bytes": compiled_bytes(to_c(fitted))}
+
+
+def _plot_sizes(plt, table):
+    figure, axes = plt.subplots(figsize=(7, 5), layout="constrained")
+    for model, line in table.groupby("model", sort=False):
+        line = line.sort_values("bytes")
+        style = "o-" if model not in OURS else "o"
+        axes.plot(line["bytes"], line["error %"], style, label=model)
+    axes.set_xscale("log")
+    axes.set_xlabel("bytes of compiled code and constants")
+    axes.set_ylabel("mean test error, %")
+    axes.legend()
+    return figure
+
+
+def sparse(options, report):
+    """Test error and seconds on sparse X, against L1 logistic regression of as many features."""
+    planted = options.pick("planted 5000 x 100000", "planted 200 x 500")
+    models = {
+        "SMaLL 3x3": lambda n_rows: SMaLLClassifier(random_state=0),
+        "SMaLL 3x9": lambda n_rows: SMaLLClassifier(3, 9, random_state=0),
+        "L1 logistic 9": lambda n_rows: SparseLogistic(9),
+        "L1 logistic 27": lambda n_rows: SparseLogistic(27),
+    }
+    sets = options.pick((planted, "sms_spam"), (planted,))
+    rows = _folds(report, sets, models, MAX_TRAIN, on_fold)
+    table = []
+    for (name, model), of_model in rows.groupby(["set", "model"], sort=False):
+        error, se = mean_se(100 * of_model["error"])
+        table.append(
+            {
+                "set": name, "model": model, "error %": error, "se over folds": se,
+                "none right %": of_model["none right %"].iloc[0],
+                "non-zeros": of_model["non-zeros"].mean(),
+                "seconds": of_model["seconds"].median(), "spread": spread(of_model["seconds"]),
+            }
+        )  # fmt: skip
+    report.table("sparse", table)
+
+
+@cache
+def _planted_sparse(n, d):
+    """Return counts of words: any of three pairs of frequent words makes a row positive."""
+    rng = np.random.default_rng(0)
+    X = (random_sparse(n, d, 30 / d, rng=rng) > 0).astype(np.float64).tolil()
+    words = rng.choice(d, 6, replace=False)
+    present = rng.random((n, 6)) < 0.5
+    X[:, words] = present
+    latent = (present[:, ::2] & present[:, 1::2]).any(axis=1)
+    flipped = rng.random(n) < 0.05
+    return csr_matrix(X), (latent ^ flipped).astype(int)
+
+
+SECTIONS = {
+    section.__name__: section for section in (relaxation, speed, accuracy, tuned, l0, size, sparse)
+}

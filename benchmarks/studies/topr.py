@@ -1,0 +1,658 @@
+"""TOPRPolicy against its peers: value of learned policies, time, off-policy estimates, dynamics.
+
+The Open Bandit Pipeline pins old versions: name the Python of an environment of its own by
+--obp-python, else its rows are left out.
+"""
+
+from functools import partial
+
+import numpy as np
+import pandas as pd
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import train_test_split
+from sklearn.preprocessing import StandardScaler
+
+from benchmarks._data import load_classes, stored
+from benchmarks._engine import (
+    by_unit,
+    caught,
+    differences,
+    is_installed,
+    mean_se,
+    paired_ratio,
+    run_all,
+    seconds_of,
+    wide,
+)
+from benchmarks._parts import topr_block, topr_gradient
+from benchmarks.peers.topr import (
+    BOUNDS,
+    BUNDLED,
+    LOGGING,
+    MAX_ROWS,
+    ONE_ACTION,
+    OURS,
+    PASSES,
+    PEERS,
+    PENALIZED,
+    PENALIZED_PEERS,
+    REFRESH,
+    SETS,
+    STEPS,
+    WABBITS,
+    Case,
+    adam,
+    deterministic,
+    direct,
+    direct_logistic,
+    imitation,
+    importance_sampling,
+    log_policy,
+    make_case,
+    obp_methods,
+    on_test,
+    open_bandit_pipeline,
+    tapered,
+    topr,
+)
+from pnsklearn import TOPRPolicy
+from pnsklearn.datasets import make_logged_bandit
+from pnsklearn.metrics import effective_sample_size, snips_value
+
+PACKAGES = ("numpy", "scipy", "scikit-learn", "numba", "vowpalwabbit")
+CELL = ["set", "logging"]
+KINDS = {"value": "as learned", "argmax": "best action"}
+NOISE = 0.25
+NOISY_SETS = ("digits", "satimage", "segment", "yeast")
+# Fewer seeds for obp's networks, which take most of the time, and for the sweep of C.
+SEEDS, SLOW_SEEDS, PENALTY_SEEDS = 5, 3, 3
+# The peers that the goal names; the others are forms of them that do better, or another baseline.
+GOAL = (
+    "positives only", "full IS", "truncated IS", "PPO clip", "POEM", "BanditNet", "direct, ridge",
+    "obp IPWLearner", "obp NN", *WABBITS,
+)  # fmt: skip
+RATES = (0.01, 0.1)
+STARTS = {"good": 0.2, "bad": -0.2}  # multiples of the teacher's scores
+SHOWN_STEPS = (0, 1, 3, 10, 30, 100, 300, 1000, 3000)
+SHARES = (0.05, 0.15, 0.3, 0.5)
+
+
+# The value of learned policies. A cell is a set with a logging policy.
+
+
+def _runs(options, methods, sets, seeds, noise=0.0):
+    max_rows = options.pick(MAX_ROWS, 200)
+
+    def run(set, logging, noise, seed, model):
+        case, y_test, logged = make_case(
+            set, logging, seed, noise=noise, max_rows=max_rows, data_home=options.data_home
+        )
+        policy, seconds, warned = caught(_checked, methods[model], case)
+        if policy is None:  # failed: the uniform policy
+            policy = np.full((len(y_test), case.n_actions), 1 / case.n_actions)
+        return {
+            "value": policy[np.arange(len(y_test)), y_test].mean(),
+            "argmax": np.mean(policy.argmax(axis=1) == y_test),
+            "logged": logged, "seconds": seconds, "warnings": warned,
+        }  # fmt: skip
+
+    cells = [
+        {"set": name, "logging": logging, "noise": noise, "seed": seed, "model": model}
+        for seed in seeds
+        for name in sets
+        for logging in LOGGING
+        for model in methods
+    ]
+    return run_all(options, "value_runs", cells, run) if cells else pd.DataFrame()
+
+
+def _checked(method, case):
+    policy = method(case)
+    if np.isnan(policy).any():
+        raise ValueError("not a number")
+    return policy
+
+
+def _method_rows(rows, without_seconds=()):
+    """Return one row for each method: means over the seeds, then over the sets."""
+    value, best = (by_unit(wide(rows, key, CELL, "seed")).mean() for key in KINDS)
+    of_method = rows.groupby("model", sort=False)
+    table = value.groupby(level="logging", sort=False).mean().T
+    table.insert(0, "seeds", of_method["seed"].nunique())
+    table["all"], table["all, best action"] = value.mean(), best.mean()
+    table["seconds"] = of_method["seconds"].median().drop(without_seconds, errors="ignore")
+    table["failed"] = of_method["warnings"].agg(lambda of: of.str.contains("failed").sum())
+    table = table.sort_values("all", ascending=False, kind="stable")
+    return pd.concat([table.rename_axis("method").reset_index(), _logged(rows)])
+
+
+def _logged(rows):
+    """Return the value of the logging policies as a row."""
+    row = {"method": "(the logging policy)", **rows.groupby("logging")["logged"].mean()}
+    return pd.DataFrame([row | {"all": rows["logged"].mean()}])
+
+
+def _cell_rows(rows, ours, peers, key):
+    """Return one row for each cell: ours, its hardest peer, and positives only."""
+    table = wide(rows, key, CELL, "seed")
+    mean, error = differences(table[[ours, *peers]], ours)
+    limit = error.fillna(0)  # of one seed
+    hardest = mean.idxmin(axis=1)
+    found = pd.DataFrame({ours: by_unit(table[ours]).mean(), "best peer": hardest})
+    found["difference"] = mean.min(axis=1)
+    found["se"] = [error.loc[cell, peer] for cell, peer in hardest.items()]
+    found["within"] = found["difference"] >= -found["se"].fillna(0)
+    found["less positives only"] = mean["positives only"]
+    found["its se"] = error["positives only"]
+    found["below"] = mean["positives only"] < -2 * limit["positives only"]
+    return found.reset_index()
+
+
+def _bar_row(rows, ours, peers, key, against):
+    cells = _cell_rows(rows, ours, peers, key)
+    within, below = cells["within"].sum(), cells["below"].sum()
+    ahead = cells.loc[~cells["within"], "best peer"].value_counts()
+    return {
+        "method": ours, "policies": KINDS[key], "against": against, "cells": len(cells),
+        "best": (cells["difference"] >= 0).sum(), "within 1 se": within,
+        "share": within / len(cells), "bar": ">= 0.75", "reached": within >= 0.75 * len(cells),
+        "below positives only": below, "none below": below == 0,
+        "most often ahead": f"{ahead.index[0]} ({ahead.iloc[0]})" if len(ahead) else "",
+    }  # fmt: skip
+
+
+def _pair_rows(rows, ours, peers):
+    table = []
+    found = {key: differences(wide(rows, key, CELL, "seed"), ours) for key in KINDS}
+    for peer in peers:
+        for key, (mean, error) in found.items():
+            difference, se = mean_se(mean[peer].dropna())
+            limit = 2 * error[peer].fillna(0)
+            table.append(
+                {
+                    "peer": peer, "policies": KINDS[key], "difference": difference,
+                    "se over cells": se, "ahead by 2 se": (mean[peer] > limit).sum(),
+                    "behind by 2 se": (mean[peer] < -limit).sum(),
+                }
+            )  # fmt: skip
+    return table
+
+
+def _all_cells(rows):
+    """Return mean and standard error of every method in every cell."""
+    found = {}
+    for key in KINDS:
+        groups = by_unit(wide(rows, key, CELL, "seed"))
+        found |= {key: groups.mean().stack(), f"{key} se": groups.sem().stack(future_stack=True)}
+    return pd.DataFrame(found).dropna(subset=["value"]).reset_index()
+
+
+def value(options, report):
+    """Value of policies learned from logs of sets with several classes, and with noisy rewards."""
+    wabbits = WABBITS if is_installed("vowpalwabbit") else {}
+    fast = {**OURS, **REFRESH, **PEERS, **wabbits}
+    with open_bandit_pipeline(options.obp_python) as pipeline:
+        obp = obp_methods(pipeline)
+        slow = {label: method for label, method in obp.items() if "NN" in label}
+        fast |= {label: method for label, method in obp.items() if label not in slow}
+        _value(options, report, fast, slow, list({**PEERS, **wabbits, **obp}), obp)
+
+
+def _value(options, report, fast, slow, peers, obp):
+    sets, noisy = options.pick(SETS, BUNDLED), options.pick(NOISY_SETS, BUNDLED[:1])
+    seeds = options.seeds_of(SEEDS)
+    slow_seeds = seeds[:SLOW_SEEDS]
+    rows = [_runs(options, fast, sets, seeds), _runs(options, slow, sets, slow_seeds)]
+    rows = pd.concat(rows)
+    report.say(
+        f"{len(sets)} sets: {', '.join(sets)}; halves for training and test, at "
+        f"most {options.pick(MAX_ROWS, 200)} rows each, standardised (Fashion-MNIST pooled to 7 x "
+        f"7 pixels). A policy is taught on one log: right class 1, wrong class -1. {len(seeds)} "
+        f"splits and logs ({len(slow_seeds)} for obp's networks), one fit each. The value of a "
+        "policy is "
+        "exact: its mean probability of the right class on the test half, the mean reward scaled "
+        "to 0 to 1. 'As learned' a softmax policy is stochastic; the direct method, Vowpal Wabbit "
+        "and IPWLearner take one action, which is an advantage to them on these data, where one "
+        "action is always right: 'best action' gives it to all."
+    )
+    report.say(
+        "All softmax policies are linear with the L2 penalty of C = 1 on the sum over the rows, by "
+        "L-BFGS from zero and from positives only, whichever ends lower (TOPR: from zero; "
+        f"positives only: scikit-learn; naive REINFORCE and PPO clip, which have no smooth "
+        f"optimum: {STEPS} steps of Adam). POEM's variance penalty is chosen by SNIPS on a quarter "
+        "of the log, BanditNet's translation by SNIPS on the log. Methods that need rewards of 0 "
+        f"and 1 get those. obp's networks have its IPW objective with rewards of both signs, which "
+        "suits them better: 100 hidden units with its defaults, the same at the faster rate of "
+        "0.001 in 100 passes, or linear scores. Vowpal Wabbit makes "
+        f"{PASSES} passes with its defaults. The refresh rounds may ask for the reward of new "
+        "actions, which nobody else may: they are shown, not compared."
+    )
+    report.table("value", _method_rows(rows, obp), "Means over the sets, sorted.")
+    named = [peer for peer in peers if peer in GOAL]
+    groups = {
+        "the goal's peers": ("value", named),
+        "the goal's peers, one action each": ("argmax", named),
+        "all peers": ("value", peers),
+        "softmax peers": ("value", [peer for peer in peers if peer not in ONE_ACTION]),
+        "all peers, one action each": ("argmax", peers),
+    }
+    bars = [
+        _bar_row(rows, ours, found, key, against)
+        for ours in OURS
+        for against, (key, found) in groups.items()
+    ]
+    report.table(
+        "value_bars",
+        bars,
+        "Cells in which a method is at least as good as its best peer less one standard error of "
+        "their difference over the seeds, and cells in which it is below positives only by more "
+        "than two. The best of many peers is found on the same test values, which favours it.",
+    )
+    for key, title in KINDS.items():
+        cells = _cell_rows(rows, "TOPR", peers, key)
+        report.table(f"value_cells_{key}", cells, f"Cell by cell, {title}.")
+        below = ", ".join(" ".join(cell) for cell in cells.loc[cells["below"], CELL].to_numpy())
+        report.say(f"TOPR is below positives only, {title}, in: {below or 'none'}.")
+    report.table(
+        "value_pairs", _pair_rows(rows, "TOPR", peers), "TOPR less each peer, mean over the cells."
+    )
+    report.keep("value_cells_all", _all_cells(rows))
+    _noisy(options, report, noisy, fast, [peer for peer in peers if peer in fast], obp)
+
+
+def _noisy(options, report, sets, methods, peers, obp):
+    """The same with noise in the rewards, and at other penalties."""
+    seeds = options.seeds_of(SEEDS)
+    rows = _runs(options, methods, sets, seeds, noise=NOISE)
+    table = _method_rows(rows, obp)
+    report.table(
+        "value_noise",
+        table,
+        f"The same with rewards that are wrong with probability {NOISE}, on {', '.join(sets)}; "
+        "values are still those of the true rewards. obp's networks are left out.",
+    )
+    values = table.set_index("method")["all"]
+    best = values[values.index.isin(peers)].index[0]
+    report.say(
+        f"The best that may not ask for rewards: {best}, {values[best]:.3f}; TOPR "
+        f"{values['TOPR']:.3f}."
+    )
+    bars = [
+        _bar_row(rows, ours, peers, key, f"all peers, noise {NOISE}")
+        for ours in (*OURS, *REFRESH)
+        for key in KINDS
+    ]
+    report.table("value_noise_bars", bars, "In the cells with noise.")
+    seeds = seeds[:PENALTY_SEEDS]
+    rows = [row for noise in (0.0, NOISE) for row in _penalty_rows(options, sets, seeds, noise)]
+    report.table(
+        "value_C", rows,
+        "Means over the same sets and all logging policies at other values of C, as learned (and "
+        f"best action); {len(seeds)} splits. Importance weights multiply the sum "
+        "over the rows, so that the same C is a weaker penalty to full IS. A sweep: no value was "
+        "chosen from it.",
+    )  # fmt: skip
+
+
+def _penalty_rows(options, sets, seeds, noise):
+    """Return one row for each method: its value at all C."""
+    plain = OURS | {label: PEERS[label] for label in PENALIZED_PEERS}
+    means = _runs(options, {**plain, **PENALIZED}, sets, seeds, noise=noise)
+    means = means.groupby("model")[list(KINDS)].mean()
+    for label in plain:
+        row = {"method": label}
+        for C in ("0.1", "1", "10", "100"):
+            found = means.loc[label if C == "1" else f"{label}, C={C}"]
+            row[f"C={C}"] = f"{found['value']:.3f} ({found['argmax']:.3f})"
+        yield row | {"noise": noise}
+
+
+# Time.
+
+
+def speed(options, report):
+    """A fit against LogisticRegression and obp's networks, a gradient against its two products."""
+    n, rounds = options.pick((100_000, 5), (2_000, 1))
+    d, n_actions = 50, 10
+    rng = np.random.default_rng(0)
+    W = rng.normal(size=(d, n_actions)) / np.sqrt(d) * 3
+    X = rng.normal(size=(n + 10_000, d))
+    y = (X @ W + rng.gumbel(size=(len(X), n_actions))).argmax(axis=1)
+    X, X_test, y, y_test = X[:n], X[n:], y[:n], y[n:]
+    log = make_logged_bandit(X, y, logging="good", random_state=0)
+    feedback = {"reward": log.reward, "propensity": log.propensity}
+    policy = TOPRPolicy(tol=1e-4)
+    logistic = LogisticRegression(tol=1e-4, max_iter=1000)
+    fits = {
+        "TOPRPolicy, rewards": lambda: policy.fit(X, log.action, **feedback).n_iter_,
+        "TOPRPolicy, no rewards": lambda: policy.fit(X, log.action).n_iter_,
+        "LogisticRegression": lambda: logistic.fit(X, log.action).n_iter_[0],
+    }
+    timings = [
+        (name, "LogisticRegression", fits[name], fits["LogisticRegression"], 1.5)
+        for name in ("TOPRPolicy, no rewards", "TOPRPolicy, rewards")
+    ]
+    gradients = []
+    for dtype in (np.float64, np.float32):
+        full, products = _gradient(X.astype(dtype), log, n_actions)
+        gradients.append(full)
+        timings.append((f"gradient, {np.dtype(dtype)}", "its two products", full, products, 1.3))
+    timings.append(("gradient, float32", "gradient, float64", *gradients[::-1], 0.7))
+    report.say(
+        f"n = {n}, d = {d}, {n_actions} actions logged by make_logged_bandit's 'good' policy, one "
+        "thread, seconds of the processor. The ratio is the median over rounds of ours / "
+        "reference, measured in turns (reference, ours, ours, reference), with its quartiles. "
+        "Both fits stop at the same bound on the gradient of the mean loss, and have the same "
+        "labels: the actions. The products are those of the same blocks of rows, "
+        "X W' and Z' X."
+    )
+    report.table("speed", [_timing(*timing, rounds) for timing in timings], "Parts.")
+    iterations = [{"fit": name, "iterations": fit()} for name, fit in fits.items()]
+    report.table("speed_iterations", iterations, "Iterations of L-BFGS.")
+    with open_bandit_pipeline(options.obp_python) as pipeline:
+        if pipeline:
+            columns = (log[k] for k in ("action", "reward", "propensity"))
+            case = Case(X, *columns, X_test, n_actions, 0)
+            table = _against_obp(case, y_test, pipeline, options)
+            report.table("speed_obp", table, _obp_text(table))
+
+
+def _gradient(X, log, n_actions):
+    """Return functions that compute a gradient, and its two products alone."""
+    W = np.random.default_rng(0).normal(size=(n_actions, X.shape[1])) * 0.1
+    size = topr_block(X)
+
+    def products():
+        W_T, gradient = W.T.astype(X.dtype), np.zeros(W.shape)
+        for start in range(0, len(X), size):
+            block = X[start : start + size]
+            Z = block @ W_T
+            gradient += Z.T @ block
+        return gradient
+
+    return partial(topr_gradient, X, log, W), products
+
+
+def _timing(what, reference, ours, peer, bar, rounds):
+    timing = paired_ratio(ours, peer, rounds=rounds)
+    return {
+        "what": what, "against": reference, "seconds": timing["ours"],
+        "reference": timing["reference"], "ratio": timing["ratio"], "spread": timing["spread"],
+        "bar": f"<= {bar:g}", "reached": bool(timing["ratio"] <= bar),
+    }  # fmt: skip
+
+
+def _against_obp(case, y_test, pipeline, options):
+    """Return seconds and value of our fit, and of obp's networks after some passes."""
+    right = np.arange(len(y_test)), y_test
+    policy, ours = seconds_of(topr, case)
+    table = [{"fit": "TOPRPolicy", "seconds": ours, "value": policy[right].mean()}]
+    passes = {"nn_linear": (1, 2, 5, 10, 20, 50), "nn": (200,)}
+    labels = {"nn_linear": "linear, rate 0.01", "nn": "defaults, 100 hidden units"}
+    for learner, counts in options.pick(passes, {"nn_linear": (1, 2)}).items():
+        for count in counts:
+            policy, seconds = pipeline.learn(case, learner, max_iter=count)
+            row = {"fit": f"obp NNPolicyLearner, {labels[learner]}", "seconds": seconds}
+            row |= {"value": policy[right].mean(), "passes": count, "times ours": seconds / ours}
+            table.append(row)
+    return table
+
+
+def _obp_text(table):
+    table = pd.DataFrame(table)
+    ours, peers = table.iloc[0], table.iloc[1:]
+    as_good = peers[peers["value"] > ours["value"]]
+    if len(as_good):
+        first = as_good.loc[as_good["seconds"].idxmin()]
+        verdict = (
+            f"A higher value than ours takes obp at least {first['seconds']:.3g} s "
+            f"({first['passes']:g} passes), {first['times ours']:.3g} times ours."
+        )
+    else:
+        best, quick = peers.loc[peers["value"].idxmax()], peers.loc[peers["seconds"].idxmin()]
+        verdict = (
+            f"obp does not reach our value; its best takes {best['times ours']:.3g} times our "
+            f"seconds, its quickest run {quick['times ours']:.3g} times."
+        )
+    return f"To an equal or better value than obp's networks, once; bar: 10 times. {verdict}"
+
+
+# Real clicks.
+
+
+def open_bandit(options, report):
+    """Real clicks of the Open Bandit data, men's page: too few to tell any policies apart."""
+    log = {name: _read_open_bandit(f"obd_men_{name}", options) for name in ("random", "bts")}
+    if log["random"] is None or log["bts"] is None:
+        report.say("obd_men_random.npz and obd_men_bts.npz are not in --data-home")
+        return
+    half = len(log["random"]["click"]) // 2
+    first, second = (
+        {key: column[rows] for key, column in log["random"].items()}
+        for rows in (slice(half), slice(half, None))
+    )
+    tests = {"random, 2nd half": second, "bts": log["bts"]}
+    case = Case(
+        first["X"], first["action"], first["click"], first["propensity"],
+        np.vstack([test["X"] for test in tests.values()]),
+        1 + max(int(part["action"].max()) for part in log.values()), 0,
+    )  # fmt: skip
+    clicks = ", ".join(f"{int(test['click'].sum())} in {name}" for name, test in tests.items())
+    report.say(
+        f"Trained on the first half by time of the random policy's log: {half} rows, "
+        f"{int(first['click'].sum())} clicks, {case.n_actions} items; the clicks of the tests: "
+        f"{clicks}. X are the one-hot user features. Clicks per thousand by the self-normalised "
+        "estimate, with normal 95 % intervals, and the effective sample size. Nobody wins here: so "
+        "few clicks teach nothing that the test rows would confirm, and an estimate rests on a "
+        "handful of them. The intervals need more clicks than that: a policy whose way no click "
+        "crossed has one of 0 to 0, where a value of 5 per thousand gives no click in 150 "
+        "effective rows in half of all cases. effective_positive is swept over the same "
+        "test rows, from which no share may be chosen."
+    )
+    methods = {
+        "uniform": lambda case: np.full((len(case.X_test), case.n_actions), 1 / case.n_actions),
+        "imitation of the log": imitation,
+        "positives only = TOPR": topr,
+        **{f"TOPR, effective_positive={s}": partial(topr, effective_positive=s) for s in SHARES},
+        "full IS": partial(importance_sampling, unit=True),
+        "direct, ridge": direct,
+        "direct, logistic": direct_logistic,
+    }
+    table = []
+    with open_bandit_pipeline(options.obp_python) as pipeline:
+        obp = obp_methods(pipeline)
+        methods |= {label: method for label, method in obp.items() if "IPW" in label}
+        for label, method in methods.items():
+            policy = method(case)
+            row = {"policy": label, "kind": "as learned"}
+            table.append(row | _clicks(policy, tests))
+            if label not in ("uniform", *ONE_ACTION):
+                table.append(row | {"kind": "best action"} | _clicks(deterministic(policy), tests))
+    logged = {"policy": "(the logging policy)", "kind": "mean", **_clicks(None, tests)}
+    report.table("open_bandit", [*table, logged])
+
+
+def _read_open_bandit(name, options):
+    path = stored(name, options.data_home)
+    if path is None:
+        return None
+    with np.load(path, allow_pickle=False) as parts:
+        return {
+            "X": parts["X"].astype(np.float64), "action": parts["extra_action"].astype(np.int64),
+            "click": parts["y"].astype(np.float64), "propensity": parts["extra_pscore"],
+        }  # fmt: skip
+
+
+def _clicks(policy, tests):
+    """Return clicks per thousand with an interval, and the effective sample size, of each test.
+
+    `policy` has the rows of all tests; None is the policy that logged them.
+    """
+    columns, start = {}, 0
+    for name, test in tests.items():
+        propensity = test["propensity"]
+        rows = start + np.arange(len(propensity))
+        chosen = propensity if policy is None else policy[rows, test["action"]]
+        start += len(rows)
+        found = snips_value(chosen, propensity, test["click"], confidence_level=0.95)
+        columns |= {
+            name: round(1000 * found.value, 2),
+            f"{name}: interval": f"{1000 * found.low:.2f} to {1000 * found.high:.2f}",
+            f"{name}: ESS": round(effective_sample_size(chosen, propensity)),
+        }
+    return columns
+
+
+# Off-policy estimates.
+
+
+def ope(options, report):
+    """Off-policy estimates of a known value: bias, error and coverage of the intervals."""
+    repetitions, sizes = options.pick((500, (200, 1000, 5000)), (20, (200,)))
+    rng = np.random.default_rng(0)
+    d, n_actions = 5, 5
+    W_reward, W_log, W_policy = rng.normal(size=(3, n_actions, d))
+    settings = {"good overlap": (0.5, 1.0), "poor overlap": (1.5, 1.5)}
+    table = []
+    for overlap, (of_log, of_policy) in settings.items():
+        policy = _fixed_policy(of_policy * W_policy)
+        X = rng.normal(size=(1_000_000, d))
+        truth = (policy.predict_proba(X) * _success(X, W_reward)).sum(axis=1).mean()
+        theta = np.column_stack([of_log * W_log, np.zeros(n_actions)]).ravel()
+        for n in sizes:
+            found = [_evaluated(policy, theta, W_reward, n, rng) for _ in range(repetitions)]
+            effective = np.mean([one.effective_sample_size / n for one in found])
+            for name in ("ips", "snips", "clipped_ips", "dr"):
+                row = {"overlap": overlap, "n": n, "effective": effective, "estimate": name}
+                table.append(row | _estimates(np.array([one[name] for one in found]), truth))
+    report.say(
+        f"{repetitions} simulated logs of each size: normal contexts (d = {d}), {n_actions} "
+        "actions, softmax policies, rewards of 0 or 1 whose probability is a sigmoid of linear "
+        "scores. The true value is the mean over 10^6 contexts. Estimates are those of "
+        "TOPRPolicy.evaluate: weights clipped at the square root of n, doubly robust with "
+        "cross-fitted ridge regressions. 'effective' is the effective sample size as a share of n. "
+        "Intervals are nominal 95 %; the standard error of a coverage of 0.95 is "
+        f"{np.sqrt(0.95 * 0.05 / repetitions):.3f}."
+    )
+    report.table("ope", table)
+
+
+def _evaluated(policy, theta, W_reward, n, rng):
+    """Return the estimates of a policy from a log of n rows of the policy `theta`."""
+    X = rng.normal(size=(n, W_reward.shape[1]))
+    mu = np.exp(log_policy(theta, X))
+    action = (rng.random((n, 1)) > np.cumsum(mu, axis=1)[:, :-1]).sum(axis=1)
+    rows = np.arange(n)
+    reward = (rng.random(n) < _success(X, W_reward)[rows, action]).astype(float)
+    return policy.evaluate(X, action, reward=reward, propensity=mu[rows, action])
+
+
+def _fixed_policy(W):
+    """Return a TOPRPolicy with given weights."""
+    n_actions, d = W.shape
+    rng = np.random.default_rng(0)
+    policy = TOPRPolicy().fit(rng.normal(size=(n_actions, d)), np.arange(n_actions))
+    policy.coef_, policy.intercept_ = W, np.zeros(n_actions)
+    return policy
+
+
+def _success(X, W):
+    return 1 / (1 + np.exp(-X @ W.T))
+
+
+def _estimates(estimates, truth):
+    value, _, low, high = estimates.T
+    return {
+        "bias": np.mean(value) - truth, "rmse": np.sqrt(np.mean((value - truth) ** 2)),
+        "mean width": np.mean(high - low), "coverage": np.mean((low <= truth) & (truth <= high)),
+    }  # fmt: skip
+
+
+# The value by step.
+
+
+def dynamics(options, report):
+    """Full-batch Adam from the logging policy: the value by step."""
+    n_steps, seeds = options.pick(max(SHOWN_STEPS), 30), options.seeds_of(3)
+    points, ends = [], []
+    for seed in seeds:
+        for start, scale in STARTS.items():
+            case, y_test, theta = _own_log(seed, scale, options)
+            for rate in RATES:
+                for method in BOUNDS:
+                    key = {"log": start, "rate": rate, "method": method}
+                    curve, log_p = _curve(case, y_test, theta, method, rate, n_steps)
+                    points += [key | {"step": step, "value": value} for step, value in curve]
+                    ends.append(key | {"mean log pi of the bad": log_p})
+    keys = ["log", "rate", "method"]
+    curves = pd.DataFrame(points).groupby([*keys, "step"], sort=False)["value"].mean()
+    curves = curves.unstack("step", sort=False)
+    shown = [step for step in SHOWN_STEPS if step <= n_steps]
+    table = curves[shown].add_prefix("step ")
+    table["least after step 10"] = curves.loc[:, curves.columns >= 10].min(axis=1)
+    table = table.join(pd.DataFrame(ends).groupby(keys).mean())
+    report.say(
+        "digits; the log is sampled from a fifth of the scores of a logistic regression that saw "
+        "100 labels (bad: from their negatives), and Adam starts there. No penalty; "
+        f"{len(seeds)} logs; the value of the stochastic policy on the test half. 'Mean log pi of "
+        "the bad' is that of the logged wrong actions at the end. A run has one log for all steps: "
+        "nothing is sampled anew."
+    )
+    report.table("dynamics", table.reset_index())
+    report.figure(_plot_curves, curves)
+
+
+def _curve(case, y_test, theta, method, rate, n_steps):
+    """Return steps with values, and the final mean log pi of bad actions."""
+    curve, rows = [], np.arange(len(y_test))
+
+    def keep(step, theta):
+        if step in SHOWN_STEPS or step % 10 == 0:
+            curve.append((step, on_test(case, theta)[rows, y_test].mean()))
+
+    keep(0, theta)
+    objective = tapered(case, *BOUNDS[method])
+    theta = adam(objective, case.X, theta, n_steps=n_steps, rate=rate, C=np.inf, on_step=keep)
+    bad = case.reward < 0
+    log_p = log_policy(theta, case.X[bad])[np.arange(bad.sum()), case.action[bad]]
+    return curve, log_p.mean()
+
+
+def _own_log(seed, scale, options):
+    """Return a log of a policy of the class that learns, the test labels, and its parameters."""
+    X, y = load_classes("digits", options.data_home)
+    X_train, X_test, y_train, y_test = train_test_split(
+        X, y, train_size=0.5, stratify=y, random_state=seed
+    )
+    scaler = StandardScaler().fit(X_train)
+    X_train, X_test = scaler.transform(X_train), scaler.transform(X_test)
+    teacher = LogisticRegression(max_iter=1000).fit(X_train[:100], y_train[:100])
+    if len(teacher.classes_) < 10:
+        raise ValueError("the first 100 labels lack a class")
+    theta = scale * np.column_stack([teacher.coef_, teacher.intercept_]).ravel()
+    log = make_logged_bandit(
+        X_train, y_train, logging=np.exp(log_policy(theta, X_train)), random_state=seed
+    )
+    case = Case(X_train, log.action, log.reward, log.propensity, X_test, 10, seed)
+    return case, y_test, theta
+
+
+def _plot_curves(plt, curves):
+    shape = len(STARTS), len(RATES)
+    figure, axes = plt.subplots(
+        *shape, figsize=(9, 6), sharex=True, sharey=True, layout="constrained"
+    )
+    for start, row in zip(STARTS, axes, strict=True):
+        for rate, axis in zip(RATES, row, strict=True):
+            for method in BOUNDS:
+                curve = curves.loc[start, rate, method]
+                axis.plot(1 + curve.index, curve, label=method)
+            axis.set(xscale="log", title=f"{start} log, Adam, rate {rate}")
+        row[0].set_ylabel("value on the test half")
+    for axis in axes[-1]:
+        axis.set_xlabel("1 + step")
+    axes[0, 0].legend(fontsize="small")
+    return figure
+
+
+SECTIONS = {section.__name__: section for section in (value, speed, open_bandit, ope, dynamics)}
