@@ -6,6 +6,7 @@ Everything runs on one thread, and seconds are of the processor, unless a table 
 """
 
 import argparse
+from functools import partial
 from pathlib import Path
 
 from benchmarks._engine import Options, run_sections
@@ -54,7 +55,8 @@ def main(arguments=None):
     if unknown:
         parser.error(f"no such section of {name}: {', '.join(sorted(unknown))}")
     options = Options(name, study.PACKAGES, **given)
-    run_sections(study, sections or study.SECTIONS, options)
+    run = getattr(study, "run_sections", partial(run_sections, study))
+    run(sections or list(study.SECTIONS), options)
 
 
 if __name__ == "__main__":

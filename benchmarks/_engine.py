@@ -137,21 +137,25 @@ def _outcome(run, cell, quick):
         if own or (quick and not isinstance(error, (ImportError, OSError))):
             raise
         failed = f"{type(error).__name__}: {' '.join(str(error).split())}"[:200]
-        print(f"{', '.join(map(str, cell.values()))}: {failed}", flush=True)
+        _print_once(f"{cell.get('model', 'a run')} failed: {failed}")
         return [{"failed": failed}]
     return [found] if isinstance(found, dict) else found or []
+
+
+@cache
+def _print_once(line):
+    print(line, flush=True)
 
 
 def _plain(value):
     return value.item()
 
 
-@cache
 def is_installed(*packages):
-    """Return whether all the packages are installed; name one that is not, in one line, once."""
+    """Return whether all the packages are installed; say in one line which is not."""
     missing = [package for package in packages if find_spec(package) is None]
     if missing:
-        print(f"left out: {missing[0]} is not installed", flush=True)
+        _print_once(f"left out: {missing[0]} is not installed")
     return not missing
 
 

@@ -1,16 +1,19 @@
 """Parts of the package that are timed on their own: the only private imports of the benchmarks."""
 
 import numpy as np
+from sklearn.dummy import DummyClassifier
 
+from pnsklearn import PUTrendClassifier
 from pnsklearn._auprc import _kernels as auprc_kernels
 from pnsklearn._auprc._solver import loss_terms
+from pnsklearn._pu_trend._scores import TRENDS, trend_scores
 from pnsklearn._pu_trend._split import natural_break
 from pnsklearn._small import _kernels as small_kernels
 from pnsklearn._small._relaxation import Relaxation, solve_fista, solve_saddle
 from pnsklearn._topr import _kernels as topr_kernels
 
 RELAXATIONS = {"fista": solve_fista, "saddle": solve_saddle}
-__all__ = ["RELAXATIONS", "natural_break"]
+__all__ = ["RELAXATIONS", "TRENDS", "natural_break"]
 
 
 def average_precision(scores, y, loss, margin):
@@ -66,3 +69,13 @@ def second_stage(network, X, y, random_state, transform):
     everything = np.ones(len(y)), np.zeros(len(y), dtype=bool)
     target, rng = np.asarray(y, dtype=np.float64), np.random.RandomState(random_state)
     return fit_module(network, X, target, *everything, plan, rng, weak_transform=transform)
+
+
+def trends_in_U(X, s, prior, seed, *, early_stopping, **settings):
+    """Return the six trend scores of the unlabelled rows by the first stage, and its snapshots."""
+    model = PUTrendClassifier(
+        trend="mean", class_prior=prior, pseudo_labels="hard", final_estimator=DummyClassifier(),
+        store_history=True, early_stopping=early_stopping, random_state=seed, **settings,
+    )  # fmt: skip
+    history = model.fit(X, s).score_history_
+    return {kind: trend_scores(history, kind) for kind in TRENDS}, len(history)

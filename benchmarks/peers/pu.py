@@ -32,6 +32,11 @@ TASKS = (
     "satimage_4", "satimage_grey", "letter_a", "digits_even", "fmnist_1", "fmnist_2",
 )  # fmt: skip
 IMAGES = ("fmnist_1", "fmnist_2")
+# For the sweeps: enough rows of both classes, some sets separable, some not.
+SWEPT = (
+    "kr_vs_kp", "spambase", "banknote", "phoneme", "credit_default", "adult", "satimage_grey",
+    "digits_even",
+)  # fmt: skip
 MAX_ROWS = 5_000  # of training and test together
 FEWEST, MOST = 10, 500  # labelled positives
 

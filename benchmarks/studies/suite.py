@@ -1,80 +1,51 @@
 """The whole suite: each estimator against scikit-learn's own and its named peers, in one report.
 
-Run `python -m benchmarks`. It is the bounded, uniform view; `python -m benchmarks.auprc` and its
-siblings have the claims one by one. Each run is a row of ``suite_runs.csv`` as it ends, and a
-second start goes on from there, failed runs again; delete the file to start from nothing. Then
-``report.md`` and ``report.html`` are written beside it. Without --data-home the sets are those of
-scikit-learn. Everything runs on one thread; seconds are of the processor.
+It is the bounded, uniform view: the other studies have the claims one by one. ``report.md`` and
+``report.html`` are written beside the runs. Without --data-home the sets are scikit-learn's.
 """
 
-import argparse
-import time
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache, partial
-from importlib import import_module
 
 import numpy as np
 from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score, roc_auc_score
-from sklearn.model_selection import StratifiedShuffleSplit
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
-from benchmarks import topr_models
-from benchmarks._harness import (
-    BUNDLED,
-    append_csv,
-    argument_parser,
-    at_most,
-    begin,
-    load,
-    read_runs,
-    stored,
-)
+from benchmarks._data import BUNDLED, QUICK_ROWS, TEST_SHARE, fold, load, shuffled, stored
+from benchmarks._engine import Report, run_all, seconds_of
 from benchmarks._report import write_report
-from benchmarks.auprc import TEST_SHARE, LibAUC, lightgbm, probabilities, tuned_logistic
-from benchmarks.pu_models import MAX_ROWS, MODELS, make_task
-from benchmarks.pu_trend import SWEPT, outputs, prepared
-from benchmarks.small import (
+from benchmarks.peers import topr as policies
+from benchmarks.peers.auprc import LibAUC, lightgbm, tuned_logistic
+from benchmarks.peers.pu import MAX_ROWS, MODELS, SWEPT, make_task, outputs, prepared
+from benchmarks.peers.small import (
     BestOfPaths,
     BestSubset,
     SparseLogistic,
     figs,
-    on_fold,
     risk_score,
     small_tree,
-    splits,
 )
-from benchmarks.topr_models import (
-    LOGGING,
-    PEERS,
-    direct_classified,
-    make_case,
-    topr,
-    vowpal_wabbit,
-)
+from benchmarks.studies.auprc import probabilities
+from benchmarks.studies.small import on_fold
 from pnsklearn import AUPRCClassifier, SMaLLClassifier
 
 PACKAGES = (
     "numpy", "scipy", "scikit-learn", "numba", "torch", "abess", "imodels", "libauc", "lightgbm",
     "pulearn", "skglm", "vowpalwabbit",
 )  # fmt: skip
-COLUMNS = ("method", "set", "split", "model", "score", "extra", "seconds", "failed")
-TEXT = ("method", "set", "model", "failed")
 MAX_TRAIN = 4_000  # training rows
-QUICK_ROWS = 200
 
 
 @dataclass(frozen=True)
-class Study:
+class Method:
     """One estimator and its peers.
 
-    `task` makes what the models are given, of a set's name, a split's number and the options. A
-    model takes it and returns score, extra and the seconds of its fit; the first model is ours.
+    `run` takes the name of a set, the number of a split, the label of a model and the options, and
+    returns the score, the extra and the seconds of the fit; the first model is ours.
     """
 
     title: str
@@ -84,8 +55,8 @@ class Study:
     sets: tuple[str, ...]
     bundled: tuple[str, ...]  # those of them that scikit-learn brings
     n_splits: int
-    task: Callable
-    models: dict[str, Callable]
+    run: Callable
+    models: tuple[str, ...]
     baselines: tuple[str, ...]  # scikit-learn's own
     landmarks: tuple[str, ...] = ()  # shown, not compared: they are told what nobody else is
     slow: tuple[str, ...] = ()  # left out of --quick
@@ -106,63 +77,29 @@ class Study:
         return [name for name in self.models if not (options.quick and name in self.slow)]
 
 
-@dataclass(frozen=True)
-class Split:
-    """Rows for training and for the test."""
+# AUPRCClassifier: functions of a seed and of whether all is quick.
 
-    X: np.ndarray
-    y: np.ndarray
-    train: np.ndarray
-    test: np.ndarray
-    seed: int
-    quick: bool
-
-
-def _of(package, make):
-    """Return a maker that first imports a package, so that a missing one is named."""
-
-    def made(split):
-        import_module(package)
-        return make(split)
-
-    return made
+RANKING = {
+    "AUPRC": lambda seed, quick: AUPRCClassifier(cv=2 if quick else 5, random_state=seed),
+    "logistic": lambda seed, quick: LogisticRegression(max_iter=1000),
+    "logistic, tuned": lambda seed, quick: tuned_logistic(2 if quick else 5),
+    "forest": lambda seed, quick: RandomForestClassifier(random_state=seed),
+    "boosting": lambda seed, quick: HistGradientBoostingClassifier(random_state=seed),
+    "LightGBM": lambda seed, quick: lightgbm(),
+    "LibAUC": lambda seed, quick: LibAUC(n_epochs=2 if quick else 60, random_state=seed),
+}
 
 
-# AUPRCClassifier.
-
-
-def _shuffled(name, split, options):
+def _rank(name, split, label, options):
     X, y = load(name, options.data_home)
-    splitter = StratifiedShuffleSplit(split + 1, test_size=TEST_SHARE, random_state=0)
-    train, test = list(splitter.split(y, y))[split]
-    train = at_most(QUICK_ROWS if options.quick else MAX_TRAIN, train, y)
-    return Split(X, y, train, test, split, options.quick)
-
-
-def _ranked(make, split):
-    probability, seconds = probabilities(make(split), split.X, split.y, split.train, split.test)
-    y = split.y[split.test]
+    train, test = shuffled(y, split, options.pick(MAX_TRAIN, QUICK_ROWS))
+    model = RANKING[label](split, options.quick)
+    probability, seconds = probabilities(model, X, y, train, test)
+    y = y[test]
     return average_precision_score(y, probability), roc_auc_score(y, probability), seconds
 
 
-def _libauc(split):
-    return LibAUC(n_epochs=2 if split.quick else 60, random_state=split.seed)
-
-
-def _n_folds(split):
-    return 2 if split.quick else 5
-
-
-RANKING = {
-    "AUPRC": lambda split: AUPRCClassifier(cv=_n_folds(split), random_state=split.seed),
-    "logistic": lambda split: LogisticRegression(max_iter=1000),
-    "logistic, tuned": lambda split: tuned_logistic(_n_folds(split)),
-    "forest": lambda split: RandomForestClassifier(random_state=split.seed),
-    "boosting": lambda split: HistGradientBoostingClassifier(random_state=split.seed),
-    "LightGBM": _of("lightgbm", lambda split: lightgbm()),
-    "LibAUC": _of("libauc", _libauc),
-}
-AUPRC = Study(
+AUPRC = Method(
     title="AUPRCClassifier",
     score="average precision",
     extra="ROC AUC",
@@ -179,41 +116,37 @@ AUPRC = Study(
     ),
     bundled=BUNDLED,
     n_splits=5,
-    task=_shuffled,
-    models={label: partial(_ranked, make) for label, make in RANKING.items()},
+    run=_rank,
+    models=tuple(RANKING),
     baselines=("logistic", "logistic, tuned", "forest", "boosting"),
 )  # fmt: skip
 
 
-# SMaLLClassifier.
+# SMaLLClassifier: functions of a seed.
+
+SMALL_MODELS = {
+    "SMaLL": lambda seed: SMaLLClassifier(random_state=seed),
+    "L1 logistic": lambda seed: SparseLogistic(9),
+    "tree": lambda seed: small_tree(5),
+    "dense logistic": lambda seed: make_pipeline(
+        StandardScaler(), LogisticRegression(max_iter=1000)
+    ),
+    "forest": lambda seed: RandomForestClassifier(random_state=seed),
+    "abess": lambda seed: BestSubset(9),
+    "skglm": lambda seed: BestOfPaths(9),
+    "FIGS": lambda seed: figs(4),
+    "FastRiskScore": lambda seed: risk_score(9),
+}
 
 
-def _fold(name, split, options):
+def _read(name, split, label, options):
     X, y = load(name, options.data_home)
-    folds = splits(X, y, MAX_TRAIN, options, n_repeats=1)
-    train, test = list(folds)[split]
-    return Split(X, y, train, test, split, options.quick)
-
-
-def _read(make, split):
-    outcome = on_fold(make(split), split.X, split.y, split.train, split.test)
+    n_folds, max_train = options.pick((SMALL.n_splits, MAX_TRAIN), (2, QUICK_ROWS))
+    outcome = on_fold(SMALL_MODELS[label](split), X, y, *fold(y, split, n_folds, max_train))
     return 1 - outcome["error"], outcome["numbers"], outcome["seconds"]
 
 
-SMALL_MODELS = {
-    "SMaLL": lambda split: SMaLLClassifier(random_state=split.seed),
-    "L1 logistic": lambda split: SparseLogistic(9),
-    "tree": lambda split: small_tree(5),
-    "dense logistic": lambda split: make_pipeline(
-        StandardScaler(), LogisticRegression(max_iter=1000)
-    ),
-    "forest": lambda split: RandomForestClassifier(random_state=split.seed),
-    "abess": _of("abess", lambda split: BestSubset(9)),
-    "skglm": _of("skglm", lambda split: BestOfPaths(9)),
-    "FIGS": _of("imodels", lambda split: figs(4)),
-    "FastRiskScore": _of("imodels", lambda split: risk_score(9)),
-}
-SMALL = Study(
+SMALL = Method(
     title="SMaLLClassifier",
     score="accuracy",
     extra="numbers in the model",
@@ -232,8 +165,8 @@ SMALL = Study(
     ),
     bundled=BUNDLED,
     n_splits=5,
-    task=_fold,
-    models={label: partial(_read, make) for label, make in SMALL_MODELS.items()},
+    run=_read,
+    models=tuple(SMALL_MODELS),
     baselines=("L1 logistic", "tree", "dense logistic", "forest"),
     slow=("skglm", "FastRiskScore"),  # compile, for half a minute and for two
 )  # fmt: skip
@@ -242,30 +175,17 @@ SMALL = Study(
 # PUTrendClassifier.
 
 
-def _hidden(name, split, options):
-    max_rows = 2 * QUICK_ROWS if options.quick else MAX_ROWS
+def _call(name, split, label, options):
+    max_rows = options.pick(MAX_ROWS, 2 * QUICK_ROWS)
     task = make_task(name, split, max_rows=max_rows, data_home=options.data_home)
-    return name, split, task
-
-
-def _called(label, task):
-    name, seed, task = task
     X, _, X_test, y_test, _, _ = task
-    estimator, _, labels = prepared(MODELS[label], name, task, seed, single=True)
-    start = time.process_time()
-    estimator.fit(X, labels)
-    seconds = time.process_time() - start
+    estimator, _, labels = prepared(MODELS[label], name, task, split, single=True)
+    _, seconds = seconds_of(estimator.fit, X, labels)
     predicted, scores = outputs(estimator, X_test)
     return np.mean(predicted == y_test), roc_auc_score(y_test, scores), seconds
 
 
-HIDDEN = (
-    "PUTrend", "U as N logistic", "U as N balanced logistic", "U as N forest",
-    "Elkan-Noto logistic", "Elkan-Noto forest", "bagging trees", "bagging logistic",
-    "nnPU MLP, estimated prior", "nnPU MLP, true prior", "pulearn nnPU, true prior",
-    "oracle logistic", "oracle forest",
-)  # fmt: skip
-PU_TREND = Study(
+PU_TREND = Method(
     title="PUTrendClassifier",
     score="accuracy",
     extra="ROC AUC",
@@ -279,62 +199,60 @@ PU_TREND = Study(
     sets=(*SWEPT, *BUNDLED),
     bundled=BUNDLED,
     n_splits=5,
-    task=_hidden,
-    models={label: partial(_called, label) for label in HIDDEN},
+    run=_call,
+    models=(
+        "PUTrend", "U as N logistic", "U as N balanced logistic", "U as N forest",
+        "Elkan-Noto logistic", "Elkan-Noto forest", "bagging trees", "bagging logistic",
+        "nnPU MLP, estimated prior", "nnPU MLP, true prior", "pulearn nnPU, true prior",
+        "oracle logistic", "oracle forest",
+    ),
     baselines=("U as N logistic", "U as N balanced logistic", "U as N forest"),
     landmarks=("oracle logistic", "oracle forest"),
     slow=("nnPU MLP, estimated prior", "nnPU MLP, true prior", "bagging logistic"),
-)
+)  # fmt: skip
 
 
-# TOPRPolicy.
-
-
-def _logs(name, split, options):
-    max_rows = QUICK_ROWS if options.quick else MAX_TRAIN
-    made = [
-        make_case(name, logging, split, max_rows=max_rows, data_home=options.data_home)
-        for logging in LOGGING
-    ]
-    return [(case, y_test) for case, y_test, _ in made], options.obp
-
-
-def _valued(method, task):
-    logs, pipeline = task
-    values, best, total = [], [], 0.0
-    for case, y_test in logs:
-        start = time.process_time()
-        policy, seconds = method(case, pipeline)
-        total += time.process_time() - start if seconds is None else seconds
-        values.append(policy[np.arange(len(y_test)), y_test].mean())
-        best.append(np.mean(policy.argmax(axis=1) == y_test))
-    return np.mean(values), np.mean(best), total
-
-
-def _timed_here(method):
-    return lambda case, pipeline: (method(case), None)
-
-
-def _obp(learner, case, pipeline):
-    if pipeline is None:
-        raise ModuleNotFoundError("obp is not installed: name an environment by --obp-python")
-    return pipeline.learn(case, learner)
+# TOPRPolicy: functions of a case.
 
 
 def _boosted(case):
-    return direct_classified(case, HistGradientBoostingClassifier(random_state=case.seed))
+    return policies.direct_classified(case, HistGradientBoostingClassifier(random_state=case.seed))
 
 
 POLICIES = {
-    "TOPR": topr,
-    "positives only": PEERS["positives only"],
-    "direct, logistic": PEERS["direct, logistic"],
+    "TOPR": policies.topr,
+    "positives only": policies.positives_only,
+    "direct, logistic": policies.direct_logistic,
     "direct, boosting": _boosted,
-    "full IS": PEERS["full IS"],
-    "truncated IS": PEERS["truncated IS"],
-    **{f"Vowpal Wabbit {kind}": partial(vowpal_wabbit, kind=kind) for kind in ("ips", "dr", "mtr")},
+    "full IS": policies.importance_sampling,
+    "truncated IS": policies.truncated,
+    **policies.WABBITS,
 }
-TOPR = Study(
+OBP = ("obp IPWLearner", "obp NN, linear")
+
+
+def _act(name, split, label, options):
+    max_rows = options.pick(MAX_TRAIN, QUICK_ROWS)
+    found = []
+    with policies.open_bandit_pipeline(label in OBP and options.obp_python) as pipeline:
+        if label in OBP and pipeline is None:
+            raise ModuleNotFoundError("obp is not installed: name an environment by --obp-python")
+        for logging in policies.LOGGING:
+            made = policies.make_case(
+                name, logging, split, max_rows=max_rows, data_home=options.data_home
+            )
+            case, y_test, _ = made
+            if pipeline:
+                policy, seconds = pipeline.learn(case, policies.OBP[label])
+            else:
+                policy, seconds = seconds_of(POLICIES[label], case)
+            value = policy[np.arange(len(y_test)), y_test].mean()
+            found.append((value, np.mean(policy.argmax(axis=1) == y_test), seconds))
+    values, best, seconds = np.transpose(found)
+    return values.mean(), best.mean(), seconds.sum()
+
+
+TOPR = Method(
     title="TOPRPolicy",
     score="value of the policy",
     extra="value of its best actions",
@@ -349,110 +267,43 @@ TOPR = Study(
     obp's IPWLearner take one action each, an advantage where one action is always right; the last
     column of the summary gives it to all. obp, the Open Bandit Pipeline, runs in an environment of
     its own, with logistic regression and with a linear network of 50 passes.""",
-    sets=(*topr_models.SETS, "wine"),
-    bundled=tuple(topr_models.BUNDLED),
+    sets=(*policies.SETS, "wine"),
+    bundled=policies.BUNDLED,
     n_splits=3,
-    task=_logs,
-    models={
-        **{label: partial(_valued, _timed_here(method)) for label, method in POLICIES.items()},
-        "obp IPWLearner": partial(_valued, partial(_obp, "ipw")),
-        "obp NN, linear": partial(_valued, partial(_obp, "nn_linear")),
-    },
+    run=_act,
+    models=(*POLICIES, *OBP),
     baselines=("positives only", "direct, logistic", "direct, boosting"),
 )
-STUDIES = {"auprc": AUPRC, "small": SMALL, "pu_trend": PU_TREND, "topr": TOPR}
+METHODS = {"auprc": AUPRC, "small": SMALL, "pu_trend": PU_TREND, "topr": TOPR}
 
 
-# The runs.
+def run_methods(methods, options):
+    """Run what is missing and return the rows of all models, sets and splits."""
 
+    def run(method, set, split, model):
+        score, extra, seconds = methods[method].run(set, split, model, options)
+        if not np.isfinite(score):
+            raise ValueError(f"the score is {score}")
+        return {"score": score, "extra": extra, "seconds": seconds}
 
-def run(model, task):
-    """Return score, extra and seconds of a model, or what failed: nothing ends the suite."""
-    with warnings.catch_warnings(), threadpool_limits(1):
-        warnings.simplefilter("ignore")
-        try:
-            score, extra, seconds = model(task())
-            if not np.isfinite(score):
-                raise ValueError(f"the score is {score}")
-        except Exception as error:
-            message = " ".join(str(error).split())
-            return {"failed": f"{type(error).__name__}: {message}"[:200]}
-    return {"score": score, "extra": extra, "seconds": seconds}
-
-
-def finished(path, studies):
-    """Return {(method, set, split, model): row} of a file; a later row replaces an earlier one."""
-    rows = read_runs(path, TEXT)
-    return {
-        (row["method"], row["set"], int(row["split"]), row["model"]): row
-        for row in rows
-        if row["method"] in studies and row["model"] in studies[row["method"]].models
-    }
-
-
-def run_all(studies, options):
-    """Run what is not yet in the file, append each row as it ends, and return all asked for."""
-    path = options.path("suite_runs.csv")
-    done = finished(path, studies)
-    asked = [
-        (method, name, split, label)
-        for method, study in studies.items()
-        for name in study.sets_of(options)
-        for split in study.splits_of(options)
-        for label in study.models_of(options)
+    cells = [
+        {"method": name, "set": set_name, "split": split, "model": label}
+        for name, method in methods.items()
+        for set_name in method.sets_of(options)
+        for split in method.splits_of(options)
+        for label in method.models_of(options)
     ]
-    missing = [key for key in asked if key not in done or done[key]["failed"]]
-
-    @lru_cache(maxsize=1)
-    def task(method, name, split):
-        return studies[method].task(name, split, options)
-
-    for key in progress(missing):
-        *of_task, label = key
-        row = run(studies[key[0]].models[label], partial(task, *of_task))
-        append_csv(path, dict(zip(COLUMNS, key, strict=False)) | row, COLUMNS)
-    done = finished(path, studies)
-    return [done[key] for key in asked]
+    return run_all(options, "runs", cells, run)
 
 
-def progress(steps):
-    """Go through the steps with rich's progress bar, or a line for each set without rich."""
-    try:
-        from rich.progress import track
-    except ImportError:
-        for i, (method, name, split, label) in enumerate(steps):
-            if (method, name) != steps[i - 1][:2] or i == 0:
-                print(f"{i} of {len(steps)} runs done, next: {method}, {name}", flush=True)
-            yield method, name, split, label
-    else:
-        yield from track(steps, description="benchmarks")
-
-
-def chosen(text):
-    """Return the studies that a list with commas names."""
-    unknown = set(text.split(",")) - set(STUDIES)
-    if unknown:
-        raise argparse.ArgumentTypeError(f"no such method: {', '.join(sorted(unknown))}")
-    return {name: study for name, study in STUDIES.items() if name in text.split(",")}
-
-
-def main(arguments=None):
-    """Run what is missing and write the reports."""
-    parser = argument_parser("python -m benchmarks", __doc__)
-    parser.add_argument(
-        "--methods", type=chosen, default=",".join(STUDIES), help="with commas: %(default)s"
-    )
-    parser.add_argument("--obp-python", help="Python of an environment with obp (else without)")
-    options = parser.parse_args(arguments)
-    begin(options, PACKAGES)
-    options.n_folds = 2 if options.quick else SMALL.n_splits
-    options.obp = options.obp_python and topr_models.OpenBanditPipeline(options.obp_python)
-    rows = run_all(options.methods, options)
-    if options.obp:
-        options.obp.close()
-    for path in write_report(options.methods, rows, options):
+def run_sections(names, options):
+    """Run some of the methods and write their common report."""
+    report = Report(run_sections, options)
+    methods = {name: METHODS[name] for name in names}
+    with threadpool_limits(1):
+        rows = run_methods(methods, options)
+    for path in write_report(methods, rows, report):
         print(path)
 
 
-if __name__ == "__main__":
-    main()
+SECTIONS = METHODS
