@@ -343,12 +343,17 @@ class Report:
         self.options.path(f"{self.name}.txt").write_text("\n".join(self.lines) + "\n")
 
 
-def run_sections(study, names, options):
-    """Run sections of a study, each on one thread unless it is among the study's `ALL_CORES`."""
+def begin(options):
+    """Forget the runs of an earlier --quick."""
     if options.quick:
         print("quick: everything is too small for the bars to mean anything")
         for path in options.output.glob(f"quick_{options.study}_*.jsonl"):
             path.unlink()
+
+
+def run_sections(study, names, options):
+    """Run sections of a study, each on one thread unless it is among the study's `ALL_CORES`."""
+    begin(options)
     for name in names:
         print(f"\n{name}")
         section = study.SECTIONS[name]

@@ -74,7 +74,7 @@ class Case:
         return replace(self, **{name: getattr(self, name)[rows] for name in columns})
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=4)  # one split with all logging policies
 def make_case(name, logging, seed, *, noise=0.0, max_rows=MAX_ROWS, data_home=None):
     """Split a set into halves and log decisions on one.
 

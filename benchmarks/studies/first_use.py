@@ -1,8 +1,8 @@
 """First use: the import, the first fit in a first and in a later process, and their memory.
 
-Run `python -m benchmarks.first_use`. Every fit runs in a process of its own on one thread, on the
-569 x 30 breast cancer data, with defaults: first with nothing compiled, then with numba's cache of
-the process before. Seconds are medians over the rounds. Needs Linux, for the memory.
+Every fit runs in a process of its own on one thread, on the 569 x 30 breast cancer data, with
+defaults: first with nothing compiled, then with numba's cache of the process before. Seconds are
+medians over the rounds. Needs Linux, for the memory.
 """
 
 import json
@@ -13,24 +13,34 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from sklearn.datasets import load_breast_cancer
 from sklearn.preprocessing import StandardScaler
 
-from benchmarks._harness import Report, argument_parser, begin
+from benchmarks._engine import spread
 from pnsklearn.datasets import make_logged_bandit, make_pu
 
 PACKAGES = ("numpy", "scipy", "scikit-learn", "numba")
-PEER = "LogisticRegression"
+PEER, NUMBA = "LogisticRegression", "numba alone"
 FITS = {
     PEER: "LogisticRegression().fit(X, y)",
+    NUMBA: "add(1.0)",
     "AUPRCClassifier": "AUPRCClassifier().fit(X, y)",
     "PUTrendClassifier": "PUTrendClassifier(random_state=0).fit(X_pu, s)",
     "SMaLLClassifier": "SMaLLClassifier(random_state=0).fit(X, y)",
     "TOPRPolicy": "TOPRPolicy().fit(X_log, action, reward=reward, propensity=propensity)",
 }
-ROUNDS = 7
-# CPU seconds over scikit-learn: of the import, and of the import and the first fit with a cache.
-IMPORT_BAR, START_BAR = 0.3, 0.5
+# What numba costs whoever uses it: its import, and one cached kernel of a line.
+KERNEL = """
+import numba
+
+@numba.njit(cache=True)
+def add(x):
+    return x + 1.0
+"""
+# CPU seconds of the import over scikit-learn's, and of the import and the first fit with a cache
+# over numba's own.
+IMPORT_BAR, START_BAR = 0.02, 0.15
 
 # Not getrusage for the memory: its maximum begins with that of the parent process.
 PROCESS = """
@@ -46,7 +56,7 @@ def peak():
 start = clocks()
 import sklearn.linear_model
 peer = clocks()
-from {module} import {name}
+{imports}
 imported = clocks()
 import numpy as np
 globals().update(np.load(sys.argv[1]))
@@ -60,106 +70,103 @@ print(json.dumps([start, peer, imported, *marks, megabytes]))
 """
 
 
-def process(name, data, cache):
+def _process(name, folder, cache):
     """Return what a new process measures: CPU and wall seconds of its parts, and its memory."""
-    module = "sklearn.linear_model" if name == PEER else "pnsklearn"
-    code = PROCESS.format(module=module, name=name, fit=FITS[name])
+    module = {PEER: "sklearn.linear_model", NUMBA: "kernel"}.get(name, "pnsklearn")
+    what = "add" if name == NUMBA else name
+    code = PROCESS.format(imports=f"from {module} import {what}", fit=FITS[name])
     single = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-    run = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", code, data],
-        env={**os.environ, **single, "NUMBA_CACHE_DIR": cache},
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    *clocks, peak = json.loads(run.stdout)
+    path = os.pathsep.join([folder, *filter(None, [os.environ.get("PYTHONPATH")])])
+    settings = {**os.environ, **single, "NUMBA_CACHE_DIR": cache, "PYTHONPATH": path}
+    settings.pop("PYTHONDONTWRITEBYTECODE", None)  # without bytecode every import compiles anew
+    command = [sys.executable, "-W", "ignore", "-c", code, str(Path(folder) / "data.npz")]
+    run = subprocess.run(command, env=settings, capture_output=True, text=True, check=True)
+    *clocks, megabytes = json.loads(run.stdout)
     seconds = np.diff(clocks, axis=0)
-    return {
-        "import peer": seconds[0], "import": seconds[1], "first": seconds[3],
-        "second": seconds[4], "peak": peak,
-    }  # fmt: skip
+    row = {"model": name, "MiB": megabytes}
+    for i, part in enumerate(("import peer", "import", None, "first", "second")):
+        if part:
+            row |= {f"{part} CPU": seconds[i, 0], f"{part} wall": seconds[i, 1]}
+    return row | {"start": row["import CPU"] + row["first CPU"]}
 
 
-def measured(rounds):
-    """Return lists of what the processes measure, by estimator and process."""
+def _measured(rounds):
+    """Return what the processes measure: one row for each."""
     X, y = load_breast_cancer(return_X_y=True)
     X = StandardScaler().fit_transform(X)
     X_pu, s, _ = make_pu(X, y, n_labeled=100, random_state=0)
     log = make_logged_bandit(X, y, random_state=0)
-    runs = {(name, which): [] for name in FITS for which in ("first", "later")}
+    rows = []
     with tempfile.TemporaryDirectory() as folder:
-        data = str(Path(folder) / "data.npz")
+        (Path(folder) / "kernel.py").write_text(KERNEL)
         np.savez(
-            data, X=X, y=y, X_pu=X_pu, s=s,
+            Path(folder) / "data.npz", X=X, y=y, X_pu=X_pu, s=s,
             X_log=log.X, action=log.action, reward=log.reward, propensity=log.propensity,
         )  # fmt: skip
-        process(PEER, data, folder)  # the files are read once
-        process("TOPRPolicy", data, folder)
-        for _ in range(rounds):
+        for name in (PEER, NUMBA, "TOPRPolicy"):  # the files are read, and bytecode written, once
+            _process(name, folder, folder)
+        for i in range(rounds):
             for name in FITS:
                 with tempfile.TemporaryDirectory() as cache:
                     for which in ("first", "later"):
-                        runs[name, which].append(process(name, data, cache))
-    return runs
+                        found = _process(name, folder, cache)
+                        rows.append({"process": which, "round": i, **found})
+    return pd.DataFrame(rows)
 
 
 def first_use(options, report):
     """Seconds of the import and of the first fits, and the memory that they take."""
-    runs = measured(options.rounds)
-    ours = [run for (name, _), repeats in runs.items() if name != PEER for run in repeats]
+    runs = _measured(options.pick(7, 1))
+    ours = runs[~runs["model"].isin([PEER, NUMBA])]
     rows = [
-        {"import": "sklearn.linear_model", **_import_row([run["import peer"] for run in ours])},
-        {"import": "pnsklearn, after it", **_import_row([run["import"] for run in ours])},
+        _import_row("sklearn.linear_model", ours, "import peer"),
+        _import_row("pnsklearn, after it", ours, "import"),
+        _import_row("numba, after it", runs[runs["model"] == NUMBA], "import"),
     ]
-    cpu = rows[1]["CPU"]
-    rows[1] |= {"ratio": cpu / rows[0]["CPU"], **_bar(cpu, IMPORT_BAR)}
-    report.table("first_use_import", rows, "The import, in CPU and wall seconds.")
+    rows[1] |= {"ratio": rows[1]["CPU"] / rows[0]["CPU"], **_bar(rows[1]["CPU"], IMPORT_BAR)}
+    report.table("import", rows, "The import, in CPU and wall seconds.")
     report.table(
-        "first_use_fit",
-        [_fit_row(*key, repeats, runs[PEER, key[1]]) for key, repeats in runs.items()],
+        "fit",
+        _fit_rows(runs),
         "The first and the second fit of a process, in CPU and wall seconds. `over`: CPU seconds "
-        f"of the import and the first fit above those of {PEER}; the bar is on it. MiB: the most "
-        f"memory that the process had when its first fit was done, and the ratio to {PEER}.",
+        f"of the import and the first fit above those of {PEER}; `over numba`: above those of "
+        "numba's import and one cached kernel of a line, which is numba's own fixed cost; the bar "
+        "is on it. MiB: the most memory that the process had when its first fit was done, and the "
+        f"ratio to {PEER}.",
     )
 
 
-def _import_row(seconds):
-    cpu, wall = np.transpose(seconds)
-    low, middle, high = np.percentile(cpu, (25, 50, 75))
-    spread = f"{low:.3g}-{high:.3g}"
-    return {"CPU": middle, "spread": spread, "wall": np.median(wall), "processes": len(cpu)}
-
-
-def _fit_row(name, which, runs, of_peer):
-    first, second = (np.median([run[part] for run in runs], axis=0) for part in ("first", "second"))
-    peak, peer_peak = (np.median([run["peak"] for run in rows]) for rows in (runs, of_peer))
-    row = {
-        "model": name, "process": which, "CPU": first[0], "wall": first[1],
-        "second CPU": second[0], "second wall": second[1],
-        "MiB": f"{peak:.0f}", "ratio": peak / peer_peak,
+def _import_row(name, runs, part):
+    cpu = runs[f"{part} CPU"]
+    return {
+        "import": name, "CPU": cpu.median(), "spread": spread(cpu),
+        "wall": runs[f"{part} wall"].median(), "processes": len(runs),
     }  # fmt: skip
-    if name == PEER:
-        return row
-    over = [_start(run) - _start(peer) for run, peer in zip(runs, of_peer, strict=True)]
-    row["over"] = np.median(over)
-    return row | (_bar(row["over"], START_BAR) if which == "later" else {})
 
 
-def _start(run):
-    return run["import"][0] + run["first"][0]
+def _fit_rows(runs):
+    """Yield one row for each model and process: medians over the rounds."""
+    medians = runs.groupby(["model", "process"]).median(numeric_only=True)
+    starts = runs.pivot(index=["process", "round"], columns="model", values="start")
+    for name in FITS:
+        for which in ("first", "later"):
+            found, start = medians.loc[name, which], starts.loc[which]
+            row = {
+                "model": name, "process": which, "CPU": found["first CPU"],
+                "wall": found["first wall"], "second CPU": found["second CPU"],
+                "second wall": found["second wall"], "MiB": f"{found['MiB']:.0f}",
+                "ratio": found["MiB"] / medians.loc[(PEER, which), "MiB"],
+            }  # fmt: skip
+            if name != PEER:
+                row["over"] = (start[name] - start[PEER]).median()
+            if name not in (PEER, NUMBA):
+                row["over numba"] = (start[name] - start[NUMBA]).median()
+                row |= _bar(row["over numba"], START_BAR) if which == "later" else {}
+            yield row
 
 
 def _bar(seconds, bar):
     return {"bar": bar, "reached": bool(seconds <= bar)}
 
 
-def main():
-    """Print the tables and write them, and their text."""
-    options = argument_parser("python -m benchmarks.first_use", __doc__).parse_args()
-    begin(options, PACKAGES)
-    options.rounds = 1 if options.quick else ROUNDS
-    report = Report(first_use, options)
-    first_use(options, report)
-    report.save()
-
-
-if __name__ == "__main__":
-    main()
+SECTIONS = {"first_use": first_use}

@@ -16,7 +16,7 @@ from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
 from benchmarks._data import BUNDLED, QUICK_ROWS, TEST_SHARE, fold, load, shuffled, stored
-from benchmarks._engine import Report, run_all, seconds_of
+from benchmarks._engine import Report, begin, run_all, seconds_of
 from benchmarks._report import write_report
 from benchmarks.peers import topr as policies
 from benchmarks.peers.auprc import LibAUC, lightgbm, tuned_logistic
@@ -298,6 +298,7 @@ def run_methods(methods, options):
 
 def run_sections(names, options):
     """Run some of the methods and write their common report."""
+    begin(options)
     report = Report(run_sections, options)
     methods = {name: METHODS[name] for name in names}
     with threadpool_limits(1):
