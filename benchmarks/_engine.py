@@ -6,6 +6,8 @@ and its `SECTIONS`: functions of the options and a report, one for each group of
 
 import json
 import os
+import subprocess
+import sys
 import textwrap
 import time
 import warnings
@@ -14,6 +16,7 @@ from datetime import date
 from functools import cache, cached_property
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -64,6 +67,11 @@ def _version(package):
 
 
 # Runs.
+
+
+def grid(**axes):
+    """Return the combinations of values as dicts; the last axis runs fastest."""
+    return [dict(zip(axes, values, strict=True)) for values in product(*axes.values())]
 
 
 def run_all(options, name, cells, run):
@@ -249,9 +257,47 @@ def differences(table, ours):
     return found.mean(), found.sem()
 
 
-def judged(row, bar):
-    """Return a timing with its bar, and whether its ratio keeps it."""
-    return row | {"bar": bar, "reached": bool(row["ratio"] <= bar)}
+def judged(row, bar, key="ratio"):
+    """Return a row with its bar, and whether it keeps it."""
+    return row | {"bar": bar, "reached": bool(row[key] <= bar)}
+
+
+def timed(what, against, ours, peer, bar, rounds):
+    """Return a row with the ratio of the seconds of two functions, see `paired_ratio`."""
+    timing = paired_ratio(ours, peer, rounds=rounds)
+    timing["seconds"] = timing.pop("ours")
+    columns = ("seconds", "reference", "ratio", "spread")
+    row = {"what": what, "against": against, **{name: timing[name] for name in columns}}
+    return judged(row, bar)
+
+
+def dots(plt, table, ours, xlabel):
+    """Plot a table with a row for each set: a dot for each model, a bar for ours."""
+    table = table.dropna(subset=ours).sort_values(ours, kind="stable")
+    figure, axes = plt.subplots(figsize=(7, 2.4 + 0.3 * len(table)), layout="constrained")
+    for model, marker in zip(table.drop(columns=ours), "osD^v<>PX*ph" * 2, strict=False):
+        axes.plot(table[model], table.index, marker, alpha=0.7, markersize=5, label=model)
+    bar = {"markersize": 14, "markeredgewidth": 2, "label": ours}
+    axes.plot(table[ours], table.index, "k|", **bar)
+    axes.set_xlabel(xlabel)
+    figure.legend(loc="outside lower center", ncols=3, fontsize="small")
+    return figure
+
+
+def new_process(code, *args, cache=None, path=""):
+    """Run Python code in a process of its own on one thread, and return what it printed.
+
+    `cache` is a folder for numba's; `path` comes before the modules' own.
+    """
+    threads = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+    path = os.pathsep.join(filter(None, [path, os.environ.get("PYTHONPATH")]))
+    settings = {**os.environ, **dict.fromkeys(threads, "1"), "PYTHONPATH": path}
+    settings.pop("PYTHONDONTWRITEBYTECODE", None)  # without bytecode every import compiles anew
+    if cache:
+        settings["NUMBA_CACHE_DIR"] = cache
+    command = [sys.executable, "-W", "ignore", "-c", code, *args]
+    done = subprocess.run(command, env=settings, capture_output=True, text=True, check=True)
+    return done.stdout
 
 
 def as_text(table):
@@ -288,12 +334,18 @@ def _cell(value):
 class Report:
     """What a section says: printed, and kept in a text file beside the CSV files of its tables.
 
-    The section is a function, whose name and first line of documentation it takes.
+    The section is a function, whose name and documentation it takes.
     """
 
     def __init__(self, section, options):
         self.name, self.options, self.lines = section.__name__, options, []
-        self._write(options.header, "", section.__doc__.splitlines()[0])
+        title, _, self.text = section.__doc__.partition("\n")
+        self._write(options.header, "", title)
+
+    def explain(self, **values):
+        """Print the rest of the section's documentation, whose {names} become these values."""
+        for paragraph in self.text.format(**values).strip().split("\n\n"):
+            self.say(paragraph)
 
     def say(self, paragraph):
         """Print a paragraph."""
@@ -314,10 +366,13 @@ class Report:
         path = self.options.path(f"{name}.csv")
         path.write_text(f"# {self.options.header}\n{pd.DataFrame(table).to_csv(index=False)}")
 
-    def failures(self, rows):
-        """Say which runs failed."""
-        for (model, what), of in rows[rows["failed"] != ""].groupby(["model", "failed"]):
-            self.say(f"{model} failed in {len(of)} runs: {what}")
+    def runs(self, name, cells, run):
+        """Return the rows of `run_all` without those that failed, which are said."""
+        rows = run_all(self.options, name, cells, run)
+        by = [key for key in ("model", "method") if key in rows] + ["failed"]
+        for key, of in rows[rows["failed"] != ""].groupby(by):
+            self.say(f"failed in {len(of)} runs: {': '.join(key)}")
+        return rows[rows["failed"] == ""]
 
     def figure(self, plot, *args, name=None, dpi=150):
         """Save what `plot` draws with pyplot; without matplotlib there is no figure."""

@@ -1,26 +1,11 @@
-"""The report of the suite: tables and figures, in Markdown and as one HTML file."""
+"""The report of the suite: tables and figures in Markdown."""
 
-import base64
-import html
-import re
 from textwrap import dedent
 
 import numpy as np
 import pandas as pd
 
-from benchmarks._engine import as_markdown, by_unit, differences, mean_se, wide
-
-STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; color: #222; background: #fff; margin: 0 auto;
-       max-width: 64rem; padding: 1rem; }
-h1, h2, h3 { line-height: 1.2; margin: 2em 0 .5em; } h1 { margin-top: .5em; }
-div { overflow-x: auto; } /* of a table: it scrolls, the page does not */
-table { border-collapse: collapse; font-size: .85rem; font-variant-numeric: tabular-nums; }
-th, td { padding: .25em .7em; text-align: right; white-space: nowrap; }
-th:first-child, td:first-child { text-align: left; position: sticky; left: 0; background: #fff; }
-thead th { border-bottom: 2px solid #888; } tbody tr:nth-child(even) td { background: #f4f4f4; }
-img { max-width: 100%; height: auto; }
-"""
+from benchmarks._engine import as_markdown, by_unit, differences, dots, mean_se, wide
 
 
 class Results:
@@ -73,7 +58,7 @@ class Results:
 
 
 def write_report(methods, rows, report):
-    """Write figures, ``report.md`` and ``report.html``; return the paths of the two."""
+    """Write figures and ``report.md``; return its path."""
     options = report.options
     blocks = [("h1", "The benchmark suite"), *_introduction(methods, rows, options)]
     of_method = {name: rows[rows["method"] == name] for name in methods}
@@ -101,16 +86,9 @@ def write_report(methods, rows, report):
         else:
             blocks.append(("p", "Ours did not finish on any set: there is nothing to compare."))
         blocks += _failures(of_method[name])
-    paths = options.path("report.md"), options.path("report.html")
-    paths[0].write_text("\n\n".join(_markdown(*block) for block in blocks) + "\n")
-    paths[1].write_text(
-        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>pnsklearn: benchmarks</title>\n<style>{STYLE}</style>\n</head>\n<body>\n"
-        + "\n".join(_html(*block) for block in blocks)
-        + "\n</body>\n</html>\n"
-    )
-    return paths
+    path = options.path("report.md")
+    path.write_text("\n\n".join(_markdown(*block) for block in blocks) + "\n")
+    return path
 
 
 def _introduction(methods, rows, options):
@@ -285,20 +263,10 @@ def _plot_differences(plt, results):
 
 def _plot_scores(plt, results):
     """The mean score on each set; the bar is ours."""
-    means = results.means.dropna(subset=results.ours).sort_values(results.ours, kind="stable")
-    figure, axes = plt.subplots(figsize=(7, 2.4 + 0.32 * len(means)), layout="constrained")
-    others = means.drop(columns=results.ours)
-    for model, marker in zip(others, "osD^v<>PX*ph" * 2, strict=False):
-        axes.plot(means[model], means.index, marker, alpha=0.7, markersize=5, label=model)
-    bar = {"markersize": 14, "markeredgewidth": 2, "label": results.ours}
-    axes.plot(means[results.ours], means.index, "k|", **bar)
-    axes.set_yticks(means.index)
-    axes.set_xlabel(results.method.score)
-    figure.legend(loc="outside lower center", ncols=3, fontsize="small")
-    return figure
+    return dots(plt, results.means, results.ours, results.method.score)
 
 
-# Markdown and HTML.
+# Markdown.
 
 
 def _markdown(kind, content, alt=""):
@@ -309,19 +277,3 @@ def _markdown(kind, content, alt=""):
     if kind == "figure":
         return f"![{alt}]({content.name})"
     return f"{'#' * int(kind[1])} {content}" if kind[0] == "h" else content
-
-
-def _html(kind, content, alt=""):
-    if kind == "table":
-        return f"<div>{_marked(content.to_html(index=False, border=0))}</div>"
-    if kind == "list":
-        return f"<ul>{''.join(f'<li>{_marked(html.escape(text))}</li>' for text in content)}</ul>"
-    if kind == "figure":
-        data = base64.b64encode(content.read_bytes()).decode()
-        return f'<p><img alt="{html.escape(alt)}" src="data:image/png;base64,{data}"></p>'
-    return f"<{kind}>{_marked(html.escape(content))}</{kind}>"
-
-
-def _marked(text):
-    text = re.sub(r"\*\*(.+?)\*\*", r"<b>\1</b>", text)
-    return re.sub(r"`(.+?)`", r"<code>\1</code>", text)

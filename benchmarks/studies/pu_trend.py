@@ -12,52 +12,16 @@ from sklearn.metrics import f1_score, roc_auc_score
 from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import StandardScaler
 
+from benchmarks import _engine as engine
 from benchmarks._data import BUNDLED
-from benchmarks._engine import (
-    by_unit,
-    caught,
-    differences,
-    is_installed,
-    mean_se,
-    paired_ratio,
-    run_all,
-    seconds_of,
-    wide,
-)
 from benchmarks._parts import TRENDS, natural_break, trends_in_U
-from benchmarks.peers.pu import (
-    CNN,
-    FEWEST,
-    IMAGES,
-    MAX_ROWS,
-    MODELS,
-    MOST,
-    NNPU,
-    OURS,
-    PEERS,
-    PUBLISHED,
-    SCALED,
-    SWEPT,
-    TASKS,
-    Case,
-    Model,
-    is_present,
-    lenet,
-    load_task,
-    make_task,
-    ours,
-    outputs,
-    prepared,
-    shifted,
-    some,
-    tree,
-)
+from benchmarks.peers import pu
 from pnsklearn import PUTrendClassifier
 from pnsklearn.datasets import make_pu
 from pnsklearn.metrics import class_prior
 
 PACKAGES = ("numpy", "scipy", "scikit-learn", "numba", "pulearn", "torch")
-TREND_SETS = (*SWEPT, "mushroom", "pima")
+TREND_SETS = (*pu.SWEPT, "mushroom", "pima")
 AS_PUBLISHED = 2  # splits for the published steps, which take long
 PRIORS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9)
 COUNTS = (5, 10, 20, 50, 100, 500)
@@ -72,45 +36,31 @@ SELECT_ROWS = 2_000
 # Runs.
 
 
-def _tasks(options):
-    return options.pick(TASKS, BUNDLED[:1])
-
-
-def _swept(options):
-    return options.pick(SWEPT, BUNDLED[:1])
-
-
 def _few(options, values):
     return options.pick(values, values[1:3])
 
 
 def _max_rows(options):
-    return options.pick(MAX_ROWS, 300)
+    return options.pick(pu.MAX_ROWS, 300)
 
 
-def _runs(options, name, tasks, models, seeds, setting="natural", **task_options):
+def _runs(report, name, tasks, models, seeds, setting="natural", **task_options):
     """Return the runs of models on tasks; `task_options` are those of `make_task`."""
+    options = report.options
     task_options = {"max_rows": _max_rows(options), **task_options}
-    single = task_options.get("pi") is None
+    models = {label: model for label, model in models.items() if pu.is_present(model)}
 
-    def run(task, setting, seed, model):
-        made = make_task(task, seed, data_home=options.data_home, **task_options)
+    def run(seed, task, setting, model):
+        made = pu.make_task(task, seed, data_home=options.data_home, **task_options)
         X, _, X_test, y_test, _, _ = made
-        most = models[model].max_features
-        if most is not None and X.shape[1] > most:
+        if X.shape[1] > (models[model].max_features or np.inf):
             return []
-        estimator, case, labels = prepared(models[model], task, made, seed, single)
+        single = task_options.get("pi") is None
+        estimator, case, labels = pu.prepared(models[model], task, made, seed, single)
         return _outcome(estimator, case, X, labels, X_test, y_test)
 
-    cells = [
-        {"task": task, "setting": setting, "seed": seed, "model": model}
-        for seed in seeds
-        for task in tasks
-        for model in models
-        if is_present(models[model])
-    ]
-    rows = run_all(options, f"{name}_runs", cells, run)
-    return rows[rows["failed"] == ""]
+    cells = engine.grid(seed=seeds, task=tasks, setting=[setting], model=models)
+    return report.runs(f"{name}_runs", cells, run)
 
 
 def _outcome(model, case, X, labels, X_test, y_test):
@@ -120,10 +70,10 @@ def _outcome(model, case, X, labels, X_test, y_test):
     """
 
     def fit():
-        _, seconds = seconds_of(model.fit, X, labels)
-        return seconds, *outputs(model, X_test)
+        _, seconds = engine.seconds_of(model.fit, X, labels)
+        return seconds, *pu.outputs(model, X_test)
 
-    found, seconds, warned = caught(fit)
+    found, seconds, warned = engine.caught(fit)
     predicted = scores = np.zeros(len(y_test))
     if found is not None:
         seconds, predicted, scores = found
@@ -151,94 +101,90 @@ def _priors(fitted):
 
 
 def _wide(rows, key):
-    return wide(rows, key, "task", "seed")
+    return engine.wide(rows, key, "task", "seed")
 
 
 def _task_means(rows, key):
-    return by_unit(_wide(rows, key)).mean()
+    return engine.by_unit(_wide(rows, key)).mean()
 
 
 def _model_rows(rows, models):
     """Return one row for each model: means over its tasks, and their standard error."""
-    rows = rows.assign(miss=(rows["estimated prior"] - rows["prior_U"]).abs())
+    rows = rows.assign(
+        miss=(rows["estimated prior"] - rows["prior_U"]).abs(),
+        failed=rows["warnings"].str.contains("failed"),
+        warned=rows["warnings"].str.contains("PUTrendWarning"),
+    )
     of_model = rows.groupby("model", sort=False)
     accuracy, f1, auc, seconds = (_task_means(rows, key) for key in (*METRICS, "seconds"))
-
-    def runs_with(text):
-        return of_model["warnings"].agg(lambda of: of.str.contains(text).sum())
-
     table = pd.DataFrame(
         {
             "group": {model: models[model].group for model in accuracy},
             "tasks": accuracy.count(), "runs": of_model.size(), "accuracy": accuracy.mean(),
             "se": accuracy.sem(), "F1": f1.mean(), "AUC": auc.mean(),
             "prior MAE": of_model["miss"].mean(), "seconds": seconds.median(),
-            "failed": runs_with("failed"), "warned": runs_with("PUTrendWarning"),
         }
     )  # fmt: skip
+    table = table.join(of_model[["failed", "warned"]].sum())
     return table.loc[[m for m in models if m in accuracy]].rename_axis("model").reset_index()
 
 
-def _pair_rows(rows, ours, peers, keys=METRICS):
-    """Yield the difference to each peer: means over the seeds of both, then over the tasks."""
-    found = {key: differences(_wide(rows, key), ours)[0] for key in keys}
-    for peer in peers:
-        for key in keys:
-            mean = found[key][peer].dropna()
-            difference, se = mean_se(mean)
-            yield {
-                "ours": ours, "peer": peer, "metric": key, "tasks": len(mean),
-                "difference": difference, "se": se, "ahead": (mean > 0).sum(),
-                "behind": (mean < 0).sum(),
-            }  # fmt: skip
+def _pairs(rows, keys=METRICS):
+    """Return the default's difference to each model: means over the seeds, then over the tasks."""
+    found = {key: engine.differences(_wide(rows, key), "PUTrend")[0] for key in keys}
+    pairs = pd.concat(
+        {
+            key: pd.DataFrame(
+                {
+                    "tasks": mean.count(), "difference": mean.mean(), "se": mean.sem(),
+                    "ahead": (mean > 0).sum(), "behind": (mean < 0).sum(),
+                }
+            )
+            for key, mean in found.items()
+        },
+        names=["metric", "peer"],
+    )  # fmt: skip
+    return pairs.reset_index()
 
 
 def _with_differences(table, rows):
-    peers = [model for model in table["model"] if model != "PUTrend"]
-    pairs = pd.DataFrame(_pair_rows(rows, "PUTrend", peers, ["accuracy"]))
-    if len(pairs):
-        pairs = pairs[["peer", "difference", "se"]].set_axis(
-            ["model", "default ahead by", "its se"], axis=1
-        )
-        table = table.merge(pairs, on="model", how="left")
-    return table
+    pairs = _pairs(rows, ["accuracy"])[["peer", "difference", "se"]]
+    pairs = pairs.set_axis(["model", "default ahead by", "its se"], axis=1)
+    return table.merge(pairs, on="model", how="left")
 
 
 # The sections.
 
 
-def _real_runs(options):
-    seeds = options.seeds_of(5)
-    rows = _runs(options, "real", _tasks(options), {**OURS, **SCALED, **PEERS}, seeds)
-    published = _runs(options, "real", _tasks(options), PUBLISHED, seeds[:AS_PUBLISHED])
-    return pd.concat([rows, published])
+def _real_runs(report):
+    options = report.options
+    seeds, tasks = options.seeds_of(5), options.pick(pu.TASKS, BUNDLED[:1])
+    rows = _runs(report, "real", tasks, {**pu.OURS, **pu.SCALED, **pu.PEERS}, seeds)
+    return pd.concat([rows, _runs(report, "real", tasks, pu.PUBLISHED, seeds[:AS_PUBLISHED])])
 
 
 def real(options, report):
-    """Accuracy, F1 and AUC on 30 tasks at their natural priors, SCAR labels, one sample."""
-    rows = _real_runs(options)
-    report.say(
-        f"{len(_tasks(options))} tasks, at most {_max_rows(options)} rows, half of them for the "
-        f"test; {FEWEST} to {MOST} labelled positives, 30 % of those of the training half; the "
-        "others join the negatives in U. Names that end in _flipped take the other class as "
-        f"positive. {len(options.seeds_of(5))} splits (the published steps: at most "
-        f"{AS_PUBLISHED}). Everybody gets standard scores, tf-idf of counts, [0, 1] pixels. No "
-        "prior is given "
-        "except where the name says so. Means over the splits, then over the tasks; standard "
-        "errors are over the tasks, those of single sets over the splits. TAN and boosting "
-        "leave out the widest sets: their means are over fewer tasks, their differences over "
-        "those that they ran on. The published method is run with the published 15 x 512 "
-        "steps, hundreds of passes over most of these sets, and scaled to 10 passes with a "
-        "learning rate of 0.003, which was chosen in its favour: on the test halves of ten of "
-        "the sets."
-    )
-    table = _model_rows(rows, MODELS)
-    ran = [model for model in table["model"] if model != "PUTrend"]
-    table = table.sort_values("accuracy", ascending=False, kind="stable")
+    """Accuracy, F1 and AUC on 30 tasks at their natural priors, SCAR labels, one sample.
+
+    {n_tasks} tasks, at most {max_rows} rows, half of them for the test; {fewest} to {most} labelled
+    positives, 30 % of those of the training half; the others join the negatives in U. Names that
+    end in _flipped take the other class as positive. {n_splits} splits (the published steps: at
+    most {as_published}). Everybody gets standard scores, tf-idf of counts, [0, 1] pixels. No prior
+    is given except where the name says so. Means over the splits, then over the tasks; standard
+    errors are over the tasks, those of single sets over the splits. TAN and boosting leave out the
+    widest sets: their means are over fewer tasks, their differences over those that they ran on.
+    The published method is run with the published 15 x 512 steps, hundreds of passes over most of
+    these sets, and scaled to 10 passes with a learning rate of 0.003, which was chosen in its
+    favour: on the test halves of ten of the sets.
+    """
+    rows = _real_runs(report)
+    report.explain(
+        n_tasks=rows["task"].nunique(), max_rows=_max_rows(options), fewest=pu.FEWEST, most=pu.MOST,
+        n_splits=rows["seed"].nunique(), as_published=AS_PUBLISHED,
+    )  # fmt: skip
+    table = _model_rows(rows, pu.MODELS).sort_values("accuracy", ascending=False, kind="stable")
     report.table("real", table, "Means.")
-    pairs = pd.DataFrame(_pair_rows(rows, "PUTrend", ran))
-    report.table("real_bars", _real_bars(pairs), "Bars, of the default (PUTrend).")
-    report.keep("real_pairs", pairs)
+    report.table("real_bars", _real_bars(_pairs(rows)), "Bars, of the default (PUTrend).")
     prior = _task_means(rows, "prior_U")["PUTrend"].rename("prior in U")
     for key in METRICS:
         means = _task_means(rows, key)
@@ -247,80 +193,69 @@ def real(options, report):
         report.table(f"real_{key}", table, f"{key}, set by set.")
     for key in METRICS:
         _say_losses(rows, key, report)
-    report.figure(_plot_sets, _task_means(rows, "accuracy"))
+    means = _task_means(rows, "accuracy")
+    shown = [model for model in SHOWN if model in means and model != "PUTrend linear"]
+    report.figure(engine.dots, means[shown], "PUTrend", "test accuracy")
 
 
 def _real_bars(pairs):
     """Yield the default's difference to the hardest peer of each group, in each metric."""
     bars = {
-        "pulearn": dict.fromkeys(METRICS, 0.0),
-        "published": dict.fromkeys(METRICS, 0.0),
-        "estimated prior": {"accuracy": 0.0},
-        "true prior": {"accuracy": -0.015},
-        "plain": {},
-    }
-    group = pairs["peer"].map(lambda peer: MODELS[peer].group)
+        "pulearn": dict.fromkeys(METRICS, 0.0), "published": dict.fromkeys(METRICS, 0.0),
+        "estimated prior": {"accuracy": 0.0}, "true prior": {"accuracy": -0.015}, "plain": {},
+    }  # fmt: skip
+    pairs = pairs.assign(against=pairs["peer"].map(lambda peer: pu.MODELS[peer].group))
+    pairs = pairs.set_index(["against", "metric"]).rename(columns={"peer": "hardest"})
     for name, of_group in bars.items():
         for key in METRICS:
-            found = pairs[(group == name) & (pairs["metric"] == key)]
-            if not len(found):
+            if (name, key) not in pairs.index:
                 continue
-            hardest = found.loc[found["difference"].idxmin()]
-            row = {"against": name, "metric": key, "hardest": hardest["peer"]}
-            row |= dict(hardest[["tasks", "difference", "se", "ahead", "behind"]])
+            hardest = pairs.loc[[(name, key)]].nsmallest(1, "difference").reset_index()
+            row = hardest.iloc[0].to_dict()
             if key in of_group:
-                reached = hardest["difference"] > of_group[key]
-                row |= {"bar": f"> {of_group[key]:g}", "reached": bool(reached)}
+                reached = row["difference"] > of_group[key]
+                row |= {"bar": f"> {of_group[key]:g}", "reached": reached}
             yield row
 
 
 def _say_losses(rows, key, report):
     """Name the sets on which the default is behind by two standard errors."""
     table = _wide(rows, key)
-    means = by_unit(table).mean()
-    pulearn = [m for m in means if MODELS[m].group == "pulearn" and means[m].notna().all()]
+    means = engine.by_unit(table).mean()
+    pulearn = [m for m in means if pu.MODELS[m].group == "pulearn" and means[m].notna().all()]
     if not pulearn:
         return
     best = means[pulearn].mean().idxmax()
-    mean, error = (found[best] for found in differences(table, "PUTrend"))
+    mean, error = (found[best] for found in engine.differences(table, "PUTrend"))
     lost = mean[mean < -2 * error].sort_values()
     named = ", ".join(f"{task} {value:.3f}" for task, value in lost.items())
     report.say(f"Behind {best} in {key} by more than two standard errors on: {named or 'none'}")
 
 
-def _plot_sets(plt, means):
-    means = means.sort_values("PUTrend", kind="stable")
-    figure, axes = plt.subplots(figsize=(7, 1 + 0.25 * len(means)), layout="constrained")
-    for model in SHOWN[2:]:
-        if model in means:
-            axes.plot(means[model], means.index, "o", alpha=0.6, label=model)
-    axes.plot(means["PUTrend"], means.index, "k|", markersize=12, label="PUTrend")
-    axes.set_xlabel("test accuracy")
-    axes.legend()
-    return figure
-
-
 def failures(options, report):
-    """Runs of the section "real" below the majority share, and whether they warned."""
-    rows = _real_runs(options)
-    report.say(
-        "A run fails if its test accuracy is below the larger class's share: it would have "
-        "done better to call everything the same. A failed run without a PUTrendWarning is "
-        "silent, a warning without a failure a false alarm. Bar: no silent run of the "
-        "default."
-    )
-    counts = []
-    failed = rows["accuracy"] < rows["majority"]
-    warned, low = rows["warnings"].str.contains("PUTrendWarning"), rows["auc"] < 0.6
-    for model in {**OURS, **SCALED, **PUBLISHED}:
-        of = rows["model"] == model
-        silent = (of & failed & ~warned).sum()
-        row = {
-            "model": model, "runs": of.sum(), "failed": (of & failed).sum(), "silent": silent,
-            "warned": (of & warned).sum(), "false alarms": (of & warned & ~failed).sum(),
-            "AUC < 0.6": (of & low).sum(), "of them warned": (of & low & warned).sum(),
-        }  # fmt: skip
-        counts.append(row | ({"bar": 0, "reached": silent == 0} if model == "PUTrend" else {}))
+    """Runs of the section "real" below the majority share, and whether they warned.
+
+    A run fails if its test accuracy is below the larger class's share: it would have done better to
+    call everything the same. A failed run without a PUTrendWarning is silent, a warning without a
+    failure a false alarm. Bar: no silent run of the default.
+    """
+    rows = _real_runs(report)
+    report.explain()
+    failed, low = rows["accuracy"] < rows["majority"], rows["auc"] < 0.6
+    warned = rows["warnings"].str.contains("PUTrendWarning")
+    flags = pd.DataFrame(
+        {
+            "runs": True, "failed": failed, "silent": failed & ~warned, "warned": warned,
+            "false alarms": warned & ~failed, "AUC < 0.6": low, "of them warned": low & warned,
+        }
+    )  # fmt: skip
+    own = [
+        model for model in {**pu.OURS, **pu.SCALED, **pu.PUBLISHED} if model in set(rows["model"])
+    ]
+    counts = flags.groupby(rows["model"]).sum().loc[own].reset_index()
+    ours = counts["model"] == "PUTrend"
+    counts["bar"] = np.where(ours, "0", "")
+    counts["reached"] = (counts["silent"] == 0).astype(object).where(ours, "")
     report.table("failures", counts)
     shown = ["task", "seed", "accuracy", "majority", "f1", "auc", "prior_U", "estimated prior"]
     reasons = rows.loc[failed & (rows["model"] == "PUTrend"), [*shown, "warnings"]]
@@ -328,37 +263,37 @@ def failures(options, report):
 
 
 def prior(options, report):
-    """Error of the share of positives in U: natural priors, and a sweep from 0.05 to 0.9."""
+    """Error of the share of positives in U: natural priors, and a sweep from 0.05 to 0.9.
+
+    Mean absolute error and bias of the estimated share of positives in U: auto is what the
+    classifier uses, bbe and dedpul are the other methods of metrics.class_prior on the same
+    held-out scores, and bbe (logistic) is that of a cross-fitted logistic regression.
+    """
     labels = ("PUTrend", "nnPU MLP, estimated prior")
-    natural = _runs(options, "real", _tasks(options), some(*labels), options.seeds_of(5))
+    tasks, sets = options.pick((pu.TASKS, pu.SWEPT), (BUNDLED[:1], BUNDLED[:1]))
+    natural = _runs(report, "real", tasks, pu.some(*labels), options.seeds_of(5))
     seeds = options.seeds_of(2)
-    report.say(
-        "Mean absolute error and bias of the estimated share of positives in U: auto is what "
-        "the classifier uses, bbe and dedpul are the other methods of metrics.class_prior on "
-        "the same held-out scores, and bbe (logistic) is that of a cross-fitted logistic "
-        "regression."
-    )
+    report.explain()
     report.table("prior_natural", [_prior_row("natural", natural)], "Natural priors.")
-    models = some("PUTrend", "bagging trees", "nnPU MLP, true prior", "nnPU MLP, estimated prior")
-    sets = _swept(options)
+    models = pu.some("PUTrend", "bagging trees", "nnPU MLP, true prior", labels[1])
     swept = {
-        pi: _runs(options, "prior", sets, models, seeds, setting=f"pi={pi}", pi=pi)
+        f"{pi}": _runs(report, "prior", sets, models, seeds, setting=f"pi={pi}", pi=pi)
         for pi in _few(options, PRIORS)
     }
-    every = _prior_row("all", pd.concat(swept.values()))
-    every |= {"bar": 0.06, "reached": bool(every["auto MAE"] <= 0.06)}
+    every = engine.judged(_prior_row("all", pd.concat(swept.values())), 0.06, "auto MAE")
     report.table(
         "prior_sweep",
-        [*(_prior_row(str(pi), rows) for pi, rows in swept.items()), every],
+        [*(_prior_row(pi, rows) for pi, rows in swept.items()), every],
         f"Sweep over {len(sets)} sets, {len(seeds)} splits: U and the test half have this "
         "share of positives, beside a separate sample of positives.",
     )
     report.say("Sets: " + ", ".join(sets))
     for key in METRICS:
-        table = pd.DataFrame({str(pi): _task_means(rows, key).mean() for pi, rows in swept.items()})
+        table = pd.DataFrame({pi: _task_means(rows, key).mean() for pi, rows in swept.items()})
         table["mean"] = table.mean(axis=1)
-        table = table.T.rename_axis("pi").reset_index()
-        report.table(f"prior_{key}", table, f"{key} in the sweep.")
+        report.table(
+            f"prior_{key}", table.T.rename_axis("pi").reset_index(), f"{key} in the sweep."
+        )
 
 
 def _prior_row(name, rows):
@@ -375,58 +310,56 @@ def _prior_row(name, rows):
 
 
 def bias(options, report):
-    """Labelled positives drawn at random, and with a preference for easy or hard ones."""
-    seeds, sets = options.seeds_of(3), _swept(options)
+    """Labelled positives drawn at random, and with a preference for easy or hard ones.
+
+    {n_sets} sets ({sets}), {n_splits} splits. The weight of a positive in the draw of labels is
+    exp(bias z), z its standardised log odds in a logistic regression on the true labels: 0 is SCAR,
+    1 prefers the easy ones, -1 those at the border. Standard errors of the default's difference to
+    each are over the sets.
+    """
+    seeds, sets = options.seeds_of(3), options.pick(pu.SWEPT, BUNDLED[:1])
     models = {
-        **some("PUTrend"),
-        "PUTrend, natural break": ours(split="natural"),
-        **some("paper mlp, scaled", "authors' code mlp, scaled"),
-        **some("bagging trees", "Elkan-Noto logistic", "Elkan-Noto forest"),
+        **pu.some("PUTrend"),
+        "PUTrend, natural break": pu.ours(split="natural"),
+        **pu.some("paper mlp, scaled", "authors' code mlp, scaled"),
+        **pu.some("bagging trees", "Elkan-Noto logistic", "Elkan-Noto forest"),
     }
-    report.say(
-        f"{len(sets)} sets ({', '.join(sets)}), {len(seeds)} splits. The "
-        "weight of a positive in the draw of labels is exp(bias z), z its standardised log "
-        "odds in a logistic regression on the true labels: 0 is SCAR, 1 prefers the easy "
-        "ones, -1 those at the border. Standard errors of the default's difference to each "
-        "are over the sets."
-    )
+    report.explain(n_sets=len(sets), sets=", ".join(sets), n_splits=len(seeds))
     for b in (0.0, 1.0, -1.0):
-        rows = _runs(options, "bias", sets, models, seeds, setting=f"bias={b:g}", bias=b)
+        rows = _runs(report, "bias", sets, models, seeds, setting=f"bias={b:g}", bias=b)
         table = _with_differences(_model_rows(rows, models), rows)
         report.table(f"bias_{b:g}", table, f"bias = {b:g}")
 
 
 def few(options, report):
-    """From 5 to 500 labelled positives."""
-    seeds, sets = options.seeds_of(2), _swept(options)
-    models = some(
+    """From 5 to 500 labelled positives.
+
+    {n_sets} sets ({sets}), {n_splits} splits; sets with fewer than 1.25 times as many positives in
+    the training half are left out. Below 20 the split is the natural break. Means over the sets;
+    differences to the default in the CSV file.
+    """
+    seeds, sets = options.seeds_of(2), options.pick(pu.SWEPT, BUNDLED[:1])
+    models = pu.some(
         "PUTrend", "bagging trees", "Elkan-Noto logistic", "Elkan-Noto forest",
         "nnPU MLP, estimated prior",
     )  # fmt: skip
-    report.say(
-        f"{len(sets)} sets ({', '.join(sets)}), {len(seeds)} splits; sets "
-        "with fewer than 1.25 times as many positives in the training half are left out. "
-        "Below 20 the split is the natural break. Means over the sets; differences to the "
-        "default in the CSV file."
-    )
-    means, summary = {}, []
+    report.explain(n_sets=len(sets), sets=", ".join(sets), n_splits=len(seeds))
+    means, summary = {key: [] for key in METRICS}, []
     for n in _few(options, COUNTS):
         tasks = [name for name in sets if _has_positives(name, 1.25 * n, options)]
         if not tasks:
             continue
-        rows = _runs(options, "few", tasks, models, seeds, setting=f"n={n}", n_labeled=n)
-        for key in METRICS:
-            row = {"labelled": n, "sets": len(tasks), **_task_means(rows, key).mean()}
-            means.setdefault(key, []).append(row)
-        table = _with_differences(_model_rows(rows, models), rows)
-        summary.append(table.assign(labelled=n))
+        rows = _runs(report, "few", tasks, models, seeds, setting=f"n={n}", n_labeled=n)
+        for key, table in means.items():
+            table.append({"labelled": n, "sets": len(tasks), **_task_means(rows, key).mean()})
+        summary.append(_with_differences(_model_rows(rows, models), rows).assign(labelled=n))
     report.keep("few", pd.concat(summary))
     for key, table in means.items():
         report.table(f"few_{key}", table, key)
 
 
 def _has_positives(name, n, options):
-    y = load_task(name, options.data_home)[1]
+    y = pu.load_task(name, options.data_home)[1]
     return y.mean() * min(len(y), _max_rows(options)) / 2 >= n
 
 
@@ -448,18 +381,18 @@ CONFIGURATIONS = {
 
 
 def select(options, report):
-    """The configuration that is best on the other sets, set by set, against the default."""
-    seeds = options.seeds_of(2)
+    """The configuration that is best on the other sets, set by set, against the default.
+
+    {n_tasks} tasks without the images, at most {max_rows} rows, {n_splits} splits. For each task
+    the configuration with the highest mean on the tasks of all other sets is chosen (tasks made of
+    one set are left out together) and scored on that task.
+    """
+    seeds, max_rows = options.seeds_of(2), min(SELECT_ROWS, _max_rows(options))
     chosen = options.pick(tuple(CONFIGURATIONS), ("default", "split=natural"))
-    models = {name: ours(**CONFIGURATIONS[name]) for name in chosen}
-    tasks = options.pick([name for name in TASKS if name not in IMAGES], BUNDLED)
-    max_rows = min(SELECT_ROWS, _max_rows(options))
-    rows = _runs(options, "select", tasks, models, seeds, max_rows=max_rows)
-    report.say(
-        f"{len(tasks)} tasks without the images, at most {max_rows} rows, {len(seeds)} splits. "
-        "For each task the configuration with the highest mean on the tasks of all other sets "
-        "is chosen (tasks made of one set are left out together) and scored on that task."
-    )
+    models = {name: pu.ours(**CONFIGURATIONS[name]) for name in chosen}
+    tasks = options.pick([name for name in pu.TASKS if name not in pu.IMAGES], BUNDLED)
+    rows = _runs(report, "select", tasks, models, seeds, max_rows=max_rows)
+    report.explain(n_tasks=len(tasks), max_rows=max_rows, n_splits=len(seeds))
     report.table("select", _model_rows(rows, models), "Configurations.")
     goals = {metric: _task_means(rows, metric) for metric in METRICS}
     goals["sum"] = sum(goals.values())
@@ -470,7 +403,7 @@ def select(options, report):
         def of_chosen(values, chosen=chosen):
             return pd.Series({task: values.loc[task, model] for task, model in chosen.items()})
 
-        difference, se = mean_se(goal["default"] - of_chosen(goal))
+        difference, se = engine.mean_se(goal["default"] - of_chosen(goal))
         counts = chosen.value_counts().sort_index()
         table.append(
             {
@@ -498,38 +431,36 @@ TRAININGS = ((10, 0.003, False), (10, 0.03, True), (10, 0.03, False), (100, 0.03
 
 
 def trend(options, report):
-    """The six trend scores: the mean of the snapshots against those that look at their course."""
-    seeds = options.seeds_of(2)
+    """The six trend scores: the mean of the snapshots against those that look at their course.
+
+    {n_sets} sets ({sets}), at most {max_rows} rows, {n_splits} splits. First stage alone, the
+    scores of the unlabelled rows on held-out runs: AUC in U, and the share called right in U when
+    as many as are truly positive are called so. At least 20 steps for each of 15 snapshots, so that
+    10 passes are more on small sets. The standard error is that of the AUC's difference to the mean
+    of the snapshots, over the sets.
+    """
+    seeds, max_rows = options.seeds_of(2), min(SELECT_ROWS, _max_rows(options))
     tasks = options.pick(TREND_SETS, BUNDLED[:1])
-    max_rows = min(SELECT_ROWS, _max_rows(options))
-    report.say(
-        f"{len(tasks)} sets ({', '.join(tasks)}), at most {max_rows} rows, {len(seeds)} "
-        "splits. First stage alone, the scores of the unlabelled rows on held-out runs: AUC "
-        "in U, and the share called right in U when as many as are truly positive are called "
-        "so. At least 20 steps for each of 15 snapshots, so that 10 passes are more on small "
-        "sets. The standard error is that of the AUC's difference to the mean of the "
-        "snapshots, over the sets."
-    )
+    report.explain(n_sets=len(tasks), sets=", ".join(tasks), max_rows=max_rows, n_splits=len(seeds))
     keys = ("estimator", "n_passes", "learning_rate", "early_stopping")
     cells = [
-        dict(zip(keys, (estimator, *training), strict=True)) | {"task": task, "seed": seed}
+        dict(zip(keys, (estimator, *training), strict=True)) | cell
         for estimator in ("linear", "mlp")
         for training in _few(options, TRAININGS)
-        for task in tasks
-        for seed in seeds
+        for cell in engine.grid(task=tasks, seed=seeds)
     ]
 
     def run(task, seed, **settings):
-        made = make_task(task, seed, max_rows=max_rows, data_home=options.data_home)
+        made = pu.make_task(task, seed, max_rows=max_rows, data_home=options.data_home)
         return list(_in_U(made, seed, settings))
 
-    rows = run_all(options, "trend_in_U_runs", cells, run)
+    rows = report.runs("trend_in_U_runs", cells, run)
     found = {key: _trend_rows(of) for key, of in rows.groupby(list(keys), sort=False)}
     table = pd.concat(found, names=keys).reset_index(level=keys).reset_index(drop=True)
     report.table("trend_in_U", table, "In U.")
 
-    models = {f"trend={kind}": ours(trend=kind) for kind in ("auto", *_few(options, TRENDS))}
-    rows = _runs(options, "trend", tasks, models, seeds, max_rows=max_rows)
+    models = {f"trend={kind}": pu.ours(trend=kind) for kind in ("auto", *_few(options, TRENDS))}
+    rows = _runs(report, "trend", tasks, models, seeds, max_rows=max_rows)
     report.table(
         "trend",
         _model_rows(rows, models),
@@ -570,45 +501,46 @@ def _trend_rows(rows):
 
 
 def speed(options, report):
-    """The first stage against SGDClassifier, a fit against pulearn's bagging, the break, a sort."""
+    """The first stage against SGDClassifier, a fit against pulearn's bagging, the break, a sort.
+
+    {n} unlabelled rows, {n_P} labelled positives, d = {d}, one thread, seconds of the processor.
+    The ratio is the median over rounds of ours / reference, measured in turns (reference, ours,
+    ours, reference), with its quartiles. The first stage is a fit with a given prior and a constant
+    second stage: 10 runs, 10 passes, 15 snapshots, the split. SGDClassifier makes 10 passes.
+    """
     n, d, rounds = options.pick((100_000, 50, 5), (2_000, 10, 1))
     rng = np.random.default_rng(0)
     n_P = n // 20
     positive = np.r_[np.ones(n_P, dtype=bool), rng.random(n) < 0.3]
     X = rng.normal(size=(n_P + n, d)) + 0.3 * positive[:, None]
     s = np.repeat([1, 0], [n_P, n])
-    report.say(
-        f"{n} unlabelled rows, {n_P} labelled positives, d = {d}, one thread, seconds of the "
-        "processor. The ratio is the median over rounds of ours / reference, measured in "
-        "turns (reference, ours, ours, reference), with its quartiles. The first stage is a "
-        "fit with a given prior and a constant second stage: 10 runs, 10 passes, 15 "
-        "snapshots, the split. SGDClassifier makes 10 passes."
-    )
+    report.explain(n=n, n_P=n_P, d=d)
     first = PUTrendClassifier(
         "linear", trend="mean", class_prior=0.3, pseudo_labels="hard",
         final_estimator=DummyClassifier(), random_state=0,
     )  # fmt: skip
     sgd = SGDClassifier(loss="log_loss", max_iter=10, tol=None, random_state=0)
     fits = partial(first.fit, X, s), partial(sgd.fit, X, s)
-    rows = [_timing("first stage, linear", "SGDClassifier", *fits, rounds, 5.0)]
+    rows = [engine.timed("first stage, linear", "SGDClassifier", *fits, 5.0, rounds)]
     size = options.pick(1_000_000, 10_000)
     scores = rng.random(size)
     for criterion in ("sse", "variance"):
         functions = partial(natural_break, scores, criterion=criterion), partial(np.sort, scores)
-        rows.append(_timing(f"break, {criterion}, n = {size}", "np.sort", *functions, rounds, 1.3))
+        what = f"break, {criterion}, n = {size}"
+        rows.append(engine.timed(what, "np.sort", *functions, 1.3, rounds))
     report.table("speed", rows, "Parts.")
     models = {
         "PUTrend linear": PUTrendClassifier("linear", random_state=0),
         "PUTrend": PUTrendClassifier(random_state=0),
     }
     bagging = "pulearn's bagging, 100 trees of all positives and as many of U"
-    if is_installed("pulearn"):
+    if engine.is_installed("pulearn"):
         from pulearn import BaggingPuClassifier
 
         models[bagging] = BaggingPuClassifier(
-            tree(), n_estimators=100, max_samples=n_P, random_state=0
+            pu.tree(), n_estimators=100, max_samples=n_P, random_state=0
         )
-    seconds = {label: seconds_of(model.fit, X, s)[1] for label, model in models.items()}
+    seconds = {label: engine.seconds_of(model.fit, X, s)[1] for label, model in models.items()}
     table = [{"fit": label, "seconds": number} for label, number in seconds.items()]
     for row in table[:2] if bagging in seconds else []:
         ratio = row["seconds"] / seconds[bagging]
@@ -616,39 +548,33 @@ def speed(options, report):
     report.table("speed_fit", table, "A whole fit, once.")
 
 
-def _timing(what, reference, ours, peer, rounds, bar):
-    timing = paired_ratio(ours, peer, rounds=rounds)
-    return {
-        "what": what, "against": reference, "seconds": timing["ours"],
-        "reference": timing["reference"], "ratio": timing["ratio"], "spread": timing["spread"],
-        "bar": bar, "reached": bool(timing["ratio"] <= bar),
-    }  # fmt: skip
-
-
 # Images.
 
 
 def images(options, report):
-    """Fashion-MNIST in the paper's class splits, a small convolutional network."""
-    if not is_installed("torch"):
+    """Fashion-MNIST in the paper's class splits, a small convolutional network.
+
+    {n_train} training images, of which {n_labeled} labelled positives, {n_test} for the test,
+    {n_splits} splits. LeNet, shifts by up to 3 pixels and mirror images for all. PUTrend: {first},
+    the second stage 50 epochs; the oracle is that second stage on the true labels; nnPU: 1,000
+    steps of Adam with 128 rows of P and of U, told the true prior. Goal: an accuracy of at least
+    nnPU's. CPU; sizes are cut to what one core does in minutes.
+    """
+    if not engine.is_installed("torch"):
         return
     import torch
 
     torch.set_num_threads(1)
-    seeds = options.seeds_of(3)
-    tasks = options.pick(IMAGES, ("digits_8",))
+    seeds, tasks = options.seeds_of(3), options.pick(pu.IMAGES, ("digits_8",))
     n_train, n_test, n_labeled = options.pick((5_000, 5_000, 1_000), (150, 150, 10))
     first = {"n_folds": 2, "n_snapshots": 8, "steps_per_snapshot": options.pick(80, 2)}
-    n_steps = options.pick(1000, 10)
+    network = {"network": pu.lenet, "transform": pu.shifted, "n_steps": options.pick(1000, 10)}
     models = {
-        "PUTrend CNN": ours(None, lenet, **first, weak_transform=shifted),
-        "nnPU CNN, true prior": Model(
-            lambda case: NNPU(
-                case.prior, True, lenet, shifted, n_steps=n_steps, random_state=case.seed
-            ),
-            "true prior",
+        "PUTrend CNN": pu.ours(None, pu.lenet, **first, weak_transform=pu.shifted),
+        "nnPU CNN, true prior": pu.Model(
+            lambda case: pu.NNPU(case.prior, random_state=case.seed, **network), "true prior"
         ),
-        "oracle CNN": Model(lambda case: CNN(case.seed), "oracle"),
+        "oracle CNN": pu.Model(lambda case: pu.CNN(case.seed), "oracle"),
     }
 
     def run(task, seed, model):
@@ -659,42 +585,28 @@ def images(options, report):
         _, s, y_train = make_pu(
             X[train].reshape(n_train, -1), y[train], n_labeled=n_labeled, random_state=seed
         )
-        case = Case(n_labeled, n_train - n_labeled, y_train[s == 0].mean(), True, seed)
+        case = pu.Case(n_labeled, n_train - n_labeled, y_train[s == 0].mean(), True, seed)
         labels = y_train if models[model].group == "oracle" else s
         return _outcome(models[model].build(case), case, X[train], labels, X[test], y[test])
 
-    cells = [
-        {"task": task, "seed": seed, "model": model}
-        for task in tasks
-        for seed in seeds
-        for model in models
-    ]
-    rows = run_all(options, "images_runs", cells, run)
-    report.failures(rows)
-    report.say(
-        f"{n_train} training images, of which {n_labeled} labelled positives, {n_test} for the "
-        f"test, {len(seeds)} splits. LeNet, shifts by up to 3 pixels and mirror images for "
-        f"all. PUTrend: {first}, the second stage 50 epochs; the oracle is that second stage "
-        "on the true labels; nnPU: 1,000 steps of Adam with 128 rows of P and of U, told the "
-        "true prior. Goal: an accuracy of at least nnPU's. CPU; sizes are cut to what one "
-        "core does in minutes."
+    rows = report.runs("images_runs", engine.grid(task=tasks, seed=seeds, model=models), run)
+    report.explain(
+        n_train=n_train, n_labeled=n_labeled, n_test=n_test, n_splits=len(seeds), first=first
     )
     for name in tasks:
         report.table(f"images_{name}", _image_table(rows[rows["task"] == name]), name)
 
 
 def _image_table(rows):
+    rows = rows.assign(warned=rows["warnings"].str.contains("PUTrendWarning"))
     of_model = rows.groupby("model", sort=False)
     table = of_model[["accuracy"]].mean()
     table["se over splits"] = of_model["accuracy"].sem()
-    table[["f1", "auc", "prior in U", "estimated"]] = of_model[
-        ["f1", "auc", "prior_U", "estimated prior"]
-    ].mean()
-    table["seconds"] = of_model["seconds"].median()
-    table["warned"] = of_model["warnings"].agg(lambda of: of.str.contains("PUTrendWarning").sum())
+    means = of_model[["f1", "auc", "prior_U", "estimated prior"]].mean()
+    table[["f1", "auc", "prior in U", "estimated"]] = means
+    table["seconds"], table["warned"] = of_model["seconds"].median(), of_model["warned"].sum()
     ours, peer = table["accuracy"].iloc[:2]
-    table["bar"], table["reached"] = "", pd.array([pd.NA] * len(table), dtype="boolean")
-    table.iloc[0, -2:] = f">= {peer:.4g}", bool(ours >= peer)
+    table["bar"], table["reached"] = [f">= {peer:.4g}", "", ""], [ours >= peer, "", ""]
     return table.reset_index()
 
 
@@ -704,7 +616,7 @@ def _pixels(name, options):
         X, digit = load_digits(return_X_y=True)
         large = np.kron(X.reshape(-1, 1, 8, 8) / 16, np.ones((3, 3)))
         return np.pad(large, ((0, 0), (0, 0), (2, 2), (2, 2))).astype(np.float32), digit == 8
-    X, y = load_task(name, options.data_home)
+    X, y = pu.load_task(name, options.data_home)
     return ((X.reshape(-1, 1, 28, 28) - 0.286) / 0.353).astype(np.float32), y
 
 

@@ -1,7 +1,7 @@
 """The whole suite: each estimator against scikit-learn's own and its named peers, in one report.
 
-It is the bounded, uniform view: the other studies have the claims one by one. ``report.md`` and
-``report.html`` are written beside the runs. Without --data-home the sets are scikit-learn's.
+It is the bounded, uniform view: the other studies have the claims one by one. Its report is
+``suite_report.md``. Without --data-home the sets are scikit-learn's.
 """
 
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
 from benchmarks._data import BUNDLED, QUICK_ROWS, TEST_SHARE, fold, load, shuffled, stored
-from benchmarks._engine import Report, begin, run_all, seconds_of
+from benchmarks._engine import Report, begin, grid, run_all, seconds_of
 from benchmarks._report import write_report
 from benchmarks.peers import topr as policies
 from benchmarks.peers.auprc import LibAUC, lightgbm, tuned_logistic
@@ -286,13 +286,10 @@ def run_methods(methods, options):
             raise ValueError(f"the score is {score}")
         return {"score": score, "extra": extra, "seconds": seconds}
 
-    cells = [
-        {"method": name, "set": set_name, "split": split, "model": label}
-        for name, method in methods.items()
-        for set_name in method.sets_of(options)
-        for split in method.splits_of(options)
-        for label in method.models_of(options)
-    ]
+    cells = []
+    for name, method in methods.items():
+        axes = {"set": method.sets_of(options), "split": method.splits_of(options)}
+        cells += grid(method=[name], **axes, model=method.models_of(options))
     return run_all(options, "runs", cells, run)
 
 
@@ -303,8 +300,7 @@ def run_sections(names, options):
     methods = {name: METHODS[name] for name in names}
     with threadpool_limits(1):
         rows = run_methods(methods, options)
-    for path in write_report(methods, rows, report):
-        print(path)
+    print(write_report(methods, rows, report))
 
 
 SECTIONS = METHODS

@@ -12,49 +12,10 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import StandardScaler
 
+from benchmarks import _engine as engine
 from benchmarks._data import load_classes, stored
-from benchmarks._engine import (
-    by_unit,
-    caught,
-    differences,
-    is_installed,
-    mean_se,
-    paired_ratio,
-    run_all,
-    seconds_of,
-    wide,
-)
 from benchmarks._parts import topr_block, topr_gradient
-from benchmarks.peers.topr import (
-    BOUNDS,
-    BUNDLED,
-    LOGGING,
-    MAX_ROWS,
-    ONE_ACTION,
-    OURS,
-    PASSES,
-    PEERS,
-    PENALIZED,
-    PENALIZED_PEERS,
-    REFRESH,
-    SETS,
-    STEPS,
-    WABBITS,
-    Case,
-    adam,
-    deterministic,
-    direct,
-    direct_logistic,
-    imitation,
-    importance_sampling,
-    log_policy,
-    make_case,
-    obp_methods,
-    on_test,
-    open_bandit_pipeline,
-    tapered,
-    topr,
-)
+from benchmarks.peers import topr as policies
 from pnsklearn import TOPRPolicy
 from pnsklearn.datasets import make_logged_bandit
 from pnsklearn.metrics import effective_sample_size, snips_value
@@ -69,7 +30,7 @@ SEEDS, SLOW_SEEDS, PENALTY_SEEDS = 5, 3, 3
 # The peers that the goal names; the others are forms of them that do better, or another baseline.
 GOAL = (
     "positives only", "full IS", "truncated IS", "PPO clip", "POEM", "BanditNet", "direct, ridge",
-    "obp IPWLearner", "obp NN", *WABBITS,
+    "obp IPWLearner", "obp NN", *policies.WABBITS,
 )  # fmt: skip
 RATES = (0.01, 0.1)
 STARTS = {"good": 0.2, "bad": -0.2}  # multiples of the teacher's scores
@@ -80,14 +41,15 @@ SHARES = (0.05, 0.15, 0.3, 0.5)
 # The value of learned policies. A cell is a set with a logging policy.
 
 
-def _runs(options, methods, sets, seeds, noise=0.0):
-    max_rows = options.pick(MAX_ROWS, 200)
+def _runs(report, methods, sets, seeds, noise=0.0):
+    options = report.options
+    max_rows = options.pick(policies.MAX_ROWS, 200)
 
     def run(set, logging, noise, seed, model):
-        case, y_test, logged = make_case(
+        case, y_test, logged = policies.make_case(
             set, logging, seed, noise=noise, max_rows=max_rows, data_home=options.data_home
         )
-        policy, seconds, warned = caught(_checked, methods[model], case)
+        policy, seconds, warned = engine.caught(_checked, methods[model], case)
         if policy is None:  # failed: the uniform policy
             policy = np.full((len(y_test), case.n_actions), 1 / case.n_actions)
         return {
@@ -96,14 +58,10 @@ def _runs(options, methods, sets, seeds, noise=0.0):
             "logged": logged, "seconds": seconds, "warnings": warned,
         }  # fmt: skip
 
-    cells = [
-        {"set": name, "logging": logging, "noise": noise, "seed": seed, "model": model}
-        for seed in seeds
-        for name in sets
-        for logging in LOGGING
-        for model in methods
-    ]
-    return run_all(options, "value_runs", cells, run) if cells else pd.DataFrame()
+    seeds_first = engine.grid(
+        seed=seeds, set=sets, logging=policies.LOGGING, noise=[noise], model=methods
+    )
+    return report.runs("value_runs", seeds_first, run) if methods else pd.DataFrame()
 
 
 def _checked(method, case):
@@ -115,7 +73,7 @@ def _checked(method, case):
 
 def _method_rows(rows, without_seconds=()):
     """Return one row for each method: means over the seeds, then over the sets."""
-    value, best = (by_unit(wide(rows, key, CELL, "seed")).mean() for key in KINDS)
+    value, best = (engine.by_unit(engine.wide(rows, key, CELL, "seed")).mean() for key in KINDS)
     of_method = rows.groupby("model", sort=False)
     table = value.groupby(level="logging", sort=False).mean().T
     table.insert(0, "seeds", of_method["seed"].nunique())
@@ -134,11 +92,11 @@ def _logged(rows):
 
 def _cell_rows(rows, ours, peers, key):
     """Return one row for each cell: ours, its hardest peer, and positives only."""
-    table = wide(rows, key, CELL, "seed")
-    mean, error = differences(table[[ours, *peers]], ours)
+    table = engine.wide(rows, key, CELL, "seed")
+    mean, error = engine.differences(table[[ours, *peers]], ours)
     limit = error.fillna(0)  # of one seed
     hardest = mean.idxmin(axis=1)
-    found = pd.DataFrame({ours: by_unit(table[ours]).mean(), "best peer": hardest})
+    found = pd.DataFrame({ours: engine.by_unit(table[ours]).mean(), "best peer": hardest})
     found["difference"] = mean.min(axis=1)
     found["se"] = [error.loc[cell, peer] for cell, peer in hardest.items()]
     found["within"] = found["difference"] >= -found["se"].fillna(0)
@@ -163,10 +121,10 @@ def _bar_row(rows, ours, peers, key, against):
 
 def _pair_rows(rows, ours, peers):
     table = []
-    found = {key: differences(wide(rows, key, CELL, "seed"), ours) for key in KINDS}
+    found = {key: engine.differences(engine.wide(rows, key, CELL, "seed"), ours) for key in KINDS}
     for peer in peers:
         for key, (mean, error) in found.items():
-            difference, se = mean_se(mean[peer].dropna())
+            difference, se = engine.mean_se(mean[peer].dropna())
             limit = 2 * error[peer].fillna(0)
             table.append(
                 {
@@ -178,67 +136,61 @@ def _pair_rows(rows, ours, peers):
     return table
 
 
-def _all_cells(rows):
-    """Return mean and standard error of every method in every cell."""
-    found = {}
-    for key in KINDS:
-        groups = by_unit(wide(rows, key, CELL, "seed"))
-        found |= {key: groups.mean().stack(), f"{key} se": groups.sem().stack(future_stack=True)}
-    return pd.DataFrame(found).dropna(subset=["value"]).reset_index()
-
-
 def value(options, report):
-    """Value of policies learned from logs of sets with several classes, and with noisy rewards."""
-    wabbits = WABBITS if is_installed("vowpalwabbit") else {}
-    fast = {**OURS, **REFRESH, **PEERS, **wabbits}
-    with open_bandit_pipeline(options.obp_python) as pipeline:
-        obp = obp_methods(pipeline)
+    """Value of policies learned from logs of sets with several classes, and with noisy rewards.
+
+    {n_sets} sets: {sets}; halves for training and test, at most {max_rows} rows each, standardised
+    (Fashion-MNIST pooled to 7 x 7 pixels). A policy is taught on one log: right class 1, wrong
+    class -1. {n_splits} splits and logs ({n_slow} for obp's networks), one fit each. The value of a
+    policy is exact: its mean probability of the right class on the test half, the mean reward
+    scaled to 0 to 1. 'As learned' a softmax policy is stochastic; the direct method, Vowpal Wabbit
+    and IPWLearner take one action, which is an advantage to them on these data, where one action is
+    always right: 'best action' gives it to all.
+
+    All softmax policies are linear with the L2 penalty of C = 1 on the sum over the rows, by L-BFGS
+    from zero and from positives only, whichever ends lower (TOPR: from zero; positives only:
+    scikit-learn; naive REINFORCE and PPO clip, which have no smooth optimum: {steps} steps of
+    Adam). POEM's variance penalty is chosen by SNIPS on a quarter of the log, BanditNet's
+    translation by SNIPS on the log. Methods that need rewards of 0 and 1 get those. obp's networks
+    have its IPW objective with rewards of both signs, which suits them better: 100 hidden units
+    with its defaults, the same at the faster rate of 0.001 in 100 passes, or linear scores. Vowpal
+    Wabbit makes {passes} passes with its defaults. The refresh rounds may ask for the reward of new
+    actions, which nobody else may: they are shown, not compared.
+    """
+    wabbits = policies.WABBITS if engine.is_installed("vowpalwabbit") else {}
+    fast = {**policies.OURS, **policies.REFRESH, **policies.PEERS, **wabbits}
+    with policies.open_bandit_pipeline(options.obp_python) as pipeline:
+        obp = policies.obp_methods(pipeline)
         slow = {label: method for label, method in obp.items() if "NN" in label}
         fast |= {label: method for label, method in obp.items() if label not in slow}
-        _value(options, report, fast, slow, list({**PEERS, **wabbits, **obp}), obp)
+        _value(options, report, fast, slow, list({**policies.PEERS, **wabbits, **obp}), obp)
 
 
 def _value(options, report, fast, slow, peers, obp):
-    sets, noisy = options.pick(SETS, BUNDLED), options.pick(NOISY_SETS, BUNDLED[:1])
+    sets, noisy = (
+        options.pick(policies.SETS, policies.BUNDLED),
+        options.pick(NOISY_SETS, policies.BUNDLED[:1]),
+    )
     seeds = options.seeds_of(SEEDS)
     slow_seeds = seeds[:SLOW_SEEDS]
-    rows = [_runs(options, fast, sets, seeds), _runs(options, slow, sets, slow_seeds)]
+    rows = [_runs(report, fast, sets, seeds), _runs(report, slow, sets, slow_seeds)]
     rows = pd.concat(rows)
-    report.say(
-        f"{len(sets)} sets: {', '.join(sets)}; halves for training and test, at "
-        f"most {options.pick(MAX_ROWS, 200)} rows each, standardised (Fashion-MNIST pooled to 7 x "
-        f"7 pixels). A policy is taught on one log: right class 1, wrong class -1. {len(seeds)} "
-        f"splits and logs ({len(slow_seeds)} for obp's networks), one fit each. The value of a "
-        "policy is "
-        "exact: its mean probability of the right class on the test half, the mean reward scaled "
-        "to 0 to 1. 'As learned' a softmax policy is stochastic; the direct method, Vowpal Wabbit "
-        "and IPWLearner take one action, which is an advantage to them on these data, where one "
-        "action is always right: 'best action' gives it to all."
-    )
-    report.say(
-        "All softmax policies are linear with the L2 penalty of C = 1 on the sum over the rows, by "
-        "L-BFGS from zero and from positives only, whichever ends lower (TOPR: from zero; "
-        f"positives only: scikit-learn; naive REINFORCE and PPO clip, which have no smooth "
-        f"optimum: {STEPS} steps of Adam). POEM's variance penalty is chosen by SNIPS on a quarter "
-        "of the log, BanditNet's translation by SNIPS on the log. Methods that need rewards of 0 "
-        f"and 1 get those. obp's networks have its IPW objective with rewards of both signs, which "
-        "suits them better: 100 hidden units with its defaults, the same at the faster rate of "
-        "0.001 in 100 passes, or linear scores. Vowpal Wabbit makes "
-        f"{PASSES} passes with its defaults. The refresh rounds may ask for the reward of new "
-        "actions, which nobody else may: they are shown, not compared."
-    )
+    report.explain(
+        n_sets=len(sets), sets=", ".join(sets), max_rows=options.pick(policies.MAX_ROWS, 200),
+        n_splits=len(seeds), n_slow=len(slow_seeds), steps=policies.STEPS, passes=policies.PASSES,
+    )  # fmt: skip
     report.table("value", _method_rows(rows, obp), "Means over the sets, sorted.")
     named = [peer for peer in peers if peer in GOAL]
     groups = {
         "the goal's peers": ("value", named),
         "the goal's peers, one action each": ("argmax", named),
         "all peers": ("value", peers),
-        "softmax peers": ("value", [peer for peer in peers if peer not in ONE_ACTION]),
+        "softmax peers": ("value", [peer for peer in peers if peer not in policies.ONE_ACTION]),
         "all peers, one action each": ("argmax", peers),
     }
     bars = [
         _bar_row(rows, ours, found, key, against)
-        for ours in OURS
+        for ours in policies.OURS
         for against, (key, found) in groups.items()
     ]
     report.table(
@@ -256,14 +208,13 @@ def _value(options, report, fast, slow, peers, obp):
     report.table(
         "value_pairs", _pair_rows(rows, "TOPR", peers), "TOPR less each peer, mean over the cells."
     )
-    report.keep("value_cells_all", _all_cells(rows))
     _noisy(options, report, noisy, fast, [peer for peer in peers if peer in fast], obp)
 
 
 def _noisy(options, report, sets, methods, peers, obp):
     """The same with noise in the rewards, and at other penalties."""
     seeds = options.seeds_of(SEEDS)
-    rows = _runs(options, methods, sets, seeds, noise=NOISE)
+    rows = _runs(report, methods, sets, seeds, noise=NOISE)
     table = _method_rows(rows, obp)
     report.table(
         "value_noise",
@@ -279,12 +230,12 @@ def _noisy(options, report, sets, methods, peers, obp):
     )
     bars = [
         _bar_row(rows, ours, peers, key, f"all peers, noise {NOISE}")
-        for ours in (*OURS, *REFRESH)
+        for ours in (*policies.OURS, *policies.REFRESH)
         for key in KINDS
     ]
     report.table("value_noise_bars", bars, "In the cells with noise.")
     seeds = seeds[:PENALTY_SEEDS]
-    rows = [row for noise in (0.0, NOISE) for row in _penalty_rows(options, sets, seeds, noise)]
+    rows = [row for noise in (0.0, NOISE) for row in _penalty_rows(report, sets, seeds, noise)]
     report.table(
         "value_C", rows,
         "Means over the same sets and all logging policies at other values of C, as learned (and "
@@ -294,10 +245,10 @@ def _noisy(options, report, sets, methods, peers, obp):
     )  # fmt: skip
 
 
-def _penalty_rows(options, sets, seeds, noise):
+def _penalty_rows(report, sets, seeds, noise):
     """Return one row for each method: its value at all C."""
-    plain = OURS | {label: PEERS[label] for label in PENALIZED_PEERS}
-    means = _runs(options, {**plain, **PENALIZED}, sets, seeds, noise=noise)
+    plain = policies.OURS | {label: policies.PEERS[label] for label in policies.PENALIZED_PEERS}
+    means = _runs(report, {**plain, **policies.PENALIZED}, sets, seeds, noise=noise)
     means = means.groupby("model")[list(KINDS)].mean()
     for label in plain:
         row = {"method": label}
@@ -311,7 +262,14 @@ def _penalty_rows(options, sets, seeds, noise):
 
 
 def speed(options, report):
-    """A fit against LogisticRegression and obp's networks, a gradient against its two products."""
+    """A fit against LogisticRegression and obp's networks, a gradient against its two products.
+
+    n = {n}, d = {d}, {n_actions} actions logged by make_logged_bandit's 'good' policy, one thread,
+    seconds of the processor. The ratio is the median over rounds of ours / reference, measured in
+    turns (reference, ours, ours, reference), with its quartiles. Both fits stop at the same bound
+    on the gradient of the mean loss, and have the same labels: the actions. The products are those
+    of the same blocks of rows, X W' and Z' X.
+    """
     n, rounds = options.pick((100_000, 5), (2_000, 1))
     d, n_actions = 50, 10
     rng = np.random.default_rng(0)
@@ -338,21 +296,14 @@ def speed(options, report):
         gradients.append(full)
         timings.append((f"gradient, {np.dtype(dtype)}", "its two products", full, products, 1.3))
     timings.append(("gradient, float32", "gradient, float64", *gradients[::-1], 0.7))
-    report.say(
-        f"n = {n}, d = {d}, {n_actions} actions logged by make_logged_bandit's 'good' policy, one "
-        "thread, seconds of the processor. The ratio is the median over rounds of ours / "
-        "reference, measured in turns (reference, ours, ours, reference), with its quartiles. "
-        "Both fits stop at the same bound on the gradient of the mean loss, and have the same "
-        "labels: the actions. The products are those of the same blocks of rows, "
-        "X W' and Z' X."
-    )
-    report.table("speed", [_timing(*timing, rounds) for timing in timings], "Parts.")
+    report.explain(n=n, d=d, n_actions=n_actions)
+    report.table("speed", [engine.timed(*timing, rounds) for timing in timings], "Parts.")
     iterations = [{"fit": name, "iterations": fit()} for name, fit in fits.items()]
     report.table("speed_iterations", iterations, "Iterations of L-BFGS.")
-    with open_bandit_pipeline(options.obp_python) as pipeline:
+    with policies.open_bandit_pipeline(options.obp_python) as pipeline:
         if pipeline:
             columns = (log[k] for k in ("action", "reward", "propensity"))
-            case = Case(X, *columns, X_test, n_actions, 0)
+            case = policies.Case(X, *columns, X_test, n_actions, 0)
             table = _against_obp(case, y_test, pipeline, options)
             report.table("speed_obp", table, _obp_text(table))
 
@@ -373,19 +324,10 @@ def _gradient(X, log, n_actions):
     return partial(topr_gradient, X, log, W), products
 
 
-def _timing(what, reference, ours, peer, bar, rounds):
-    timing = paired_ratio(ours, peer, rounds=rounds)
-    return {
-        "what": what, "against": reference, "seconds": timing["ours"],
-        "reference": timing["reference"], "ratio": timing["ratio"], "spread": timing["spread"],
-        "bar": f"<= {bar:g}", "reached": bool(timing["ratio"] <= bar),
-    }  # fmt: skip
-
-
 def _against_obp(case, y_test, pipeline, options):
     """Return seconds and value of our fit, and of obp's networks after some passes."""
     right = np.arange(len(y_test)), y_test
-    policy, ours = seconds_of(topr, case)
+    policy, ours = engine.seconds_of(policies.topr, case)
     table = [{"fit": "TOPRPolicy", "seconds": ours, "value": policy[right].mean()}]
     passes = {"nn_linear": (1, 2, 5, 10, 20, 50), "nn": (200,)}
     labels = {"nn_linear": "linear, rate 0.01", "nn": "defaults, 100 hidden units"}
@@ -421,7 +363,17 @@ def _obp_text(table):
 
 
 def open_bandit(options, report):
-    """Real clicks of the Open Bandit data, men's page: too few to tell any policies apart."""
+    """Real clicks of the Open Bandit data, men's page: too few to tell any policies apart.
+
+    Trained on the first half by time of the random policy's log: {half} rows, {n_clicks} clicks,
+    {n_actions} items; the clicks of the tests: {clicks}. X are the one-hot user features. Clicks
+    per thousand by the self-normalised estimate, with normal 95 % intervals, and the effective
+    sample size. Nobody wins here: so few clicks teach nothing that the test rows would confirm, and
+    an estimate rests on a handful of them. The intervals need more clicks than that: a policy whose
+    way no click crossed has one of 0 to 0, where a value of 5 per thousand gives no click in 150
+    effective rows in half of all cases. effective_positive is swept over the same test rows, from
+    which no share may be chosen.
+    """
     log = {name: _read_open_bandit(f"obd_men_{name}", options) for name in ("random", "bts")}
     if log["random"] is None or log["bts"] is None:
         report.say("obd_men_random.npz and obd_men_bts.npz are not in --data-home")
@@ -432,42 +384,39 @@ def open_bandit(options, report):
         for rows in (slice(half), slice(half, None))
     )
     tests = {"random, 2nd half": second, "bts": log["bts"]}
-    case = Case(
+    case = policies.Case(
         first["X"], first["action"], first["click"], first["propensity"],
         np.vstack([test["X"] for test in tests.values()]),
         1 + max(int(part["action"].max()) for part in log.values()), 0,
     )  # fmt: skip
     clicks = ", ".join(f"{int(test['click'].sum())} in {name}" for name, test in tests.items())
-    report.say(
-        f"Trained on the first half by time of the random policy's log: {half} rows, "
-        f"{int(first['click'].sum())} clicks, {case.n_actions} items; the clicks of the tests: "
-        f"{clicks}. X are the one-hot user features. Clicks per thousand by the self-normalised "
-        "estimate, with normal 95 % intervals, and the effective sample size. Nobody wins here: so "
-        "few clicks teach nothing that the test rows would confirm, and an estimate rests on a "
-        "handful of them. The intervals need more clicks than that: a policy whose way no click "
-        "crossed has one of 0 to 0, where a value of 5 per thousand gives no click in 150 "
-        "effective rows in half of all cases. effective_positive is swept over the same "
-        "test rows, from which no share may be chosen."
+    report.explain(
+        half=half, n_clicks=int(first["click"].sum()), n_actions=case.n_actions, clicks=clicks
     )
     methods = {
         "uniform": lambda case: np.full((len(case.X_test), case.n_actions), 1 / case.n_actions),
-        "imitation of the log": imitation,
-        "positives only = TOPR": topr,
-        **{f"TOPR, effective_positive={s}": partial(topr, effective_positive=s) for s in SHARES},
-        "full IS": partial(importance_sampling, unit=True),
-        "direct, ridge": direct,
-        "direct, logistic": direct_logistic,
+        "imitation of the log": policies.imitation,
+        "positives only = TOPR": policies.topr,
+        **{
+            f"TOPR, effective_positive={s}": partial(policies.topr, effective_positive=s)
+            for s in SHARES
+        },
+        "full IS": partial(policies.importance_sampling, unit=True),
+        "direct, ridge": policies.direct,
+        "direct, logistic": policies.direct_logistic,
     }
     table = []
-    with open_bandit_pipeline(options.obp_python) as pipeline:
-        obp = obp_methods(pipeline)
+    with policies.open_bandit_pipeline(options.obp_python) as pipeline:
+        obp = policies.obp_methods(pipeline)
         methods |= {label: method for label, method in obp.items() if "IPW" in label}
         for label, method in methods.items():
             policy = method(case)
             row = {"policy": label, "kind": "as learned"}
             table.append(row | _clicks(policy, tests))
-            if label not in ("uniform", *ONE_ACTION):
-                table.append(row | {"kind": "best action"} | _clicks(deterministic(policy), tests))
+            if label not in ("uniform", *policies.ONE_ACTION):
+                table.append(
+                    row | {"kind": "best action"} | _clicks(policies.deterministic(policy), tests)
+                )
     logged = {"policy": "(the logging policy)", "kind": "mean", **_clicks(None, tests)}
     report.table("open_bandit", [*table, logged])
 
@@ -507,7 +456,15 @@ def _clicks(policy, tests):
 
 
 def ope(options, report):
-    """Off-policy estimates of a known value: bias, error and coverage of the intervals."""
+    """Off-policy estimates of a known value: bias, error and coverage of the intervals.
+
+    {repetitions} simulated logs of each size: normal contexts (d = {d}), {n_actions} actions,
+    softmax policies, rewards of 0 or 1 whose probability is a sigmoid of linear scores. The true
+    value is the mean over 10^6 contexts. Estimates are those of TOPRPolicy.evaluate: weights
+    clipped at the square root of n, doubly robust with cross-fitted ridge regressions. 'effective'
+    is the effective sample size as a share of n. Intervals are nominal 95 %; the standard error of
+    a coverage of 0.95 is {error}.
+    """
     repetitions, sizes = options.pick((500, (200, 1000, 5000)), (20, (200,)))
     rng = np.random.default_rng(0)
     d, n_actions = 5, 5
@@ -525,22 +482,15 @@ def ope(options, report):
             for name in ("ips", "snips", "clipped_ips", "dr"):
                 row = {"overlap": overlap, "n": n, "effective": effective, "estimate": name}
                 table.append(row | _estimates(np.array([one[name] for one in found]), truth))
-    report.say(
-        f"{repetitions} simulated logs of each size: normal contexts (d = {d}), {n_actions} "
-        "actions, softmax policies, rewards of 0 or 1 whose probability is a sigmoid of linear "
-        "scores. The true value is the mean over 10^6 contexts. Estimates are those of "
-        "TOPRPolicy.evaluate: weights clipped at the square root of n, doubly robust with "
-        "cross-fitted ridge regressions. 'effective' is the effective sample size as a share of n. "
-        "Intervals are nominal 95 %; the standard error of a coverage of 0.95 is "
-        f"{np.sqrt(0.95 * 0.05 / repetitions):.3f}."
-    )
+    error = f"{np.sqrt(0.95 * 0.05 / repetitions):.3f}"
+    report.explain(repetitions=repetitions, d=d, n_actions=n_actions, error=error)
     report.table("ope", table)
 
 
 def _evaluated(policy, theta, W_reward, n, rng):
     """Return the estimates of a policy from a log of n rows of the policy `theta`."""
     X = rng.normal(size=(n, W_reward.shape[1]))
-    mu = np.exp(log_policy(theta, X))
+    mu = np.exp(policies.log_policy(theta, X))
     action = (rng.random((n, 1)) > np.cumsum(mu, axis=1)[:, :-1]).sum(axis=1)
     rows = np.arange(n)
     reward = (rng.random(n) < _success(X, W_reward)[rows, action]).astype(float)
@@ -572,14 +522,20 @@ def _estimates(estimates, truth):
 
 
 def dynamics(options, report):
-    """Full-batch Adam from the logging policy: the value by step."""
+    """Full-batch Adam from the logging policy: the value by step.
+
+    digits; the log is sampled from a fifth of the scores of a logistic regression that saw 100
+    labels (bad: from their negatives), and Adam starts there. No penalty; {n_logs} logs; the value
+    of the stochastic policy on the test half. 'Mean log pi of the bad' is that of the logged wrong
+    actions at the end. A run has one log for all steps: nothing is sampled anew.
+    """
     n_steps, seeds = options.pick(max(SHOWN_STEPS), 30), options.seeds_of(3)
     points, ends = [], []
     for seed in seeds:
         for start, scale in STARTS.items():
             case, y_test, theta = _own_log(seed, scale, options)
             for rate in RATES:
-                for method in BOUNDS:
+                for method in policies.BOUNDS:
                     key = {"log": start, "rate": rate, "method": method}
                     curve, log_p = _curve(case, y_test, theta, method, rate, n_steps)
                     points += [key | {"step": step, "value": value} for step, value in curve]
@@ -591,13 +547,7 @@ def dynamics(options, report):
     table = curves[shown].add_prefix("step ")
     table["least after step 10"] = curves.loc[:, curves.columns >= 10].min(axis=1)
     table = table.join(pd.DataFrame(ends).groupby(keys).mean())
-    report.say(
-        "digits; the log is sampled from a fifth of the scores of a logistic regression that saw "
-        "100 labels (bad: from their negatives), and Adam starts there. No penalty; "
-        f"{len(seeds)} logs; the value of the stochastic policy on the test half. 'Mean log pi of "
-        "the bad' is that of the logged wrong actions at the end. A run has one log for all steps: "
-        "nothing is sampled anew."
-    )
+    report.explain(n_logs=len(seeds))
     report.table("dynamics", table.reset_index())
     report.figure(_plot_curves, curves)
 
@@ -608,13 +558,15 @@ def _curve(case, y_test, theta, method, rate, n_steps):
 
     def keep(step, theta):
         if step in SHOWN_STEPS or step % 10 == 0:
-            curve.append((step, on_test(case, theta)[rows, y_test].mean()))
+            curve.append((step, policies.on_test(case, theta)[rows, y_test].mean()))
 
     keep(0, theta)
-    objective = tapered(case, *BOUNDS[method])
-    theta = adam(objective, case.X, theta, n_steps=n_steps, rate=rate, C=np.inf, on_step=keep)
+    objective = policies.tapered(case, *policies.BOUNDS[method])
+    theta = policies.adam(
+        objective, case.X, theta, n_steps=n_steps, rate=rate, C=np.inf, on_step=keep
+    )
     bad = case.reward < 0
-    log_p = log_policy(theta, case.X[bad])[np.arange(bad.sum()), case.action[bad]]
+    log_p = policies.log_policy(theta, case.X[bad])[np.arange(bad.sum()), case.action[bad]]
     return curve, log_p.mean()
 
 
@@ -631,9 +583,9 @@ def _own_log(seed, scale, options):
         raise ValueError("the first 100 labels lack a class")
     theta = scale * np.column_stack([teacher.coef_, teacher.intercept_]).ravel()
     log = make_logged_bandit(
-        X_train, y_train, logging=np.exp(log_policy(theta, X_train)), random_state=seed
+        X_train, y_train, logging=np.exp(policies.log_policy(theta, X_train)), random_state=seed
     )
-    case = Case(X_train, log.action, log.reward, log.propensity, X_test, 10, seed)
+    case = policies.Case(X_train, log.action, log.reward, log.propensity, X_test, 10, seed)
     return case, y_test, theta
 
 
@@ -644,7 +596,7 @@ def _plot_curves(plt, curves):
     )
     for start, row in zip(STARTS, axes, strict=True):
         for rate, axis in zip(RATES, row, strict=True):
-            for method in BOUNDS:
+            for method in policies.BOUNDS:
                 curve = curves.loc[start, rate, method]
                 axis.plot(1 + curve.index, curve, label=method)
             axis.set(xscale="log", title=f"{start} log, Adam, rate {rate}")
