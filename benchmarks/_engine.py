@@ -101,7 +101,7 @@ def run_all(options, name, cells, run):
     missing = [cell for cell in cells if _is_missing(done.get(tuple(cell.values())))]
     shown = None
     for i, cell in enumerate(missing):
-        if shown != (shown := next(iter(cell.values()))):
+        if shown != (shown := ", ".join(map(str, list(cell.values())[:-1]))):
             print(f"{i} of {len(missing)} runs done, next: {shown}", flush=True)
         found = _outcome(run, cell, options.quick)
         with open(path, "a") as file:
@@ -339,13 +339,7 @@ class Report:
 
     def __init__(self, section, options):
         self.name, self.options, self.lines = section.__name__, options, []
-        title, _, self.text = section.__doc__.partition("\n")
-        self._write(options.header, "", title)
-
-    def explain(self, **values):
-        """Print the rest of the section's documentation, whose {names} become these values."""
-        for paragraph in self.text.format(**values).strip().split("\n\n"):
-            self.say(paragraph)
+        self._write(options.header, "", section.__doc__.splitlines()[0])
 
     def say(self, paragraph):
         """Print a paragraph."""

@@ -1,7 +1,5 @@
 """The report of the suite: tables and figures in Markdown."""
 
-from textwrap import dedent
-
 import numpy as np
 import pandas as pd
 
@@ -18,26 +16,19 @@ class Results:
     def __init__(self, method, rows):
         self.method, self.ours = method, method.models[0]
         rows = rows[rows["failed"] == ""]
-        scores = wide(rows, "score", "set", "split")
+        scores, seconds = (wide(rows, key, "set", "split") for key in ("score", "seconds"))
         scores = scores.reindex(columns=[m for m in method.models if m in scores])
-        paired = scores.notna() & scores[[self.ours]].notna().to_numpy()
-        scores = scores.loc[:, paired.any()]
-        self.models = list(scores)
-        self.peers = [m for m in self.models if m != self.ours and m not in method.landmarks]
+        scores = scores.loc[:, scores[scores[self.ours].notna()].notna().any()]
+        self.peers = [m for m in scores if m != self.ours and m not in method.landmarks]
         self.means, self.errors = by_unit(scores).mean(), by_unit(scores).sem()
-        self.extras = by_unit(wide(rows, "extra", "set", "split")).mean()
         self.gains, self.gain_errors = differences(scores, self.ours)
-        seconds = wide(rows, "seconds", "set", "split")
+        self.extras = by_unit(wide(rows, "extra", "set", "split")).mean()
         self.times = seconds.div(seconds[self.ours], axis=0).median()
 
     def lost(self, model):
         """Return the differences where ours is behind by more than two standard errors, by set."""
         gain = self.gains[model]
         return gain[gain < -2 * self.gain_errors[model]].sort_values()
-
-    def won(self, model):
-        """Count the sets where ours is ahead by as much."""
-        return (self.gains[model] > 2 * self.gain_errors[model]).sum()
 
     def gain(self, model):
         """Return mean and standard error over the sets of ours less the model's."""
@@ -53,14 +44,19 @@ class Results:
         return sorted(self.peers, key=lambda peer: self.gain(peer)[0])
 
 
-# The blocks of a report: ("h2", text), ("p", text), ("list", texts), ("table", DataFrame) or
-# ("figure", path, what it shows). ** makes bold.
-
-
 def write_report(methods, rows, report):
     """Write figures and ``report.md``; return its path."""
     options = report.options
-    blocks = [("h1", "The benchmark suite"), *_introduction(methods, rows, options)]
+    blocks = ["# The benchmark suite", "Written by `python -m benchmarks`."]
+    if options.quick:
+        blocks.append("**Quick: everything is too small for these numbers to mean anything.**")
+    seconds = rows.get("seconds", pd.Series()).sum()
+    about = [options.header, f"{len(rows)} runs, {seconds:.0f} s of fits, on one thread"]
+    for method in methods.values():
+        sets = method.sets_of(options)
+        line, left = f"{method.title}: {', '.join(sets)}", [s for s in method.sets if s not in sets]
+        about.append(f"{line}; not at hand: {', '.join(left)}" if left else line)
+    blocks += [_list(about)]
     of_method = {name: rows[rows["method"] == name] for name in methods}
     finished = rows[rows["failed"] == ""].groupby("method")["model"].unique()
     found = {
@@ -69,57 +65,22 @@ def write_report(methods, rows, report):
         if method.models[0] in finished.get(name, ())
     }
     if found:
-        blocks += [
-            ("h2", "At a glance"),
-            ("table", pd.DataFrame([_glance(results) for results in found.values()])),
-            (
-                "p",
-                "Means over the sets, and ours less the best of scikit-learn's own models and the "
-                "best of the other peers by that mean, with the standard error over the sets. The "
-                "best of several is chosen by these very scores, which favours it.",
-            ),
-        ]
+        glance = pd.DataFrame([_glance(results) for results in found.values()])
+        blocks += ["## At a glance", as_markdown(glance)]
     for name, method in methods.items():
-        blocks += [("h2", method.title), ("p", " ".join(dedent(method.about).split()))]
+        blocks.append(f"## {method.title}")
         if name in found:
             blocks += _sections(name, found[name], report)
         else:
-            blocks.append(("p", "Ours did not finish on any set: there is nothing to compare."))
+            blocks.append("Ours did not finish on any set: there is nothing to compare.")
         blocks += _failures(of_method[name])
     path = options.path("report.md")
-    path.write_text("\n\n".join(_markdown(*block) for block in blocks) + "\n")
+    path.write_text("\n\n".join(blocks) + "\n")
     return path
 
 
-def _introduction(methods, rows, options):
-    yield (
-        "p",
-        "Written by `python -m benchmarks`. Each estimator, as it comes, against "
-        "scikit-learn's own models and the named peers, on the same splits of the same sets. "
-        "Higher scores are better.",
-    )
-    if options.quick:
-        yield "p", "**Quick: everything is too small for these numbers to mean anything.**"
-    seconds, most = rows.get("seconds", pd.Series()).sum(), rows["split"].max()
-    about = [
-        options.header,
-        f"{len(rows)} runs, {seconds:.0f} s of fits, on one thread; the seed of a split and of its "
-        f"models is the split's number, 0 to {most}",
-    ]
-    for method in methods.values():
-        sets = method.sets_of(options)
-        left = [name for name in method.sets if name not in sets]
-        line = f"{method.title}: {', '.join(sets)}"
-        about.append(f"{line}; not at hand: {', '.join(left)}" if left else line)
-    yield "list", about
-    yield (
-        "p",
-        "Numbers are means over the splits of a set; ± is one standard error, over the splits "
-        "for a set and over the sets for a mean. Differences are ours less the model's on the "
-        "same splits: above zero ours is ahead. With three to five splits that share rows the "
-        "standard errors of single sets are rough and rather small. Fit time is a model's "
-        "processor seconds divided by ours, the median over the runs.",
-    )
+def _list(lines):
+    return "\n".join(f"- {line}" for line in lines)
 
 
 def _glance(results):
@@ -141,73 +102,49 @@ def _glance(results):
 
 
 def _sections(name, results, report):
-    if results.peers:
-        for plot, kind in ((_plot_differences, "differences"), (_plot_scores, "scores")):
-            path = report.figure(plot, results, name=f"{name}_{kind}", dpi=110)
-            if path:
-                yield from (("figure", path, plot.__doc__), ("p", plot.__doc__))
-    yield "h3", "In the mean"
-    yield "table", pd.DataFrame(_summary(results))
-    yield "h3", f"Set by set: {results.method.score}"
-    yield "table", _score_table(results)
-    yield "h3", "Set by set: ours less the model's"
-    yield "table", _difference_table(results)
-    yield "h3", "Where ours loses"
-    yield "list", _losses(results)
+    for plot, kind in ((_plot_differences, "differences"), (_plot_scores, "scores")):
+        path = results.peers and report.figure(plot, results, name=f"{name}_{kind}", dpi=110)
+        if path:
+            yield from (f"![{plot.__doc__}]({path.name})", plot.__doc__)
+    yield from ("### In the mean", as_markdown(pd.DataFrame(_summary(results))))
+    compared = results.means[[results.ours, *results.peers]]
+    top = compared.eq(compared.max(axis=1), axis=0)
+    scores = _with_mean(results.means, results.errors, top)
+    yield from (f"### Set by set: {results.method.score}", as_markdown(scores))
+    gains = _with_mean(results.gains, results.gain_errors, sign="+")
+    yield from ("### Set by set: ours less the model's", as_markdown(gains))
+    yield from ("### Where ours loses", _list(_losses(results)))
 
 
 def _summary(results):
     """Yield one row for each model, the best first."""
     ranks, method = results.ranks(), results.method
     for model in results.means.mean().sort_values(ascending=False, kind="stable").index:
-        means = results.means[model].dropna()
-        is_ours = model == results.ours
+        means, row = results.means[model].dropna(), {}
+        if model != results.ours:
+            won = results.gains[model] > 2 * results.gain_errors[model]
+            row = {
+                "ours less it": _number(*results.gain(model), "+"), "ahead by 2 SE": won.sum(),
+                "behind by 2 SE": len(results.lost(model)),
+            }  # fmt: skip
         yield {
-            "model": f"**{model}**" if is_ours else model,
-            "sets": len(means),
+            "model": model if row else f"**{model}**", "sets": len(means),
             method.score: _number(*mean_se(means)),
             "mean rank": f"{ranks[model]:.1f}" if model in ranks else "",
-            "ours less it": "" if is_ours else _number(*results.gain(model), "+"),
-            "ahead by 2 SE": "" if is_ours else results.won(model),
-            "behind by 2 SE": "" if is_ours else len(results.lost(model)),
+            **(row or dict.fromkeys(("ours less it", "ahead by 2 SE", "behind by 2 SE"), "")),
             "fit time / ours": _brief(results.times[model]),
             method.extra: _brief(results.extras[model].mean()),
-        }
+        }  # fmt: skip
 
 
-def _score_table(results):
-    best = results.means[[results.ours, *results.peers]].max(axis=1)
-    table = _texts(results.means, results.errors)
-    compared = [results.ours, *results.peers]
-    top = results.means[compared].eq(best, axis=0)
-    table[compared] = table[compared].where(~top, "**" + table[compared] + "**")
-    return _with_mean(table, results.means)
-
-
-def _difference_table(results):
-    table = _texts(results.gains, results.gain_errors, "+")
-    return _with_mean(table, results.gains, "+")
-
-
-def _texts(means, errors, sign=""):
-    """Return the numbers of two tables as text."""
-    return pd.DataFrame(
-        {
-            model: [
-                _number(mean, error, sign) if np.isfinite(mean) else "failed"
-                for mean, error in zip(means[model], errors[model], strict=True)
-            ]
-            for model in means
-        },
-        index=means.index,
-    )
-
-
-def _with_mean(table, numbers, sign=""):
-    """Add a row of the means over the sets."""
-    table.loc["mean"] = {
-        model: _number(*mean_se(numbers[model].dropna()), sign) for model in numbers
-    }
+def _with_mean(means, errors, top=None, sign=""):
+    """Return two tables as text, with a row of the means over the sets; `top` is made bold."""
+    table = means.astype(object)
+    for place, mean in means.stack(future_stack=True).items():
+        text = _number(mean, errors.loc[place], sign) if np.isfinite(mean) else "failed"
+        bold = top is not None and place[1] in top and top.loc[place]
+        table.loc[place] = f"**{text}**" if bold else text
+    table.loc["mean"] = {m: _number(*mean_se(means[m].dropna()), sign) for m in means}
     return table.rename_axis("set").reset_index()
 
 
@@ -231,7 +168,7 @@ def _failures(rows):
     groups = failed.groupby(["model", "failed"], sort=False)["set"]
     table = pd.DataFrame({"runs": groups.size(), "sets": groups.nunique()}).reset_index()
     table = table.rename(columns={"failed": "what"})[["model", "runs", "sets", "what"]]
-    return [("h3", "Failed or not installed"), ("table", table)]
+    return ["### Failed or not installed", as_markdown(table)]
 
 
 def _brief(number):
@@ -240,9 +177,6 @@ def _brief(number):
 
 def _number(mean, error=np.nan, sign=""):
     return f"{mean:{sign}.3f}" + ("" if np.isnan(error) else f" ± {error:.3f}")
-
-
-# The figures.
 
 
 def _plot_differences(plt, results):
@@ -256,24 +190,10 @@ def _plot_differences(plt, results):
         axes.errorbar(mean, height, xerr=2 * np.nan_to_num(error), fmt="kD", capsize=3)
     axes.axvline(0, color="grey", linewidth=1)
     axes.set_yticks(range(len(peers)), peers)
-    label = f"{results.method.score}: {results.ours} less the peer (right: ours is ahead)"
-    axes.set_xlabel(label)
+    axes.set_xlabel(f"{results.method.score}: {results.ours} less the peer (right: ours is ahead)")
     return figure
 
 
 def _plot_scores(plt, results):
     """The mean score on each set; the bar is ours."""
     return dots(plt, results.means, results.ours, results.method.score)
-
-
-# Markdown.
-
-
-def _markdown(kind, content, alt=""):
-    if kind == "table":
-        return as_markdown(content)
-    if kind == "list":
-        return "\n".join(f"- {text}" for text in content)
-    if kind == "figure":
-        return f"![{alt}]({content.name})"
-    return f"{'#' * int(kind[1])} {content}" if kind[0] == "h" else content

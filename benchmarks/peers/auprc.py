@@ -1,4 +1,4 @@
-"""The peers of AUPRCClassifier: the definition pair by pair, LibAUC, logistic regression, LightGBM."""
+"""The peers of AUPRCClassifier: the definition pair by pair, LibAUC, LightGBM."""
 
 import numba
 import numpy as np

@@ -12,18 +12,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MaxAbsScaler, StandardScaler
 from threadpoolctl import threadpool_limits
 
+from benchmarks import _engine as engine
 from benchmarks._data import BUNDLED, load, shuffled
-from benchmarks._engine import (
-    by_unit,
-    differences,
-    is_installed,
-    judged,
-    mean_se,
-    paired_ratio,
-    run_all,
-    seconds_of,
-    wide,
-)
 from benchmarks._parts import average_precision
 from benchmarks.peers.auprc import by_pairs, libauc_coef, lightgbm, tuned_logistic
 from pnsklearn import AUPRCClassifier
@@ -51,20 +41,20 @@ def kernel(options, report):
         metric = partial(_metric, loss=loss, margin=margin)
         functions = {"kernel": partial(average_precision, loss=loss, margin=margin)}
         for name, function in (functions | {"metric": metric}).items():
-            timing = paired_ratio(
+            timing = engine.paired_ratio(
                 partial(function, scores, y), partial(np.argsort, scores), rounds=_rounds(options)
             )
             what = f"{loss} {name} / np.argsort, n={n} n+={n_positive}"
-            rows.append(judged({"what": what, **timing}, 0.35))
+            rows.append(engine.judged({"what": what, **timing}, 0.35))
         ours = timing["ours"]
         brute = partial(by_pairs, few_scores, few_y, loss, margin)
-        timing = paired_ratio(partial(metric, few_scores, few_y), brute, rounds=3)
+        timing = engine.paired_ratio(partial(metric, few_scores, few_y), brute, rounds=3)
         what = f"{loss} metric / double loop, n={few} n+={few_positive}"
         rows.append({"what": what, **timing})
         expected = timing["reference"] * (n * n_positive) / (few * few_positive)
         what = f"{loss} metric / double loop extrapolated by pairs, n={n} n+={n_positive}"
         timing = {"ours": ours, "reference": expected, "ratio": ours / expected}
-        rows.append(judged({"what": what, **timing}, 0.01))
+        rows.append(engine.judged({"what": what, **timing}, 0.01))
         value, gradient = brute()
         for offset in (0.0, 1e8):
             found = metric(few_scores + offset, few_y)
@@ -104,14 +94,14 @@ def fit(options, report):
     ):
         for loss in LOSSES:
             with threadpool_limits(limit):
-                timing = paired_ratio(
+                timing = engine.paired_ratio(
                     partial(AUPRCClassifier(loss, alpha=0.1).fit, X, y),
                     partial(LogisticRegression().fit, X, y),
                     rounds=_rounds(options),
                     clock=clock,
                 )
             what = f"fit {loss} / LogisticRegression, n={n} d=20, {unit}"
-            rows.append(judged({"what": what, **timing}, 2.0))
+            rows.append(engine.judged({"what": what, **timing}, 2.0))
     report.table("fit", rows)
 
 
@@ -120,7 +110,7 @@ def fit(options, report):
 
 def libauc(options, report):
     """LibAUC's APLoss and SOAP for the same linear model, its learning rate and our alpha tuned."""
-    if not is_installed("torch", "libauc"):
+    if not engine.is_installed("torch", "libauc"):
         return
     alphas, rates = (0.001, 0.01, 0.1, 1.0), (1e-4, 1e-3, 1e-2, 1e-1)
     fits = {loss: (partial(_fit_ours, loss), alphas) for loss in LOSSES}
@@ -130,15 +120,9 @@ def libauc(options, report):
     def run(set, seed, model):
         return _tuned(*fits[model], *load(set, options.data_home), seed)
 
-    cells = [
-        {"set": name, "seed": seed, "model": model}
-        for name in options.pick(LIBAUC_SETS, BUNDLED)
-        for seed in options.seeds_of(5)
-        for model in fits
-    ]
-    rows = run_all(options, "libauc_runs", cells, run)
-    report.failures(rows)
-    rows = rows[rows["failed"] == ""]
+    sets = options.pick(LIBAUC_SETS, BUNDLED)
+    cells = engine.grid(set=sets, seed=options.seeds_of(5), model=fits)
+    rows = report.runs("libauc_runs", cells, run)
     report.table("libauc", [row for loss in LOSSES for row in _libauc_rows(rows, loss)])
 
 
@@ -152,7 +136,7 @@ def _tuned(fit, grid, X, y, seed):
     X, X_val, y, y_val = train_test_split(X, y, test_size=0.25, stratify=y, random_state=seed)
     scaler = StandardScaler().fit(X)
     X, X_val, X_test = map(scaler.transform, (X, X_val, X_test))
-    found = [seconds_of(fit, X, y, value, seed) for value in grid]
+    found = [engine.seconds_of(fit, X, y, value, seed) for value in grid]
     precision = [average_precision_score(y_val, X_val @ coef) for coef, _ in found]
     coef, seconds = found[int(np.argmax(precision))]
     return {
@@ -175,7 +159,7 @@ def _libauc_rows(rows, loss):
             for key in ("seconds", "objective", "AP")
         )
         speed = seconds["libauc"] / seconds["ours"]
-        gain, error = mean_se(precision["ours"] - precision["libauc"])
+        gain, error = engine.mean_se(precision["ours"] - precision["libauc"])
         yield {
             "set": name,
             "loss": loss,
@@ -204,7 +188,7 @@ def real(options, report):
         "LR converged": tuned_logistic(n_folds, tol=1e-6),
         "ours": AUPRCClassifier(cv=n_folds, random_state=0),
     }
-    if is_installed("lightgbm"):
+    if engine.is_installed("lightgbm"):
         models["LightGBM"] = lightgbm()
 
     def run(set, split, model):
@@ -217,15 +201,9 @@ def real(options, report):
             "alpha": getattr(models[model], "alpha_", np.nan),
         }  # fmt: skip
 
-    cells = [
-        {"set": name, "split": split, "model": model}
-        for name in options.pick(REAL_SETS, BUNDLED)
-        for split in range(options.pick(options.seeds or 10, 2))
-        for model in models
-    ]
-    rows = run_all(options, "real_runs", cells, run)
-    report.failures(rows)
-    table = _real_table(rows[rows["failed"] == ""])
+    sets, n_splits = options.pick((REAL_SETS, options.seeds or 10), (BUNDLED, 2))
+    cells = engine.grid(set=sets, split=range(n_splits), model=models)
+    table = _real_table(report.runs("real_runs", cells, run))
     report.figure(_plot_real, table)
     report.table("real", pd.concat([table, _real_summary(table)]))
 
@@ -234,16 +212,16 @@ def probabilities(model, X, y, train, test):
     """Fit a model to scaled features; return the probabilities of test rows, and CPU seconds."""
     scaler = StandardScaler() if isinstance(X, np.ndarray) else MaxAbsScaler()
     scaled = make_pipeline(scaler, model)
-    return seconds_of(lambda: scaled.fit(X[train], y[train]).predict_proba(X[test])[:, 1])
+    return engine.seconds_of(lambda: scaled.fit(X[train], y[train]).predict_proba(X[test])[:, 1])
 
 
 def _real_table(rows):
     """Return one row for each set; the corrected error is Nadeau and Bengio's (2003)."""
-    precision, seconds = (wide(rows, key, "set", "split") for key in ("AP", "seconds"))
-    gain, error = differences(precision, "ours")
+    precision, seconds = (engine.wide(rows, key, "set", "split") for key in ("AP", "seconds"))
+    gain, error = engine.differences(precision, "ours")
     of_set = rows.groupby("set", sort=False)
     table = of_set[["n", "d", "n+", "n train"]].first()
-    means = by_unit(precision).mean()
+    means = engine.by_unit(precision).mean()
     for model in ("LR", "LR converged", "ours", "LightGBM"):
         table[f"AP {model}"] = means.get(model)
     table["difference"], table["se"] = gain["LR"], error["LR"]
@@ -253,12 +231,12 @@ def _real_table(rows):
     table["lost by 2 se"] = table["difference"] < -2 * table["se"]
     table["alpha"] = of_set["alpha"].median()
     for model in ("LR", "ours"):
-        table[f"seconds {model}"] = by_unit(seconds[model]).median()
+        table[f"seconds {model}"] = engine.by_unit(seconds[model]).median()
     return table.reset_index()
 
 
 def _real_summary(table):
-    gain, error = mean_se(table["difference"])
+    gain, error = engine.mean_se(table["difference"])
     lost = table.loc[table["lost by 2 se"], "set"]
     worse = (table["difference"] < 0).sum()
     converged = (table["AP ours"] - table["AP LR converged"]).mean()
@@ -287,7 +265,7 @@ def _plot_real(plt, table):
 
 def deep(options, report):
     """One full-data step of a network on the CPU with the exact loss, against cross-entropy."""
-    if not is_installed("torch"):
+    if not engine.is_installed("torch"):
         return
     import torch
 
@@ -301,9 +279,11 @@ def deep(options, report):
     cross_entropy = _step(torch.nn.BCEWithLogitsLoss(), X, y.float())
     for loss in LOSSES:
         ours = _step(AUPRCLoss(loss=loss), X, y.float())
-        timing = paired_ratio(ours, cross_entropy, rounds=_rounds(options), clock=time.perf_counter)
+        timing = engine.paired_ratio(
+            ours, cross_entropy, rounds=_rounds(options), clock=time.perf_counter
+        )
         what = f"step {loss} / BCEWithLogitsLoss, n={n}, MLP {d}-256-256-1, wall seconds"
-        rows.append(judged({"what": what, **timing}, 1.3))
+        rows.append(engine.judged({"what": what, **timing}, 1.3))
     report.table("deep", rows)
 
 
@@ -327,7 +307,7 @@ def _step(loss, X, y):
 
 def gpu(options, report):
     """Exact loss and gradient on a GPU against torch.sort of the same scores."""
-    if not is_installed("torch"):
+    if not engine.is_installed("torch"):
         return
     import torch
 
@@ -342,14 +322,14 @@ def gpu(options, report):
     for dtype in (torch.float32, torch.float64):
         leaf = scores.to(dtype).requires_grad_()
         for name in LOSSES:
-            timing = paired_ratio(
+            timing = engine.paired_ratio(
                 partial(_synchronised, _loss_and_gradient, AUPRCLoss(loss=name), leaf, y),
                 partial(_synchronised, torch.sort, leaf.detach()),
                 rounds=_rounds(options),
                 clock=time.perf_counter,
             )
             what = f"{name} loss and gradient / torch.sort, n={n} n+={n_positive}, {dtype}"
-            rows.append(judged({"what": what, **timing}, 3.0))
+            rows.append(engine.judged({"what": what, **timing}, 3.0))
     report.table("gpu", rows)
 
 

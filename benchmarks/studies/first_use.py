@@ -6,9 +6,6 @@ medians over the rounds. Needs Linux, for the memory.
 """
 
 import json
-import os
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
@@ -17,7 +14,7 @@ import pandas as pd
 from sklearn.datasets import load_breast_cancer
 from sklearn.preprocessing import StandardScaler
 
-from benchmarks._engine import spread
+from benchmarks._engine import judged, new_process, spread
 from pnsklearn.datasets import make_logged_bandit, make_pu
 
 PACKAGES = ("numpy", "scipy", "scikit-learn", "numba")
@@ -75,13 +72,8 @@ def _process(name, folder, cache):
     module = {PEER: "sklearn.linear_model", NUMBA: "kernel"}.get(name, "pnsklearn")
     what = "add" if name == NUMBA else name
     code = PROCESS.format(imports=f"from {module} import {what}", fit=FITS[name])
-    single = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-    path = os.pathsep.join([folder, *filter(None, [os.environ.get("PYTHONPATH")])])
-    settings = {**os.environ, **single, "NUMBA_CACHE_DIR": cache, "PYTHONPATH": path}
-    settings.pop("PYTHONDONTWRITEBYTECODE", None)  # without bytecode every import compiles anew
-    command = [sys.executable, "-W", "ignore", "-c", code, str(Path(folder) / "data.npz")]
-    run = subprocess.run(command, env=settings, capture_output=True, text=True, check=True)
-    *clocks, megabytes = json.loads(run.stdout)
+    found = new_process(code, str(Path(folder) / "data.npz"), cache=cache, path=folder)
+    *clocks, megabytes = json.loads(found)
     seconds = np.diff(clocks, axis=0)
     row = {"model": name, "MiB": megabytes}
     for i, part in enumerate(("import peer", "import", None, "first", "second")):
@@ -123,17 +115,9 @@ def first_use(options, report):
         _import_row("pnsklearn, after it", ours, "import"),
         _import_row("numba, after it", runs[runs["model"] == NUMBA], "import"),
     ]
-    rows[1] |= {"ratio": rows[1]["CPU"] / rows[0]["CPU"], **_bar(rows[1]["CPU"], IMPORT_BAR)}
+    rows[1] = judged(rows[1] | {"ratio": rows[1]["CPU"] / rows[0]["CPU"]}, IMPORT_BAR, "CPU")
     report.table("import", rows, "The import, in CPU and wall seconds.")
-    report.table(
-        "fit",
-        _fit_rows(runs),
-        "The first and the second fit of a process, in CPU and wall seconds. `over`: CPU seconds "
-        f"of the import and the first fit above those of {PEER}; `over numba`: above those of "
-        "numba's import and one cached kernel of a line, which is numba's own fixed cost; the bar "
-        "is on it. MiB: the most memory that the process had when its first fit was done, and the "
-        f"ratio to {PEER}.",
-    )
+    report.table("fit", _fit_rows(runs), "The first and the second fit of a process.")
 
 
 def _import_row(name, runs, part):
@@ -161,12 +145,8 @@ def _fit_rows(runs):
                 row["over"] = (start[name] - start[PEER]).median()
             if name not in (PEER, NUMBA):
                 row["over numba"] = (start[name] - start[NUMBA]).median()
-                row |= _bar(row["over numba"], START_BAR) if which == "later" else {}
+                row = judged(row, START_BAR, "over numba") if which == "later" else row
             yield row
-
-
-def _bar(seconds, bar):
-    return {"bar": bar, "reached": bool(seconds <= bar)}
 
 
 SECTIONS = {"first_use": first_use}

@@ -6,15 +6,13 @@ same optimizer, rate and batches; a curve is a method's share of right samples o
 """
 
 import resource
-import subprocess
-import sys
 import warnings
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 
 import numpy as np
 
-from benchmarks._engine import is_installed, pm, run_all
+from benchmarks._engine import grid, is_installed, new_process, pm
 from benchmarks.peers.language import learn_dpo
 
 PACKAGES = ("torch", "transformers", "numpy")
@@ -114,19 +112,15 @@ def _given(condition, seed, quick):
     return problems, problems.pass_at_1(problems.policy), write_log(problems, seed, max_positive)
 
 
-def _runs(options, condition, methods):
+def _runs(report, condition, methods):
     def run(condition, seed, method):
-        problems, base, log = _given(condition, seed, options.quick)
+        problems, base, log = _given(condition, seed, report.options.quick)
         points = [(0, base), *learn(problems, method, log)]
         for epoch, (step, (right, invalid)) in enumerate(points):
             yield {"epoch": epoch, "step": step, "pass_at_1": right, "invalid": invalid}
 
-    cells = [
-        {"condition": condition, "seed": seed, "method": method}
-        for seed in options.seeds_of(SEEDS)
-        for method in methods
-    ]
-    return run_all(options, "runs", cells, lambda **cell: list(run(**cell)))
+    cells = grid(condition=[condition], seed=report.options.seeds_of(SEEDS), method=methods)
+    return report.runs("runs", cells, lambda **cell: list(run(**cell)))
 
 
 def _summary(rows):
@@ -148,13 +142,7 @@ def curves(options, report):
     """Learning from one log: pass@1 by epoch over all completions and by gradient step."""
     if not is_installed("torch", "transformers"):
         return
-    rows = _runs(options, "base", METHODS)
-    report.say(
-        f"{options.pick(320, 8)} sums x {N_SAMPLES} completions of the base. Mean (standard "
-        "error) over seeds of the share of right samples on 200 other sums. An epoch of positives "
-        "only has the steps of the positives alone: it goes on to as many steps as the other "
-        f"methods take in their epochs, or to {MOST_EPOCHS} epochs."
-    )
+    rows = _runs(report, "base", METHODS)
     report.table("curves", _summary(rows))
     report.figure(_plot_curves, rows, dpi=110)
 
@@ -191,7 +179,7 @@ def conditions(options, report):
         return
     for name in options.pick(list(CONDITIONS)[1:], list(CONDITIONS)[-1:]):
         methods = METHODS if name == "a fifth of the rate" else LEARNERS
-        rows = _runs(options, name, methods)
+        rows = _runs(report, name, methods)
         report.table(name.replace(" ", "_"), _summary(rows), f"{name}:")
 
 
@@ -212,9 +200,8 @@ def rounds(options, report):
             for i, (right, invalid) in enumerate(points)
         ]
 
-    seeds = options.seeds_of(SEEDS)
-    cells = [{"seed": seed, "method": method} for seed in seeds for method in LEARNERS]
-    rows = run_all(options, "rounds_runs", cells, run)
+    cells = grid(seed=options.seeds_of(SEEDS), method=LEARNERS)
+    rows = report.runs("rounds_runs", cells, run)
     table = []
     for method, of_method in rows.groupby("method", sort=False):
         by_round = of_method.groupby("round")
@@ -232,12 +219,10 @@ def memory(options, report):
     """Peak memory of a fit in bytes for each weight, beyond what the process had before."""
     if not is_installed("torch", "transformers"):
         return
-    table = []
+    table, hidden = [], options.pick(768, 128)
     for name in options.pick(("adamw", "adafactor", "lora"), ("adamw",)):
-        code = f"from benchmarks.studies.language import peak; peak({name!r}, "
-        command = [sys.executable, "-c", f"{code}{options.pick(768, 128)})"]
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
-        n_weights, model, peak_bytes = map(float, done.stdout.split())
+        code = f"from benchmarks.studies.language import peak; peak({name!r}, {hidden})"
+        n_weights, model, peak_bytes = map(float, new_process(code).split())
         table.append(
             {
                 "what": name,

@@ -164,24 +164,8 @@ def _real_runs(report):
 
 
 def real(options, report):
-    """Accuracy, F1 and AUC on 30 tasks at their natural priors, SCAR labels, one sample.
-
-    {n_tasks} tasks, at most {max_rows} rows, half of them for the test; {fewest} to {most} labelled
-    positives, 30 % of those of the training half; the others join the negatives in U. Names that
-    end in _flipped take the other class as positive. {n_splits} splits (the published steps: at
-    most {as_published}). Everybody gets standard scores, tf-idf of counts, [0, 1] pixels. No prior
-    is given except where the name says so. Means over the splits, then over the tasks; standard
-    errors are over the tasks, those of single sets over the splits. TAN and boosting leave out the
-    widest sets: their means are over fewer tasks, their differences over those that they ran on.
-    The published method is run with the published 15 x 512 steps, hundreds of passes over most of
-    these sets, and scaled to 10 passes with a learning rate of 0.003, which was chosen in its
-    favour: on the test halves of ten of the sets.
-    """
+    """Accuracy, F1 and AUC on 30 tasks at their natural priors, SCAR labels, one sample."""
     rows = _real_runs(report)
-    report.explain(
-        n_tasks=rows["task"].nunique(), max_rows=_max_rows(options), fewest=pu.FEWEST, most=pu.MOST,
-        n_splits=rows["seed"].nunique(), as_published=AS_PUBLISHED,
-    )  # fmt: skip
     table = _model_rows(rows, pu.MODELS).sort_values("accuracy", ascending=False, kind="stable")
     report.table("real", table, "Means.")
     report.table("real_bars", _real_bars(_pairs(rows)), "Bars, of the default (PUTrend).")
@@ -233,14 +217,8 @@ def _say_losses(rows, key, report):
 
 
 def failures(options, report):
-    """Runs of the section "real" below the majority share, and whether they warned.
-
-    A run fails if its test accuracy is below the larger class's share: it would have done better to
-    call everything the same. A failed run without a PUTrendWarning is silent, a warning without a
-    failure a false alarm. Bar: no silent run of the default.
-    """
+    """Runs of the section "real" below the majority share, and whether they warned."""
     rows = _real_runs(report)
-    report.explain()
     failed, low = rows["accuracy"] < rows["majority"], rows["auc"] < 0.6
     warned = rows["warnings"].str.contains("PUTrendWarning")
     flags = pd.DataFrame(
@@ -263,17 +241,11 @@ def failures(options, report):
 
 
 def prior(options, report):
-    """Error of the share of positives in U: natural priors, and a sweep from 0.05 to 0.9.
-
-    Mean absolute error and bias of the estimated share of positives in U: auto is what the
-    classifier uses, bbe and dedpul are the other methods of metrics.class_prior on the same
-    held-out scores, and bbe (logistic) is that of a cross-fitted logistic regression.
-    """
+    """Error of the share of positives in U: natural priors, and a sweep from 0.05 to 0.9."""
     labels = ("PUTrend", "nnPU MLP, estimated prior")
     tasks, sets = options.pick((pu.TASKS, pu.SWEPT), (BUNDLED[:1], BUNDLED[:1]))
     natural = _runs(report, "real", tasks, pu.some(*labels), options.seeds_of(5))
     seeds = options.seeds_of(2)
-    report.explain()
     report.table("prior_natural", [_prior_row("natural", natural)], "Natural priors.")
     models = pu.some("PUTrend", "bagging trees", "nnPU MLP, true prior", labels[1])
     swept = {
@@ -284,10 +256,8 @@ def prior(options, report):
     report.table(
         "prior_sweep",
         [*(_prior_row(pi, rows) for pi, rows in swept.items()), every],
-        f"Sweep over {len(sets)} sets, {len(seeds)} splits: U and the test half have this "
-        "share of positives, beside a separate sample of positives.",
+        f"Sweep over {len(sets)} sets, {len(seeds)} splits.",
     )
-    report.say("Sets: " + ", ".join(sets))
     for key in METRICS:
         table = pd.DataFrame({pi: _task_means(rows, key).mean() for pi, rows in swept.items()})
         table["mean"] = table.mean(axis=1)
@@ -310,13 +280,7 @@ def _prior_row(name, rows):
 
 
 def bias(options, report):
-    """Labelled positives drawn at random, and with a preference for easy or hard ones.
-
-    {n_sets} sets ({sets}), {n_splits} splits. The weight of a positive in the draw of labels is
-    exp(bias z), z its standardised log odds in a logistic regression on the true labels: 0 is SCAR,
-    1 prefers the easy ones, -1 those at the border. Standard errors of the default's difference to
-    each are over the sets.
-    """
+    """Labelled positives drawn at random, and with a preference for easy or hard ones."""
     seeds, sets = options.seeds_of(3), options.pick(pu.SWEPT, BUNDLED[:1])
     models = {
         **pu.some("PUTrend"),
@@ -324,7 +288,6 @@ def bias(options, report):
         **pu.some("paper mlp, scaled", "authors' code mlp, scaled"),
         **pu.some("bagging trees", "Elkan-Noto logistic", "Elkan-Noto forest"),
     }
-    report.explain(n_sets=len(sets), sets=", ".join(sets), n_splits=len(seeds))
     for b in (0.0, 1.0, -1.0):
         rows = _runs(report, "bias", sets, models, seeds, setting=f"bias={b:g}", bias=b)
         table = _with_differences(_model_rows(rows, models), rows)
@@ -332,18 +295,12 @@ def bias(options, report):
 
 
 def few(options, report):
-    """From 5 to 500 labelled positives.
-
-    {n_sets} sets ({sets}), {n_splits} splits; sets with fewer than 1.25 times as many positives in
-    the training half are left out. Below 20 the split is the natural break. Means over the sets;
-    differences to the default in the CSV file.
-    """
+    """From 5 to 500 labelled positives."""
     seeds, sets = options.seeds_of(2), options.pick(pu.SWEPT, BUNDLED[:1])
     models = pu.some(
         "PUTrend", "bagging trees", "Elkan-Noto logistic", "Elkan-Noto forest",
         "nnPU MLP, estimated prior",
     )  # fmt: skip
-    report.explain(n_sets=len(sets), sets=", ".join(sets), n_splits=len(seeds))
     means, summary = {key: [] for key in METRICS}, []
     for n in _few(options, COUNTS):
         tasks = [name for name in sets if _has_positives(name, 1.25 * n, options)]
@@ -381,18 +338,12 @@ CONFIGURATIONS = {
 
 
 def select(options, report):
-    """The configuration that is best on the other sets, set by set, against the default.
-
-    {n_tasks} tasks without the images, at most {max_rows} rows, {n_splits} splits. For each task
-    the configuration with the highest mean on the tasks of all other sets is chosen (tasks made of
-    one set are left out together) and scored on that task.
-    """
+    """The configuration that is best on the other sets, set by set, against the default."""
     seeds, max_rows = options.seeds_of(2), min(SELECT_ROWS, _max_rows(options))
     chosen = options.pick(tuple(CONFIGURATIONS), ("default", "split=natural"))
     models = {name: pu.ours(**CONFIGURATIONS[name]) for name in chosen}
     tasks = options.pick([name for name in pu.TASKS if name not in pu.IMAGES], BUNDLED)
     rows = _runs(report, "select", tasks, models, seeds, max_rows=max_rows)
-    report.explain(n_tasks=len(tasks), max_rows=max_rows, n_splits=len(seeds))
     report.table("select", _model_rows(rows, models), "Configurations.")
     goals = {metric: _task_means(rows, metric) for metric in METRICS}
     goals["sum"] = sum(goals.values())
@@ -431,17 +382,9 @@ TRAININGS = ((10, 0.003, False), (10, 0.03, True), (10, 0.03, False), (100, 0.03
 
 
 def trend(options, report):
-    """The six trend scores: the mean of the snapshots against those that look at their course.
-
-    {n_sets} sets ({sets}), at most {max_rows} rows, {n_splits} splits. First stage alone, the
-    scores of the unlabelled rows on held-out runs: AUC in U, and the share called right in U when
-    as many as are truly positive are called so. At least 20 steps for each of 15 snapshots, so that
-    10 passes are more on small sets. The standard error is that of the AUC's difference to the mean
-    of the snapshots, over the sets.
-    """
+    """The six trend scores: the mean of the snapshots against those that look at their course."""
     seeds, max_rows = options.seeds_of(2), min(SELECT_ROWS, _max_rows(options))
     tasks = options.pick(TREND_SETS, BUNDLED[:1])
-    report.explain(n_sets=len(tasks), sets=", ".join(tasks), max_rows=max_rows, n_splits=len(seeds))
     keys = ("estimator", "n_passes", "learning_rate", "early_stopping")
     cells = [
         dict(zip(keys, (estimator, *training), strict=True)) | cell
@@ -461,12 +404,7 @@ def trend(options, report):
 
     models = {f"trend={kind}": pu.ours(trend=kind) for kind in ("auto", *_few(options, TRENDS))}
     rows = _runs(report, "trend", tasks, models, seeds, max_rows=max_rows)
-    report.table(
-        "trend",
-        _model_rows(rows, models),
-        "The whole classifier on the test half; an inverted trend falls back to the mean, with a "
-        "warning.",
-    )
+    report.table("trend", _model_rows(rows, models), "The whole classifier on the test half.")
 
 
 def _in_U(task, seed, settings):
@@ -501,20 +439,13 @@ def _trend_rows(rows):
 
 
 def speed(options, report):
-    """The first stage against SGDClassifier, a fit against pulearn's bagging, the break, a sort.
-
-    {n} unlabelled rows, {n_P} labelled positives, d = {d}, one thread, seconds of the processor.
-    The ratio is the median over rounds of ours / reference, measured in turns (reference, ours,
-    ours, reference), with its quartiles. The first stage is a fit with a given prior and a constant
-    second stage: 10 runs, 10 passes, 15 snapshots, the split. SGDClassifier makes 10 passes.
-    """
+    """The first stage against SGDClassifier, a fit against pulearn's bagging, the break, a sort."""
     n, d, rounds = options.pick((100_000, 50, 5), (2_000, 10, 1))
     rng = np.random.default_rng(0)
     n_P = n // 20
     positive = np.r_[np.ones(n_P, dtype=bool), rng.random(n) < 0.3]
     X = rng.normal(size=(n_P + n, d)) + 0.3 * positive[:, None]
     s = np.repeat([1, 0], [n_P, n])
-    report.explain(n=n, n_P=n_P, d=d)
     first = PUTrendClassifier(
         "linear", trend="mean", class_prior=0.3, pseudo_labels="hard",
         final_estimator=DummyClassifier(), random_state=0,
@@ -552,14 +483,7 @@ def speed(options, report):
 
 
 def images(options, report):
-    """Fashion-MNIST in the paper's class splits, a small convolutional network.
-
-    {n_train} training images, of which {n_labeled} labelled positives, {n_test} for the test,
-    {n_splits} splits. LeNet, shifts by up to 3 pixels and mirror images for all. PUTrend: {first},
-    the second stage 50 epochs; the oracle is that second stage on the true labels; nnPU: 1,000
-    steps of Adam with 128 rows of P and of U, told the true prior. Goal: an accuracy of at least
-    nnPU's. CPU; sizes are cut to what one core does in minutes.
-    """
+    """Fashion-MNIST in the paper's class splits, a small convolutional network."""
     if not engine.is_installed("torch"):
         return
     import torch
@@ -590,9 +514,6 @@ def images(options, report):
         return _outcome(models[model].build(case), case, X[train], labels, X[test], y[test])
 
     rows = report.runs("images_runs", engine.grid(task=tasks, seed=seeds, model=models), run)
-    report.explain(
-        n_train=n_train, n_labeled=n_labeled, n_test=n_test, n_splits=len(seeds), first=first
-    )
     for name in tasks:
         report.table(f"images_{name}", _image_table(rows[rows["task"] == name]), name)
 

@@ -4,12 +4,8 @@ fasterrisk is left out, whose newest version, 0.1.10, calls what NumPy 2 has rem
 FastRiskScoreClassifier of imodels, stands for it.
 """
 
-import os
 import shutil
-import subprocess
-import sys
 import tempfile
-import warnings
 from functools import cache, partial
 
 import numpy as np
@@ -22,34 +18,10 @@ from sklearn.model_selection import GridSearchCV, StratifiedKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from benchmarks import _engine as engine
+from benchmarks import _parts as parts
 from benchmarks._data import BUNDLED, QUICK_ROWS, SMALL_SET, at_most, fold, load
-from benchmarks._engine import (
-    by_unit,
-    differences,
-    is_installed,
-    judged,
-    mean_se,
-    paired_ratio,
-    run_all,
-    seconds_of,
-    spread,
-    wide,
-)
-from benchmarks._parts import RELAXATIONS, relaxation_of, small_pass, solve_by_cvxpy
-from benchmarks.peers.small import (
-    BestSubset,
-    SparseLogistic,
-    compiled_bytes,
-    figs,
-    installed,
-    ridge_objective,
-    risk_score,
-    size_of,
-    skglm_supports,
-    small_tree,
-    support_of,
-    to_c,
-)
+from benchmarks.peers import small as peers
 from pnsklearn import SMaLLClassifier
 
 PACKAGES = (
@@ -81,16 +53,20 @@ TO_BEAT = ("FIGS", "tree", "L1 logistic", "FastRiskScore")
 def relaxation(options, report):
     """The convex relaxation to a relative gap of 1e-4 against cvxpy and Clarabel, and one pass."""
     (m, d), p, k = options.pick((2_000, 50), (200, 10)), 3, 3
-    by_cvxpy = is_installed("cvxpy", "clarabel")
+    by_cvxpy = engine.is_installed("cvxpy", "clarabel")
     if by_cvxpy:
-        solve_by_cvxpy(relaxation_of(*_planted(20, 5, p, k), k, 0.1))  # imports what it needs
+        parts.solve_by_cvxpy(
+            parts.relaxation_of(*_planted(20, 5, p, k), k, 0.1)
+        )  # imports what it needs
     rows = []
     for lam in options.pick((0.1, 0.01, 1 / m), (0.1,)):
-        problem = relaxation_of(*_planted(m, d, p, k), k, lam)
-        peer, seconds_of_peer = seconds_of(solve_by_cvxpy, problem) if by_cvxpy else (None, None)
-        for name, solve in RELAXATIONS.items():
+        problem = parts.relaxation_of(*_planted(m, d, p, k), k, lam)
+        peer, seconds_of_peer = (
+            engine.seconds_of(parts.solve_by_cvxpy, problem) if by_cvxpy else (None, None)
+        )
+        for name, solve in parts.RELAXATIONS.items():
             runs = [
-                seconds_of(partial(solve, problem, tol=1e-4, max_iter=100_000))
+                engine.seconds_of(partial(solve, problem, tol=1e-4, max_iter=100_000))
                 for _ in range(1 + _rounds(options))
             ][1:]  # the first compiles
             solution, seconds = runs[-1][0], [seconds for _, seconds in runs]
@@ -98,7 +74,7 @@ def relaxation(options, report):
                 "solver": name, "m x d": f"{m} x {d}", "lam": lam, "passes": solution.n_iter,
                 "lower": f"{solution.lower:.9f}", "upper": f"{solution.upper:.9f}",
                 "relative gap": (solution.upper - solution.lower) / solution.upper,
-                "seconds": np.median(seconds), "spread": spread(seconds),
+                "seconds": np.median(seconds), "spread": engine.spread(seconds),
             }  # fmt: skip
             if by_cvxpy:
                 ratio = seconds_of_peer / row["seconds"]
@@ -135,13 +111,13 @@ def _passes(options):
         W, R = rng.normal(size=(3, d)), rng.normal(size=(3, n))
         for dtype in (np.float64, np.float32):
             XT = np.ascontiguousarray(X.T, dtype=dtype)
-            timing = paired_ratio(
-                small_pass(XT, y, rule, W),
+            timing = engine.paired_ratio(
+                parts.small_pass(XT, y, rule, W),
                 partial(_two_gemms, XT, W.astype(dtype), R.astype(dtype)),
                 rounds=3 * _rounds(options),
             )
             what = f"pass / two gemms, n={n} d={d} p=3, {np.dtype(dtype)}"
-            yield judged({"what": what, **timing}, 1.3)
+            yield engine.judged({"what": what, **timing}, 1.3)
 
 
 def _two_gemms(XT, W, R):
@@ -168,8 +144,8 @@ def speed(options, report):
     )
     models = {"SMaLL": SMaLLClassifier(random_state=0)}
     first = {"SMaLL": ("pnsklearn", "SMaLLClassifier", "")}
-    if is_installed("imodels"):
-        models["FastRiskScore"] = risk_score(9)
+    if engine.is_installed("imodels"):
+        models["FastRiskScore"] = peers.risk_score(9)
         if not options.quick:
             first["FastRiskScore"] = ("imodels", "FastRiskScoreClassifier", "k=9")
     rows = []
@@ -179,12 +155,12 @@ def speed(options, report):
             rounds = 1 if n == 1e5 else _rounds(options)
             seconds = [_fitted(model, X, y)[1] for _ in range(rounds + 1)][1:]
             row = {"what": f"{label}, {name}, {X.shape[0]} x {X.shape[1]}"}
-            row |= {"seconds": np.median(seconds), "spread": spread(seconds), "fits": rounds}
-            rows.append(row | _bar(label, row["seconds"], bar))
+            row |= {"seconds": np.median(seconds), "spread": engine.spread(seconds), "fits": rounds}
+            rows.append(engine.judged(row, bar, "seconds") if label == "SMaLL" else row)
     for label, arguments in first.items():
         seconds = _first_fit(*arguments)
-        row = {"what": f"{label}, first fit ever, breast_cancer", "seconds": seconds}
-        rows.append({**row, "fits": 1, **_bar(label, seconds, 10.0)})
+        row = {"what": f"{label}, first fit ever, breast_cancer", "seconds": seconds, "fits": 1}
+        rows.append(engine.judged(row, 10.0, "seconds") if label == "SMaLL" else row)
     report.table("speed", rows)
 
 
@@ -196,26 +172,16 @@ def _rows_of(name, n, options):
     return X[rows], y[rows]
 
 
-def _bar(label, seconds, bar):
-    return {"bar": bar, "reached": seconds <= bar} if label == "SMaLL" else {}
-
-
 def _first_fit(module, name, arguments):
     """Return the seconds of a fit in a new process that has nothing compiled."""
-    script = FIRST_FIT.format(module=module, name=name, arguments=arguments)
-    single = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-    with tempfile.TemporaryDirectory() as folder:
-        settings = {**os.environ, **single, "NUMBA_CACHE_DIR": folder}
-        command = [sys.executable, "-W", "ignore", "-c", script]
-        run = subprocess.run(command, env=settings, capture_output=True, text=True, check=True)
-    return float(run.stdout.split()[-1])
+    code = FIRST_FIT.format(module=module, name=name, arguments=arguments)
+    with tempfile.TemporaryDirectory() as cache:
+        return float(engine.new_process(code, cache=cache).split()[-1])
 
 
 def _fitted(model, X, y):
     """Return a fitted copy and the seconds it took."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of convergence, and of sets with few rows
-        return seconds_of(clone(model).fit, X, y)
+    return engine.seconds_of(clone(model).fit, X, y)
 
 
 # Test error.
@@ -227,11 +193,11 @@ def accuracy(options, report):
         "SMaLL": lambda n_rows: SMaLLClassifier(random_state=0),
         "SMaLL 1x9": lambda n_rows: SMaLLClassifier(1, 9, random_state=0),
         "SMaLL quantile": lambda n_rows: SMaLLClassifier(binarize="quantile", random_state=0),
-        "FastRiskScore": lambda n_rows: risk_score(9),
-        "FIGS": lambda n_rows: figs(4),
-        "tree": lambda n_rows: small_tree(5),
-        "L1 logistic": lambda n_rows: SparseLogistic(9),
-        "abess": lambda n_rows: BestSubset(9),
+        "FastRiskScore": lambda n_rows: peers.risk_score(9),
+        "FIGS": lambda n_rows: peers.figs(4),
+        "tree": lambda n_rows: peers.small_tree(5),
+        "L1 logistic": lambda n_rows: peers.SparseLogistic(9),
+        "abess": lambda n_rows: peers.BestSubset(9),
         "logistic": lambda n_rows: make_pipeline(
             StandardScaler(), LogisticRegression(max_iter=1000)
         ),
@@ -249,14 +215,14 @@ def tuned(options, report):
             lambda: SMaLLClassifier(random_state=0),
             [{"n_prototypes": [p], "n_nonzero": [k], "C": Cs} for p, k in shapes],
         ),
-        "FastRiskScore": (lambda: risk_score(9), {"k": (3, 5, 7, 9), "max_points": (5, 10)}),
-        "FIGS": (lambda: figs(4), {"max_rules": (1, 2, 3, 4, 5), "max_trees": (1, None)}),
+        "FastRiskScore": (lambda: peers.risk_score(9), {"k": (3, 5, 7, 9), "max_points": (5, 10)}),
+        "FIGS": (lambda: peers.figs(4), {"max_rules": (1, 2, 3, 4, 5), "max_trees": (1, None)}),
         "tree": (
-            lambda: small_tree(5),
+            lambda: peers.small_tree(5),
             {"max_leaf_nodes": (2, 3, 4, 5, 6), "criterion": ("gini", "entropy")},
         ),
-        "L1 logistic": (SparseLogistic, {"n_nonzero": (3, 6, 9), "C": Cs}),
-        "abess": (BestSubset, {"n_nonzero": (3, 6, 9), "alpha": (0.0, 0.5, 5.0)}),
+        "L1 logistic": (peers.SparseLogistic, {"n_nonzero": (3, 6, 9), "C": Cs}),
+        "abess": (peers.BestSubset, {"n_nonzero": (3, 6, 9), "alpha": (0.0, 0.5, 5.0)}),
     }
 
     def search(make, grid, n_rows):
@@ -273,17 +239,18 @@ def _compare(report, models, max_train, n_repeats):
     options, name = report.options, report.name
     sets = options.pick(SETS, BUNDLED)
     rows = _folds(report, sets, models, max_train, on_fold, n_repeats)
-    error = wide(rows, "error", "set", "number")
+    error = engine.wide(rows, "error", "set", "number")
     report.say(
         f"at most {options.pick(max_train, QUICK_ROWS)} training rows; {_n_folds(options)} folds, "
         f"{n_repeats} times below {SMALL_SET} rows; standard errors are over the sets"
     )
-    means = by_unit(error).mean()
+    means = engine.by_unit(error).mean()
     shapes = rows.groupby("set", sort=False)[["n", "d"]].first()
     report.table(f"{name}_sets", shapes.join(100 * means).reset_index())
     report.table(f"{name}_pairs", [row for ours in OURS for row in _pair_rows(error, ours)])
     report.table(name, _model_rows(rows))
-    report.figure(_plot_errors, 100 * means)
+    shown = [m for m in means if m in (OURS[0], *TO_BEAT, "SMaLL quantile")]
+    report.figure(engine.dots, 100 * means[shown], OURS[0], "test error, %")
 
 
 def _n_folds(options):
@@ -314,15 +281,11 @@ def _folds(report, sets, models, max_train, outcome, n_repeats=1):
         fitted = models[model](len(train))
         return {"n": len(y), "d": X.shape[1], **outcome(fitted, X, y, train, test)}
 
-    cells = [
-        {"set": name, "number": number, "model": label}
-        for name in sets
-        for number in range(n_cells(name))
-        for label in installed(models)
-    ]
-    rows = run_all(options, f"{report.name}_folds", cells, run)
-    report.failures(rows)
-    return rows[rows["failed"] == ""]
+    labels = peers.installed(models)
+    cells = []
+    for name in sets:
+        cells += engine.grid(set=[name], number=range(n_cells(name)), model=labels)
+    return report.runs(f"{report.name}_folds", cells, run)
 
 
 def on_fold(model, X, y, train, test):
@@ -330,7 +293,7 @@ def on_fold(model, X, y, train, test):
     model, seconds = _fitted(model, X[train], y[train])
     error = np.mean(np.asarray(model.predict(X[test])).ravel() != y[test])
     settings = getattr(model, "best_params_", {})
-    n_read, n_numbers, n_bytes = size_of(getattr(model, "best_estimator_", model), X.shape[1])
+    n_read, n_numbers, n_bytes = peers.size_of(getattr(model, "best_estimator_", model), X.shape[1])
     return {
         "error": error, "none right %": 100 * min(y.mean(), 1 - y.mean()),
         "seconds": seconds, "non-zeros": n_read, "numbers": n_numbers,
@@ -343,7 +306,7 @@ def _model_rows(rows):
     columns = ["error", "non-zeros", "numbers", "bytes", "seconds"]
     of_set = rows.groupby(["model", "set"], sort=False)[columns].mean()
     for model, means in of_set.groupby("model", sort=False):
-        error, se = mean_se(100 * means["error"])
+        error, se = engine.mean_se(100 * means["error"])
         low, middle, high = np.percentile(means["seconds"], (25, 50, 75))
         yield {
             "model": model, "sets": len(means), "error %": error, "se": se,
@@ -356,10 +319,10 @@ def _pair_rows(error, ours):
     """Yield the differences of error, ours minus each peer's, set by set."""
     if ours not in error:
         return
-    mean, _ = differences(error, ours)
+    mean, _ = engine.differences(error, ours)
     for peer, difference in (100 * mean).items():
         difference = difference.dropna()
-        average, se = mean_se(difference)
+        average, se = engine.mean_se(difference)
         row = {
             "ours": ours, "peer": peer, "sets": len(difference), "difference": average, "se": se,
             "median": difference.median(), "lower": (difference < 0).sum(),
@@ -370,32 +333,18 @@ def _pair_rows(error, ours):
         yield row
 
 
-def _plot_errors(plt, means):
-    means = means.sort_values(OURS[0], kind="stable")
-    figure, axes = plt.subplots(figsize=(7, 1 + 0.25 * len(means)), layout="constrained")
-    for model in means:
-        if model in TO_BEAT or model == "SMaLL quantile":
-            axes.plot(means[model], means.index, "o", alpha=0.6, label=model)
-    axes.plot(means[OURS[0]], means.index, "k|", markersize=12, label=OURS[0])
-    axes.set_xlabel("test error, %")
-    axes.legend()
-    return figure
-
-
 # One rule: how good is its support?
 
 
 def l0(options, report):
     """One rule of k features against abess and skglm: the training objective on their supports."""
     sets = options.pick(L0_SETS, BUNDLED)
-    installed_too = [package for package in ("abess", "skglm") if is_installed(package)]
+    installed_too = [package for package in ("abess", "skglm") if engine.is_installed(package)]
 
     def run(set):
         return list(_l0_cases(*_standardised(set, options), installed_too, options))
 
-    cases = run_all(options, "l0_runs", [{"set": name} for name in sets], run)
-    report.failures(cases.assign(model="SMaLL"))
-    cases = cases[cases["failed"] == ""].drop(columns="failed")
+    cases = report.runs("l0_runs", engine.grid(set=sets), run).drop(columns="failed")
     peers = [name for name in ("abess", "skglm MCP", "skglm L0.5") if name in cases]
     if peers:
         cases["best of them"] = cases[peers].min(axis=1)
@@ -433,22 +382,22 @@ def _l0_cases(X, y, packages, options):
     abess runs without a penalty and with ours; the supports of skglm's penalties are all those of
     k features or fewer on a path.
     """
-    supports = skglm_supports(X, y) if "skglm" in packages else {}
+    supports = peers.skglm_supports(X, y) if "skglm" in packages else {}
 
     @cache
     def objective(support):
-        return ridge_objective(X[:, support], y)
+        return peers.ridge_objective(X[:, support], y)
 
     for k in options.pick(range(1, 11), (2, 4)):
         model = SMaLLClassifier(1, k, certify=True, standardize=False, random_state=0)
         model, seconds = _fitted(model, X, y)
         row = {
-            "k": k, "ours": objective(support_of(model.coef_)), "objective_": model.objective_,
+            "k": k, "ours": objective(peers.support_of(model.coef_)), "objective_": model.objective_,
             "gap": model.gap_, "seconds": seconds,
         }  # fmt: skip
         if "abess" in packages:
-            fits = [_fitted(BestSubset(k, alpha), X, y) for alpha in (0.0, 0.5)]
-            row["abess"] = min(objective(support_of(fit.coef_)) for fit, _ in fits)
+            fits = [_fitted(peers.BestSubset(k, alpha), X, y) for alpha in (0.0, 0.5)]
+            row["abess"] = min(objective(peers.support_of(fit.coef_)) for fit, _ in fits)
             row["seconds abess"] = sum(seconds for _, seconds in fits)
         for penalty, found in supports.items():
             row[penalty] = min(objective(support) for support in found if len(support) <= k)
@@ -474,10 +423,10 @@ def size(options, report):
             lambda pk: SMaLLClassifier(*pk, binarize="quantile", random_state=0),
             shapes,
         ),
-        "FastRiskScore": (risk_score, counts),
-        "FIGS": (figs, counts),
-        "tree": (lambda k: small_tree(k + 1), counts),
-        "L1 logistic": (SparseLogistic, counts),
+        "FastRiskScore": (peers.risk_score, counts),
+        "FIGS": (peers.figs, counts),
+        "tree": (lambda k: peers.small_tree(k + 1), counts),
+        "L1 logistic": (peers.SparseLogistic, counts),
     }
     models = {
         f"{family} {'x'.join(map(str, np.atleast_1d(k)))}": lambda n_rows, make=make, k=k: make(k)
@@ -501,7 +450,7 @@ def _compiled(model, X, y, train, test):
     """Return test error and bytes of the compiled model."""
     fitted, _ = _fitted(model, X[train], y[train])
     error = np.mean(np.asarray(fitted.predict(X[test])).ravel() != y[test])
-    return {"error %": 100 * error, "bytes": compiled_bytes(to_c(fitted))}
+    return {"error %": 100 * error, "bytes": peers.compiled_bytes(peers.to_c(fitted))}
 
 
 def _plot_sizes(plt, table):
@@ -523,20 +472,20 @@ def sparse(options, report):
     models = {
         "SMaLL 3x3": lambda n_rows: SMaLLClassifier(random_state=0),
         "SMaLL 3x9": lambda n_rows: SMaLLClassifier(3, 9, random_state=0),
-        "L1 logistic 9": lambda n_rows: SparseLogistic(9),
-        "L1 logistic 27": lambda n_rows: SparseLogistic(27),
+        "L1 logistic 9": lambda n_rows: peers.SparseLogistic(9),
+        "L1 logistic 27": lambda n_rows: peers.SparseLogistic(27),
     }
     sets = options.pick((planted, "sms_spam"), (planted,))
     rows = _folds(report, sets, models, MAX_TRAIN, on_fold)
     table = []
     for (name, model), of_model in rows.groupby(["set", "model"], sort=False):
-        error, se = mean_se(100 * of_model["error"])
+        error, se = engine.mean_se(100 * of_model["error"])
         table.append(
             {
                 "set": name, "model": model, "error %": error, "se over folds": se,
                 "none right %": of_model["none right %"].iloc[0],
                 "non-zeros": of_model["non-zeros"].mean(),
-                "seconds": of_model["seconds"].median(), "spread": spread(of_model["seconds"]),
+                "seconds": of_model["seconds"].median(), "spread": engine.spread(of_model["seconds"]),
             }
         )  # fmt: skip
     report.table("sparse", table)

@@ -15,20 +15,13 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
-from benchmarks._data import BUNDLED, QUICK_ROWS, TEST_SHARE, fold, load, shuffled, stored
+from benchmarks._data import BUNDLED, QUICK_ROWS, fold, load, shuffled, stored
 from benchmarks._engine import Report, begin, grid, run_all, seconds_of
 from benchmarks._report import write_report
+from benchmarks.peers import small
 from benchmarks.peers import topr as policies
 from benchmarks.peers.auprc import LibAUC, lightgbm, tuned_logistic
 from benchmarks.peers.pu import MAX_ROWS, MODELS, SWEPT, make_task, outputs, prepared
-from benchmarks.peers.small import (
-    BestOfPaths,
-    BestSubset,
-    SparseLogistic,
-    figs,
-    risk_score,
-    small_tree,
-)
 from benchmarks.studies.auprc import probabilities
 from benchmarks.studies.small import on_fold
 from pnsklearn import AUPRCClassifier, SMaLLClassifier
@@ -51,7 +44,6 @@ class Method:
     title: str
     score: str  # what it is; more is better
     extra: str
-    about: str
     sets: tuple[str, ...]
     bundled: tuple[str, ...]  # those of them that scikit-learn brings
     n_splits: int
@@ -67,14 +59,6 @@ class Method:
             return self.bundled
         home = options.data_home
         return [name for name in self.sets if name in self.bundled or stored(name, home)]
-
-    def splits_of(self, options):
-        """Return the numbers of the splits."""
-        return range(2 if options.quick else self.n_splits)
-
-    def models_of(self, options):
-        """Return the names of the models, ours first."""
-        return [name for name in self.models if not (options.quick and name in self.slow)]
 
 
 # AUPRCClassifier: functions of a seed and of whether all is quick.
@@ -103,13 +87,6 @@ AUPRC = Method(
     title="AUPRCClassifier",
     score="average precision",
     extra="ROC AUC",
-    about=f"""
-    Stratified splits with {100 * TEST_SHARE:.0f} % of the rows for the test, at most {MAX_TRAIN:,}
-    for training, standardised features. The tuned logistic regression has the penalty with the best
-    average precision in an inner cross-validation, as ours has; the forest, scikit-learn's gradient
-    boosting and LightGBM have their defaults and are not linear. LibAUC's APLoss with its SOAP
-    optimiser fits the same linear model from the same start as ours, in 60 epochs, its learning
-    rate chosen out of two on a quarter of the training rows.""",
     sets=(
         "mammography", "oil_spill", "phoneme", "wine_red_ge7", "page_blocks_not1", "sick",
         "creditcard_fraud", "satimage_4", *BUNDLED,
@@ -126,16 +103,16 @@ AUPRC = Method(
 
 SMALL_MODELS = {
     "SMaLL": lambda seed: SMaLLClassifier(random_state=seed),
-    "L1 logistic": lambda seed: SparseLogistic(9),
-    "tree": lambda seed: small_tree(5),
+    "L1 logistic": lambda seed: small.SparseLogistic(9),
+    "tree": lambda seed: small.small_tree(5),
     "dense logistic": lambda seed: make_pipeline(
         StandardScaler(), LogisticRegression(max_iter=1000)
     ),
     "forest": lambda seed: RandomForestClassifier(random_state=seed),
-    "abess": lambda seed: BestSubset(9),
-    "skglm": lambda seed: BestOfPaths(9),
-    "FIGS": lambda seed: figs(4),
-    "FastRiskScore": lambda seed: risk_score(9),
+    "abess": lambda seed: small.BestSubset(9),
+    "skglm": lambda seed: small.BestOfPaths(9),
+    "FIGS": lambda seed: small.figs(4),
+    "FastRiskScore": lambda seed: small.risk_score(9),
 }
 
 
@@ -150,15 +127,6 @@ SMALL = Method(
     title="SMaLLClassifier",
     score="accuracy",
     extra="numbers in the model",
-    about=f"""
-    Stratified folds, at most {MAX_TRAIN:,} rows for training, nothing tuned. Ours has three rules
-    of three features. The small peers have nine features or about as many numbers: logistic
-    regression on the features that an L1 penalty selects, a tree of five leaves, abess's best
-    subset, the best support on skglm's paths of its MCP and L0.5 penalties (found in 180 fits, all
-    in its seconds), FIGS of four splits and FastRiskScore of nine stumps, both of imodels. The
-    dense logistic regression and the forest are not small: they show what the size costs.
-    fasterrisk, which pins NumPy below 2, cannot run beside the others; FastRiskScore is its
-    successor.""",
     sets=(
         "australian_credit", "pima", "ionosphere", "heart_statlog", "german_credit", "tic_tac_toe",
         "spambase", "phoneme", *BUNDLED,
@@ -189,13 +157,6 @@ PU_TREND = Method(
     title="PUTrendClassifier",
     score="accuracy",
     extra="ROC AUC",
-    about=f"""
-    Halves for training and test, together at most {MAX_ROWS:,} rows. 30 % of the positives of the
-    training half are labelled (10 to 500), a random sample; all other rows are U, unlabelled.
-    scikit-learn's baselines take U for negatives ("U as N"), which costs them accuracy more than
-    ROC AUC. Elkan-Noto and bagging are pulearn's, and so is the linear nnPU; the other nnPU is a
-    small network. Nobody is told the share of positives in U but those whose name says "true
-    prior". The oracles see the true labels: they are landmarks, not compared.""",
     sets=(*SWEPT, *BUNDLED),
     bundled=BUNDLED,
     n_splits=5,
@@ -256,17 +217,6 @@ TOPR = Method(
     title="TOPRPolicy",
     score="value of the policy",
     extra="value of its best actions",
-    about=f"""
-    Sets with several classes made logs: halves for training and test, at most {MAX_TRAIN:,} rows
-    each, and on one log the right class is worth 1, a wrong one -1. A split has four logs, of a
-    good, a uniform, a skewed and a bad logging policy, and its score is the mean over them of the
-    exact value: the probability of the right class on the test half. Direct methods predict the
-    reward of each action by scikit-learn's logistic regression or gradient boosting and take the
-    best, positives only is scikit-learn's logistic regression of the actions that were right, and
-    importance sampling (IS) is maximised exactly. The direct methods, Vowpal Wabbit (10 passes) and
-    obp's IPWLearner take one action each, an advantage where one action is always right; the last
-    column of the summary gives it to all. obp, the Open Bandit Pipeline, runs in an environment of
-    its own, with logistic regression and with a linear network of 50 passes.""",
     sets=(*policies.SETS, "wine"),
     bundled=policies.BUNDLED,
     n_splits=3,
@@ -288,8 +238,9 @@ def run_methods(methods, options):
 
     cells = []
     for name, method in methods.items():
-        axes = {"set": method.sets_of(options), "split": method.splits_of(options)}
-        cells += grid(method=[name], **axes, model=method.models_of(options))
+        splits = range(options.pick(method.n_splits, 2))
+        models = [m for m in method.models if not (options.quick and m in method.slow)]
+        cells += grid(method=[name], set=method.sets_of(options), split=splits, model=models)
     return run_all(options, "runs", cells, run)
 
 

@@ -137,26 +137,7 @@ def _pair_rows(rows, ours, peers):
 
 
 def value(options, report):
-    """Value of policies learned from logs of sets with several classes, and with noisy rewards.
-
-    {n_sets} sets: {sets}; halves for training and test, at most {max_rows} rows each, standardised
-    (Fashion-MNIST pooled to 7 x 7 pixels). A policy is taught on one log: right class 1, wrong
-    class -1. {n_splits} splits and logs ({n_slow} for obp's networks), one fit each. The value of a
-    policy is exact: its mean probability of the right class on the test half, the mean reward
-    scaled to 0 to 1. 'As learned' a softmax policy is stochastic; the direct method, Vowpal Wabbit
-    and IPWLearner take one action, which is an advantage to them on these data, where one action is
-    always right: 'best action' gives it to all.
-
-    All softmax policies are linear with the L2 penalty of C = 1 on the sum over the rows, by L-BFGS
-    from zero and from positives only, whichever ends lower (TOPR: from zero; positives only:
-    scikit-learn; naive REINFORCE and PPO clip, which have no smooth optimum: {steps} steps of
-    Adam). POEM's variance penalty is chosen by SNIPS on a quarter of the log, BanditNet's
-    translation by SNIPS on the log. Methods that need rewards of 0 and 1 get those. obp's networks
-    have its IPW objective with rewards of both signs, which suits them better: 100 hidden units
-    with its defaults, the same at the faster rate of 0.001 in 100 passes, or linear scores. Vowpal
-    Wabbit makes {passes} passes with its defaults. The refresh rounds may ask for the reward of new
-    actions, which nobody else may: they are shown, not compared.
-    """
+    """Value of policies learned from logs of sets with several classes, and with noisy rewards."""
     wabbits = policies.WABBITS if engine.is_installed("vowpalwabbit") else {}
     fast = {**policies.OURS, **policies.REFRESH, **policies.PEERS, **wabbits}
     with policies.open_bandit_pipeline(options.obp_python) as pipeline:
@@ -175,10 +156,6 @@ def _value(options, report, fast, slow, peers, obp):
     slow_seeds = seeds[:SLOW_SEEDS]
     rows = [_runs(report, fast, sets, seeds), _runs(report, slow, sets, slow_seeds)]
     rows = pd.concat(rows)
-    report.explain(
-        n_sets=len(sets), sets=", ".join(sets), max_rows=options.pick(policies.MAX_ROWS, 200),
-        n_splits=len(seeds), n_slow=len(slow_seeds), steps=policies.STEPS, passes=policies.PASSES,
-    )  # fmt: skip
     report.table("value", _method_rows(rows, obp), "Means over the sets, sorted.")
     named = [peer for peer in peers if peer in GOAL]
     groups = {
@@ -193,21 +170,12 @@ def _value(options, report, fast, slow, peers, obp):
         for ours in policies.OURS
         for against, (key, found) in groups.items()
     ]
-    report.table(
-        "value_bars",
-        bars,
-        "Cells in which a method is at least as good as its best peer less one standard error of "
-        "their difference over the seeds, and cells in which it is below positives only by more "
-        "than two. The best of many peers is found on the same test values, which favours it.",
-    )
+    report.table("value_bars", bars, "At least as good as the best peer, less one standard error.")
     for key, title in KINDS.items():
         cells = _cell_rows(rows, "TOPR", peers, key)
         report.table(f"value_cells_{key}", cells, f"Cell by cell, {title}.")
-        below = ", ".join(" ".join(cell) for cell in cells.loc[cells["below"], CELL].to_numpy())
-        report.say(f"TOPR is below positives only, {title}, in: {below or 'none'}.")
-    report.table(
-        "value_pairs", _pair_rows(rows, "TOPR", peers), "TOPR less each peer, mean over the cells."
-    )
+    pairs = _pair_rows(rows, "TOPR", peers)
+    report.table("value_pairs", pairs, "TOPR less each peer, mean over the cells.")
     _noisy(options, report, noisy, fast, [peer for peer in peers if peer in fast], obp)
 
 
@@ -215,19 +183,7 @@ def _noisy(options, report, sets, methods, peers, obp):
     """The same with noise in the rewards, and at other penalties."""
     seeds = options.seeds_of(SEEDS)
     rows = _runs(report, methods, sets, seeds, noise=NOISE)
-    table = _method_rows(rows, obp)
-    report.table(
-        "value_noise",
-        table,
-        f"The same with rewards that are wrong with probability {NOISE}, on {', '.join(sets)}; "
-        "values are still those of the true rewards. obp's networks are left out.",
-    )
-    values = table.set_index("method")["all"]
-    best = values[values.index.isin(peers)].index[0]
-    report.say(
-        f"The best that may not ask for rewards: {best}, {values[best]:.3f}; TOPR "
-        f"{values['TOPR']:.3f}."
-    )
+    report.table("value_noise", _method_rows(rows, obp), f"Wrong rewards: a share of {NOISE}.")
     bars = [
         _bar_row(rows, ours, peers, key, f"all peers, noise {NOISE}")
         for ours in (*policies.OURS, *policies.REFRESH)
@@ -236,13 +192,7 @@ def _noisy(options, report, sets, methods, peers, obp):
     report.table("value_noise_bars", bars, "In the cells with noise.")
     seeds = seeds[:PENALTY_SEEDS]
     rows = [row for noise in (0.0, NOISE) for row in _penalty_rows(report, sets, seeds, noise)]
-    report.table(
-        "value_C", rows,
-        "Means over the same sets and all logging policies at other values of C, as learned (and "
-        f"best action); {len(seeds)} splits. Importance weights multiply the sum "
-        "over the rows, so that the same C is a weaker penalty to full IS. A sweep: no value was "
-        "chosen from it.",
-    )  # fmt: skip
+    report.table("value_C", rows, "Other values of C, as learned (and best action).")
 
 
 def _penalty_rows(report, sets, seeds, noise):
@@ -262,14 +212,7 @@ def _penalty_rows(report, sets, seeds, noise):
 
 
 def speed(options, report):
-    """A fit against LogisticRegression and obp's networks, a gradient against its two products.
-
-    n = {n}, d = {d}, {n_actions} actions logged by make_logged_bandit's 'good' policy, one thread,
-    seconds of the processor. The ratio is the median over rounds of ours / reference, measured in
-    turns (reference, ours, ours, reference), with its quartiles. Both fits stop at the same bound
-    on the gradient of the mean loss, and have the same labels: the actions. The products are those
-    of the same blocks of rows, X W' and Z' X.
-    """
+    """A fit against LogisticRegression and obp's networks, a gradient against its two products."""
     n, rounds = options.pick((100_000, 5), (2_000, 1))
     d, n_actions = 50, 10
     rng = np.random.default_rng(0)
@@ -296,7 +239,6 @@ def speed(options, report):
         gradients.append(full)
         timings.append((f"gradient, {np.dtype(dtype)}", "its two products", full, products, 1.3))
     timings.append(("gradient, float32", "gradient, float64", *gradients[::-1], 0.7))
-    report.explain(n=n, d=d, n_actions=n_actions)
     report.table("speed", [engine.timed(*timing, rounds) for timing in timings], "Parts.")
     iterations = [{"fit": name, "iterations": fit()} for name, fit in fits.items()]
     report.table("speed_iterations", iterations, "Iterations of L-BFGS.")
@@ -305,7 +247,7 @@ def speed(options, report):
             columns = (log[k] for k in ("action", "reward", "propensity"))
             case = policies.Case(X, *columns, X_test, n_actions, 0)
             table = _against_obp(case, y_test, pipeline, options)
-            report.table("speed_obp", table, _obp_text(table))
+            report.table("speed_obp", table, "To the value of obp's networks, once; bar: 10 times.")
 
 
 def _gradient(X, log, n_actions):
@@ -340,40 +282,11 @@ def _against_obp(case, y_test, pipeline, options):
     return table
 
 
-def _obp_text(table):
-    table = pd.DataFrame(table)
-    ours, peers = table.iloc[0], table.iloc[1:]
-    as_good = peers[peers["value"] > ours["value"]]
-    if len(as_good):
-        first = as_good.loc[as_good["seconds"].idxmin()]
-        verdict = (
-            f"A higher value than ours takes obp at least {first['seconds']:.3g} s "
-            f"({first['passes']:g} passes), {first['times ours']:.3g} times ours."
-        )
-    else:
-        best, quick = peers.loc[peers["value"].idxmax()], peers.loc[peers["seconds"].idxmin()]
-        verdict = (
-            f"obp does not reach our value; its best takes {best['times ours']:.3g} times our "
-            f"seconds, its quickest run {quick['times ours']:.3g} times."
-        )
-    return f"To an equal or better value than obp's networks, once; bar: 10 times. {verdict}"
-
-
 # Real clicks.
 
 
 def open_bandit(options, report):
-    """Real clicks of the Open Bandit data, men's page: too few to tell any policies apart.
-
-    Trained on the first half by time of the random policy's log: {half} rows, {n_clicks} clicks,
-    {n_actions} items; the clicks of the tests: {clicks}. X are the one-hot user features. Clicks
-    per thousand by the self-normalised estimate, with normal 95 % intervals, and the effective
-    sample size. Nobody wins here: so few clicks teach nothing that the test rows would confirm, and
-    an estimate rests on a handful of them. The intervals need more clicks than that: a policy whose
-    way no click crossed has one of 0 to 0, where a value of 5 per thousand gives no click in 150
-    effective rows in half of all cases. effective_positive is swept over the same test rows, from
-    which no share may be chosen.
-    """
+    """Real clicks of the Open Bandit data, men's page: too few to tell any policies apart."""
     log = {name: _read_open_bandit(f"obd_men_{name}", options) for name in ("random", "bts")}
     if log["random"] is None or log["bts"] is None:
         report.say("obd_men_random.npz and obd_men_bts.npz are not in --data-home")
@@ -390,9 +303,6 @@ def open_bandit(options, report):
         1 + max(int(part["action"].max()) for part in log.values()), 0,
     )  # fmt: skip
     clicks = ", ".join(f"{int(test['click'].sum())} in {name}" for name, test in tests.items())
-    report.explain(
-        half=half, n_clicks=int(first["click"].sum()), n_actions=case.n_actions, clicks=clicks
-    )
     methods = {
         "uniform": lambda case: np.full((len(case.X_test), case.n_actions), 1 / case.n_actions),
         "imitation of the log": policies.imitation,
@@ -456,15 +366,7 @@ def _clicks(policy, tests):
 
 
 def ope(options, report):
-    """Off-policy estimates of a known value: bias, error and coverage of the intervals.
-
-    {repetitions} simulated logs of each size: normal contexts (d = {d}), {n_actions} actions,
-    softmax policies, rewards of 0 or 1 whose probability is a sigmoid of linear scores. The true
-    value is the mean over 10^6 contexts. Estimates are those of TOPRPolicy.evaluate: weights
-    clipped at the square root of n, doubly robust with cross-fitted ridge regressions. 'effective'
-    is the effective sample size as a share of n. Intervals are nominal 95 %; the standard error of
-    a coverage of 0.95 is {error}.
-    """
+    """Off-policy estimates of a known value: bias, error and coverage of the intervals."""
     repetitions, sizes = options.pick((500, (200, 1000, 5000)), (20, (200,)))
     rng = np.random.default_rng(0)
     d, n_actions = 5, 5
@@ -483,7 +385,6 @@ def ope(options, report):
                 row = {"overlap": overlap, "n": n, "effective": effective, "estimate": name}
                 table.append(row | _estimates(np.array([one[name] for one in found]), truth))
     error = f"{np.sqrt(0.95 * 0.05 / repetitions):.3f}"
-    report.explain(repetitions=repetitions, d=d, n_actions=n_actions, error=error)
     report.table("ope", table)
 
 
@@ -522,13 +423,7 @@ def _estimates(estimates, truth):
 
 
 def dynamics(options, report):
-    """Full-batch Adam from the logging policy: the value by step.
-
-    digits; the log is sampled from a fifth of the scores of a logistic regression that saw 100
-    labels (bad: from their negatives), and Adam starts there. No penalty; {n_logs} logs; the value
-    of the stochastic policy on the test half. 'Mean log pi of the bad' is that of the logged wrong
-    actions at the end. A run has one log for all steps: nothing is sampled anew.
-    """
+    """Full-batch Adam from the logging policy: the value by step."""
     n_steps, seeds = options.pick(max(SHOWN_STEPS), 30), options.seeds_of(3)
     points, ends = [], []
     for seed in seeds:
@@ -547,7 +442,6 @@ def dynamics(options, report):
     table = curves[shown].add_prefix("step ")
     table["least after step 10"] = curves.loc[:, curves.columns >= 10].min(axis=1)
     table = table.join(pd.DataFrame(ends).groupby(keys).mean())
-    report.explain(n_logs=len(seeds))
     report.table("dynamics", table.reset_index())
     report.figure(_plot_curves, curves)
 

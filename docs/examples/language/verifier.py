@@ -22,7 +22,7 @@ import numpy as np
 from sklearn.base import clone
 from sklearn.metrics import roc_auc_score
 
-from benchmarks.language_tasks import options, task
+from docs.examples.language.problems import options, task
 from pnsklearn.language import weighted_vote
 
 SMALL = {"n_worked": 10_000, "n_train": 320, "n_test": 200, "n_samples": 8, "n_rounds": 6}
