@@ -10,16 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks._engine import Options, run_sections
-from benchmarks.studies import (
-    auprc,
-    first_use,
-    language,
-    pu_trend,
-    small,
-    small_guide,
-    suite,
-    topr,
-)
+from benchmarks.studies import auprc, first_use, language, pu_trend, small, small_guide, suite, topr
 
 STUDIES = {
     "suite": suite,

@@ -8,7 +8,6 @@ intercepts, and its fit minimises ||W||^2 / 2 - C J with C = 1, where J is a sum
 import subprocess
 import tempfile
 import warnings
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
@@ -76,15 +75,10 @@ class Case:
 
 @lru_cache(maxsize=4)  # one split with all logging policies
 def make_case(name, logging, seed, *, noise=0.0, max_rows=MAX_ROWS, data_home=None):
-    """Split a set into halves and log decisions on one.
+    """Return a log of one half of a set, the labels of the other, and the log's true value.
 
     Features are standardised by the training half. Rewards are 1 for the right class, else -1, and
     flipped with probability `noise`.
-
-    Returns
-    -------
-    tuple
-        The `Case`, the labels of the test half, and the value of the logging policy.
     """
     X, y = load_classes(name, data_home)
     half = min(len(y) // 2, max_rows)
@@ -120,43 +114,32 @@ def log_policy(theta, X):
     return log_softmax(X @ W.T + b, axis=1)
 
 
-def pull(objective, theta, X):
-    """Return J and its gradient by theta.
+def penalized(objective, X, C):
+    """Return a function of theta: ||W||^2 / (2 C n) - J / n and its gradient."""
+    d, n = X.shape[1], len(X)
 
-    `objective` takes log-probabilities and returns J and its gradient by the logits, (n, K).
-    """
-    value, by_logits = objective(log_policy(theta, X))
-    return value, np.column_stack([by_logits.T @ X, by_logits.sum(axis=0)]).ravel()
+    def loss(theta):
+        W, _ = unpack(theta, d)
+        value, gradient = objective(log_policy(theta, X))
+        slopes = np.column_stack([W / C - gradient.T @ X, -gradient.sum(axis=0)])
+        return (np.sum(W**2) / (2 * C) - value) / n, slopes.ravel() / n
+
+    return loss
 
 
 def minimised(objective, X, theta, *, C=1.0):
-    """Return theta after L-BFGS on ||W||^2 / 2 - C J, and the value; both for C times n rows."""
-    d, scale = X.shape[1], 1 / (C * len(X))
-
-    def loss(theta):
-        value, gradient = pull(objective, theta, X)
-        penalty = theta.reshape(-1, d + 1).copy()
-        penalty[:, -1] = 0
-        penalty = penalty.ravel()
-        return (
-            scale * (penalty @ penalty / 2 - C * value),
-            scale * (penalty - C * gradient),
-        )
-
+    """Return theta after L-BFGS on the penalised loss, and the loss."""
     options = {"maxiter": MAX_ITER, "gtol": TOL, "ftol": 64 * np.finfo(float).eps, "maxls": 50}
+    loss = penalized(objective, X, C)
     result = minimize(loss, theta, method="L-BFGS-B", jac=True, options=options)
     return result.x, result.fun
 
 
 def adam(objective, X, theta, *, n_steps=STEPS, rate=RATE, C=1.0, on_step=None):
     """Return theta after steps of full-batch Adam on the same loss."""
-    d, mean, square = X.shape[1], 0.0, 0.0
+    loss, mean, square = penalized(objective, X, C), 0.0, 0.0
     for step in range(1, n_steps + 1):
-        gradient = -pull(objective, theta, X)[1]
-        if np.isfinite(C):
-            penalty = theta.reshape(-1, d + 1) / C
-            gradient += np.column_stack([penalty[:, :-1], np.zeros(len(penalty))]).ravel()
-        gradient /= len(X)
+        gradient = loss(theta)[1]
         mean = 0.9 * mean + 0.1 * gradient
         square = 0.999 * square + 0.001 * gradient**2
         move = mean / (1 - 0.9**step) / (np.sqrt(square / (1 - 0.999**step)) + 1e-8)
@@ -277,9 +260,8 @@ def naive(case):
 def importance_sampling(case, unit=False, one_start=False, C=1.0):
     """Maximise the IPS value, of rewards in {-1, 1} or {0, 1}."""
     objective = expected(weighted_rewards(case, case.unit if unit else case.reward))
-    if one_start:
-        return on_test(case, minimised(objective, case.X, zeros(case), C=C)[0])
-    return on_test(case, best_start(objective, case, C))
+    theta = minimised(objective, case.X, zeros(case), C=C)[0] if one_start else None
+    return on_test(case, best_start(objective, case, C) if theta is None else theta)
 
 
 def truncated(case, C=1.0):
@@ -407,66 +389,24 @@ def _text(x):
 
 
 OBP = {
-    "obp IPWLearner": "ipw",
-    "obp IPWLearner, softmax": "ipw_softmax",
-    "obp NN": "nn",
-    "obp NN, faster rate": "nn_faster",
-    "obp NN, linear": "nn_linear",
-}
+    "obp IPWLearner": "ipw", "obp IPWLearner, softmax": "ipw_softmax", "obp NN": "nn",
+    "obp NN, faster rate": "nn_faster", "obp NN, linear": "nn_linear",
+}  # fmt: skip
 
 
-class OpenBanditPipeline:
-    """The learners of obp, in a process of another interpreter; see `topr_obp.py`."""
-
-    def __init__(self, python):
-        self.folder = tempfile.TemporaryDirectory()
-        script = Path(__file__).with_name("topr_obp.py")
-        self.process = subprocess.Popen(
-            [python, script], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL, text=True,
-        )  # fmt: skip
-
-    def learn(self, case, learner, **settings):
-        """Return the policy of a learner, and its seconds of the processor."""
-        log, answer = (Path(self.folder.name) / name for name in ("log.npz", "policy.npz"))
-        columns = ("X", "action", "propensity", "X_test", "n_actions", "seed")
-        arrays = {name: getattr(case, name) for name in columns}
+def open_bandit_pipeline(case, learner, python, **settings):
+    """Return the policy of a learner of obp, and its seconds; see `topr_obp.py`."""
+    if python is None:
+        raise ModuleNotFoundError("obp is not installed: name an environment by --obp-python")
+    script = Path(__file__).with_name("topr_obp.py")
+    columns = ("X", "action", "propensity", "X_test", "n_actions", "seed")
+    arrays = {name: getattr(case, name) for name in columns}
+    with tempfile.TemporaryDirectory() as folder:
+        log, answer = (Path(folder) / name for name in ("log.npz", "policy.npz"))
         np.savez(log, reward=case.unit, learner=learner, **arrays, **settings)
-        self.process.stdin.write(f"{log} {answer}\n")
-        self.process.stdin.flush()
-        if self.process.stdout.readline().strip() != "done":
-            raise ValueError("obp failed")
+        subprocess.run([python, script, log, answer], check=True, capture_output=True)
         with np.load(answer) as found:
             return found["policy"], float(found["seconds"])
-
-    def close(self):
-        """End the process."""
-        self.process.stdin.close()
-        self.process.wait()
-        self.process.stdout.close()
-        self.folder.cleanup()
-
-
-def obp_methods(pipeline):
-    """Return the methods of a pipeline, functions of a case; none without one."""
-    return {
-        label: lambda case, learner=learner: pipeline.learn(case, learner)[0]
-        for label, learner in (OBP if pipeline else {}).items()
-    }
-
-
-@contextmanager
-def open_bandit_pipeline(python):
-    """Open the pipeline of that interpreter; None without one."""
-    pipeline = OpenBanditPipeline(python) if python else None
-    try:
-        yield pipeline
-    finally:
-        if pipeline:
-            pipeline.close()
-
-
-# Ours.
 
 
 def topr(case, **settings):
@@ -500,19 +440,12 @@ def imitation(case):
 OURS = {"TOPR": topr, "TOPR, effective_positive=0.5": partial(topr, effective_positive=0.5)}
 REFRESH = {"TOPR, 3 refresh rounds": refreshed}
 PEERS = {
-    "positives only": positives_only,
-    "naive REINFORCE": naive,
-    "full IS": importance_sampling,
+    "positives only": positives_only, "naive REINFORCE": naive, "full IS": importance_sampling,
     "full IS, from zero only": partial(importance_sampling, one_start=True),
     "full IS, rewards 0/1": partial(importance_sampling, unit=True),
-    "truncated IS": truncated,
-    "PPO clip": ppo,
-    "POEM": poem,
-    "BanditNet": banditnet,
-    "DR gradient": doubly_robust,
-    "direct, ridge": direct,
-    "direct, logistic": direct_logistic,
-}
+    "truncated IS": truncated, "PPO clip": ppo, "POEM": poem, "BanditNet": banditnet,
+    "DR gradient": doubly_robust, "direct, ridge": direct, "direct, logistic": direct_logistic,
+}  # fmt: skip
 PENALIZED_PEERS = ("positives only", "full IS", "truncated IS")
 PENALIZED = {
     f"{label}, C={C:g}": partial({**OURS, **PEERS}[label], C=C)

@@ -195,20 +195,17 @@ OBP = ("obp IPWLearner", "obp NN, linear")
 def _act(name, split, label, options):
     max_rows = options.pick(MAX_TRAIN, QUICK_ROWS)
     found = []
-    with policies.open_bandit_pipeline(label in OBP and options.obp_python) as pipeline:
-        if label in OBP and pipeline is None:
-            raise ModuleNotFoundError("obp is not installed: name an environment by --obp-python")
-        for logging in policies.LOGGING:
-            made = policies.make_case(
-                name, logging, split, max_rows=max_rows, data_home=options.data_home
-            )
-            case, y_test, _ = made
-            if pipeline:
-                policy, seconds = pipeline.learn(case, policies.OBP[label])
-            else:
-                policy, seconds = seconds_of(POLICIES[label], case)
-            value = policy[np.arange(len(y_test)), y_test].mean()
-            found.append((value, np.mean(policy.argmax(axis=1) == y_test), seconds))
+    for logging in policies.LOGGING:
+        case, y_test, _ = policies.make_case(
+            name, logging, split, max_rows=max_rows, data_home=options.data_home
+        )
+        if label in OBP:
+            learner = policies.OBP[label]
+            policy, seconds = policies.open_bandit_pipeline(case, learner, options.obp_python)
+        else:
+            policy, seconds = seconds_of(POLICIES[label], case)
+        value = policy[np.arange(len(y_test)), y_test].mean()
+        found.append((value, np.mean(policy.argmax(axis=1) == y_test), seconds))
     values, best, seconds = np.transpose(found)
     return values.mean(), best.mean(), seconds.sum()
 

@@ -138,24 +138,15 @@ def _pair_rows(rows, ours, peers):
 
 def value(options, report):
     """Value of policies learned from logs of sets with several classes, and with noisy rewards."""
+    sets = options.pick(policies.SETS, policies.BUNDLED)
     wabbits = policies.WABBITS if engine.is_installed("vowpalwabbit") else {}
+    obp, seeds = _obp(options), options.seeds_of(SEEDS)
+    slow = {label: method for label, method in obp.items() if "NN" in label}
     fast = {**policies.OURS, **policies.REFRESH, **policies.PEERS, **wabbits}
-    with policies.open_bandit_pipeline(options.obp_python) as pipeline:
-        obp = policies.obp_methods(pipeline)
-        slow = {label: method for label, method in obp.items() if "NN" in label}
-        fast |= {label: method for label, method in obp.items() if label not in slow}
-        _value(options, report, fast, slow, list({**policies.PEERS, **wabbits, **obp}), obp)
-
-
-def _value(options, report, fast, slow, peers, obp):
-    sets, noisy = (
-        options.pick(policies.SETS, policies.BUNDLED),
-        options.pick(NOISY_SETS, policies.BUNDLED[:1]),
-    )
-    seeds = options.seeds_of(SEEDS)
-    slow_seeds = seeds[:SLOW_SEEDS]
-    rows = [_runs(report, fast, sets, seeds), _runs(report, slow, sets, slow_seeds)]
-    rows = pd.concat(rows)
+    fast |= {label: method for label, method in obp.items() if label not in slow}
+    peers = list({**policies.PEERS, **wabbits, **obp})
+    rows = _runs(report, fast, sets, seeds)
+    rows = pd.concat([rows, _runs(report, slow, sets, seeds[:SLOW_SEEDS])])
     report.table("value", _method_rows(rows, obp), "Means over the sets, sorted.")
     named = [peer for peer in peers if peer in GOAL]
     groups = {
@@ -176,12 +167,23 @@ def _value(options, report, fast, slow, peers, obp):
         report.table(f"value_cells_{key}", cells, f"Cell by cell, {title}.")
     pairs = _pair_rows(rows, "TOPR", peers)
     report.table("value_pairs", pairs, "TOPR less each peer, mean over the cells.")
-    _noisy(options, report, noisy, fast, [peer for peer in peers if peer in fast], obp)
+    _noisy(options, report, fast, [peer for peer in peers if peer in fast], obp)
 
 
-def _noisy(options, report, sets, methods, peers, obp):
+def _obp(options):
+    """Return the methods of obp, none without its interpreter."""
+    learners = policies.OBP if options.obp_python else {}
+    return {
+        label: lambda case, learner=learner: policies.open_bandit_pipeline(
+            case, learner, options.obp_python
+        )[0]
+        for label, learner in learners.items()
+    }
+
+
+def _noisy(options, report, methods, peers, obp):
     """The same with noise in the rewards, and at other penalties."""
-    seeds = options.seeds_of(SEEDS)
+    sets, seeds = options.pick(NOISY_SETS, policies.BUNDLED[:1]), options.seeds_of(SEEDS)
     rows = _runs(report, methods, sets, seeds, noise=NOISE)
     report.table("value_noise", _method_rows(rows, obp), f"Wrong rewards: a share of {NOISE}.")
     bars = [
@@ -242,12 +244,11 @@ def speed(options, report):
     report.table("speed", [engine.timed(*timing, rounds) for timing in timings], "Parts.")
     iterations = [{"fit": name, "iterations": fit()} for name, fit in fits.items()]
     report.table("speed_iterations", iterations, "Iterations of L-BFGS.")
-    with policies.open_bandit_pipeline(options.obp_python) as pipeline:
-        if pipeline:
-            columns = (log[k] for k in ("action", "reward", "propensity"))
-            case = policies.Case(X, *columns, X_test, n_actions, 0)
-            table = _against_obp(case, y_test, pipeline, options)
-            report.table("speed_obp", table, "To the value of obp's networks, once; bar: 10 times.")
+    if options.obp_python:
+        columns = (log[k] for k in ("action", "reward", "propensity"))
+        case = policies.Case(X, *columns, X_test, n_actions, 0)
+        table = _against_obp(case, y_test, options)
+        report.table("speed_obp", table, "To the value of obp's networks, once; bar: 10 times.")
 
 
 def _gradient(X, log, n_actions):
@@ -266,7 +267,7 @@ def _gradient(X, log, n_actions):
     return partial(topr_gradient, X, log, W), products
 
 
-def _against_obp(case, y_test, pipeline, options):
+def _against_obp(case, y_test, options):
     """Return seconds and value of our fit, and of obp's networks after some passes."""
     right = np.arange(len(y_test)), y_test
     policy, ours = engine.seconds_of(policies.topr, case)
@@ -275,7 +276,9 @@ def _against_obp(case, y_test, pipeline, options):
     labels = {"nn_linear": "linear, rate 0.01", "nn": "defaults, 100 hidden units"}
     for learner, counts in options.pick(passes, {"nn_linear": (1, 2)}).items():
         for count in counts:
-            policy, seconds = pipeline.learn(case, learner, max_iter=count)
+            policy, seconds = policies.open_bandit_pipeline(
+                case, learner, options.obp_python, max_iter=count
+            )
             row = {"fit": f"obp NNPolicyLearner, {labels[learner]}", "seconds": seconds}
             row |= {"value": policy[right].mean(), "passes": count, "times ours": seconds / ours}
             table.append(row)
@@ -302,7 +305,6 @@ def open_bandit(options, report):
         np.vstack([test["X"] for test in tests.values()]),
         1 + max(int(part["action"].max()) for part in log.values()), 0,
     )  # fmt: skip
-    clicks = ", ".join(f"{int(test['click'].sum())} in {name}" for name, test in tests.items())
     methods = {
         "uniform": lambda case: np.full((len(case.X_test), case.n_actions), 1 / case.n_actions),
         "imitation of the log": policies.imitation,
@@ -315,18 +317,15 @@ def open_bandit(options, report):
         "direct, ridge": policies.direct,
         "direct, logistic": policies.direct_logistic,
     }
+    methods |= {label: method for label, method in _obp(options).items() if "IPW" in label}
     table = []
-    with policies.open_bandit_pipeline(options.obp_python) as pipeline:
-        obp = policies.obp_methods(pipeline)
-        methods |= {label: method for label, method in obp.items() if "IPW" in label}
-        for label, method in methods.items():
-            policy = method(case)
-            row = {"policy": label, "kind": "as learned"}
-            table.append(row | _clicks(policy, tests))
-            if label not in ("uniform", *policies.ONE_ACTION):
-                table.append(
-                    row | {"kind": "best action"} | _clicks(policies.deterministic(policy), tests)
-                )
+    for label, method in methods.items():
+        policy = method(case)
+        row = {"policy": label, "kind": "as learned"}
+        table.append(row | _clicks(policy, tests))
+        if label not in ("uniform", *policies.ONE_ACTION):
+            best = policies.deterministic(policy)
+            table.append(row | {"kind": "best action"} | _clicks(best, tests))
     logged = {"policy": "(the logging policy)", "kind": "mean", **_clicks(None, tests)}
     report.table("open_bandit", [*table, logged])
 
@@ -384,7 +383,6 @@ def ope(options, report):
             for name in ("ips", "snips", "clipped_ips", "dr"):
                 row = {"overlap": overlap, "n": n, "effective": effective, "estimate": name}
                 table.append(row | _estimates(np.array([one[name] for one in found]), truth))
-    error = f"{np.sqrt(0.95 * 0.05 / repetitions):.3f}"
     report.table("ope", table)
 
 
