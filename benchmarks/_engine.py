@@ -75,60 +75,33 @@ def grid(**axes):
 
 
 def run_all(options, name, cells, run):
-    """Run what is not yet in the file of that name, append it as it ends, and return all rows.
+    """Run the cells that the file ``STUDY_NAME.jsonl`` lacks, and return the rows of all.
 
-    Parameters
-    ----------
-    options : Options
-        With ``quick`` the file begins anew, and any error but a missing package or set is raised.
-    name : str
-        The file is ``STUDY_NAME.jsonl``: one row a line, the later of two with the same key counts.
-    cells : list of dicts
-        The keys of the runs, all with the same names.
-    run : callable
-        Takes the keys by name; returns the results as a dict, or as a list of dicts where one run
-        has several rows.
-
-    Returns
-    -------
-    DataFrame
-        The rows of all cells that were asked for, in their order; ``failed`` has the error of a run
-        that ended with one, which the next start tries again, and is empty otherwise.
+    A cell is a dict; `run` takes its items by name and returns the results as a dict, or as a list
+    of dicts where one run has several rows. Each run is a line of the file as it ends, and of two
+    lines of one cell the later counts. A run that ends with an error has it as ``failed``, and is
+    tried again at the next start; --quick raises all errors but of a missing package or set.
     """
-    path = options.path(f"{name}.jsonl")
-    keys = list(cells[0])
-    done = _read(path, keys)
+    path, shown = options.path(f"{name}.jsonl"), None
+    done = _read(path)
     missing = [cell for cell in cells if _is_missing(done.get(tuple(cell.values())))]
-    shown = None
     for i, cell in enumerate(missing):
         if shown != (shown := ", ".join(map(str, list(cell.values())[:-1]))):
             print(f"{i} of {len(missing)} runs done, next: {shown}", flush=True)
-        found = _outcome(run, cell, options.quick)
+        found = done[tuple(cell.values())] = _outcome(run, cell, options.quick)
         with open(path, "a") as file:
-            found = [cell | row for row in found]
-            file.writelines(f"{json.dumps(row, default=_plain)}\n" for row in found)
-        done[tuple(cell.values())] = found
-    rows = [row for cell in cells for row in done[tuple(cell.values())]]
-    return (
-        pd.DataFrame(rows).assign(failed=lambda rows: rows.get("failed", "")).fillna({"failed": ""})
-    )
+            file.write(json.dumps([cell, found], default=lambda number: number.item()) + "\n")
+    rows = pd.DataFrame([cell | row for cell in cells for row in done[tuple(cell.values())]])
+    return rows.assign(failed=rows["failed"].fillna("") if "failed" in rows else "")
 
 
-def _read(path, keys):
+def _read(path):
     """Return {key: rows}, without a last line that a stop cut short."""
-    done, previous = {}, None
     text = path.read_text() if path.exists() else ""
-    if text and not text.endswith("\n"):
-        text = text[: text.rfind("\n") + 1]
-        path.write_text(text)
-    for line in text.splitlines():
-        row = json.loads(line)
-        key = tuple(row[name] for name in keys)
-        if key != previous:  # the rows of one run stand together
-            done[key] = []
-        done[key].append(row)
-        previous = key
-    return done
+    lines, _, rest = text.rpartition("\n")
+    if rest:
+        path.write_text(lines + "\n" if lines else "")
+    return {tuple(cell.values()): rows for cell, rows in map(json.loads, lines.splitlines())}
 
 
 def _is_missing(rows):
@@ -153,10 +126,6 @@ def _outcome(run, cell, quick):
 @cache
 def _print_once(line):
     print(line, flush=True)
-
-
-def _plain(value):
-    return value.item()
 
 
 def is_installed(*packages):
@@ -201,22 +170,17 @@ def seconds_of(function, *args, clock=time.process_time):
 def paired_ratio(ours, reference, *, rounds=7, clock=time.process_time):
     """Time two functions in turns: reference, ours, ours, reference.
 
-    Returns
-    -------
-    dict
-        ``ratio`` is the median over rounds of ours / reference, ``spread`` its quartiles as text;
-        ``ours`` and ``reference`` are median seconds.
+    ``ratio`` is the median over rounds of ours / reference, ``spread`` its quartiles as text;
+    ``ours`` and ``reference`` are median seconds.
     """
     ours(), reference()  # compile, fill the caches
     order = (reference, ours, ours, reference)
     times = np.array([[seconds_of(f, clock=clock)[1] for f in order] for _ in range(rounds)])
     of_ours, of_reference = times[:, 1:3].sum(axis=1), times[:, [0, 3]].sum(axis=1)
     return {
-        "ours": np.median(of_ours) / 2,
-        "reference": np.median(of_reference) / 2,
-        "ratio": np.median(of_ours / of_reference),
-        "spread": spread(of_ours / of_reference),
-    }
+        "ours": np.median(of_ours) / 2, "reference": np.median(of_reference) / 2,
+        "ratio": np.median(of_ours / of_reference), "spread": spread(of_ours / of_reference),
+    }  # fmt: skip
 
 
 # Tables.
@@ -320,7 +284,7 @@ def as_markdown(table):
 
 
 def _rows(table):
-    return table.convert_dtypes(convert_string=False).itertuples(index=False, name=None)
+    return table.convert_dtypes().itertuples(index=False, name=None)
 
 
 def _cell(value):
@@ -332,10 +296,7 @@ def _cell(value):
 
 
 class Report:
-    """What a section says: printed, and kept in a text file beside the CSV files of its tables.
-
-    The section is a function, whose name and documentation it takes.
-    """
+    """What a section says: printed, and kept in a text file beside the CSV files of its tables."""
 
     def __init__(self, section, options):
         self.name, self.options, self.lines = section.__name__, options, []

@@ -60,11 +60,8 @@ def make_task(
     With `pi`, U is itself a sample of the population, beside one of positives: rows of U and of the
     test half alike are dropped until `pi` is their share of positives. `bias` is `make_pu`'s.
 
-    Returns
-    -------
-    tuple
-        ``X_train``, ``s`` (1 labelled, 0 unlabelled), ``X_test``, ``y_test``, ``y_train`` and the
-        share of positives in U.
+    Return ``X_train``, ``s`` (1 labelled, 0 unlabelled), ``X_test``, ``y_test``, ``y_train`` and
+    the share of positives in U.
     """
     X, y = load_task(name, data_home)
     half = min(len(y), max_rows) // 2
@@ -97,7 +94,20 @@ def _with_prior(rows, y, pi, rng):
     return np.sort(np.concatenate(kept))
 
 
-class NNPU(ClassifierMixin, BaseEstimator):
+class _Scoring(ClassifierMixin, BaseEstimator):
+    def predict(self, X):
+        """Predict 1 or 0."""
+        return (self.decision_function(X) > 0).astype(int)
+
+
+def nnpu_loss(of_P, of_U, prior, share_P, share_U):
+    """Return the sigmoid loss of scores, or its ascent where the negatives' part is below zero."""
+    miss = of_P.neg().sigmoid().mean()
+    negative = of_U.sigmoid().mean() - prior * (1 - miss)
+    return share_P * miss + share_U * negative if negative >= 0 else -share_U * negative
+
+
+class NNPU(_Scoring):
     """Non-negative risk (Kiryo et al., 2017) with the sigmoid loss.
 
     `prior` is the share of positives in U (None: estimated by `logistic_prior`). In a single sample
@@ -109,13 +119,8 @@ class NNPU(ClassifierMixin, BaseEstimator):
         self, prior=None, single=True, network=None, transform=None, rate=1e-3, n_steps=1000,
         random_state=None,
     ):  # fmt: skip
-        self.prior = prior
-        self.single = single
-        self.network = network
-        self.transform = transform
-        self.rate = rate
-        self.n_steps = n_steps
-        self.random_state = random_state
+        self.prior, self.single, self.network, self.transform = prior, single, network, transform
+        self.rate, self.n_steps, self.random_state = rate, n_steps, random_state
 
     def fit(self, X, s):
         """Minimise the risk over batches of 128 rows of P and of U by Adam."""
@@ -139,10 +144,7 @@ class NNPU(ClassifierMixin, BaseEstimator):
             return self.net_(self.transform(batch) if self.transform else batch)
 
         for _ in range(self.n_steps):
-            p, u = scores(P), scores(U)
-            wrong = torch.sigmoid(p).mean()
-            negative = torch.sigmoid(u).mean() - self.prior_ * wrong
-            loss = of_P * (1 - wrong) + of_U * negative if negative >= 0 else -of_U * negative
+            loss = nnpu_loss(scores(P), scores(U), self.prior_, of_P, of_U)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -160,10 +162,6 @@ class NNPU(ClassifierMixin, BaseEstimator):
 
         with torch.inference_mode():
             return self.net_(self._tensor(X)).numpy()[:, 0]
-
-    def predict(self, X):
-        """Predict 1 or 0."""
-        return (self.decision_function(X) > 0).astype(int)
 
 
 def logistic_prior(X, s, seed):
@@ -202,7 +200,7 @@ def shifted(batch, most=3):
     return torch.where(torch.rand(n, 1, 1, 1) < 0.5, moved.flip(3), moved)
 
 
-class CNN(ClassifierMixin, BaseEstimator):
+class CNN(_Scoring):
     """The network of our second stage, trained alike on labels that are all true."""
 
     def __init__(self, random_state=None):
@@ -217,10 +215,6 @@ class CNN(ClassifierMixin, BaseEstimator):
     def decision_function(self, X):
         """Return the logits."""
         return self.net_.logits(X)[:, 0]
-
-    def predict(self, X):
-        """Predict 1 or 0."""
-        return (self.decision_function(X) > 0).astype(int)
 
 
 @dataclass(frozen=True)
@@ -279,16 +273,12 @@ def _nnpu(told, network, rate):
     return Model(build, "true prior" if told else "estimated prior", needs="torch")
 
 
-def _linear(n_features):
+def _network(n_features, n_hidden=None):
     from torch import nn
 
-    return nn.Linear(n_features, 1)
-
-
-def _mlp(n_features):
-    from torch import nn
-
-    return nn.Sequential(nn.Linear(n_features, 100), nn.ReLU(), nn.Linear(100, 1))
+    if n_hidden is None:
+        return nn.Linear(n_features, 1)
+    return nn.Sequential(nn.Linear(n_features, n_hidden), nn.ReLU(), nn.Linear(n_hidden, 1))
 
 
 def _logistic(case=None, **settings):
@@ -308,6 +298,9 @@ def tree(case=None):
     return DecisionTreeClassifier()  # the bagging seeds it
 
 
+_mlp = partial(_network, n_hidden=100)
+
+
 _seeded = {"random_state": lambda case: case.seed}
 _counts = {"labeled": lambda case: case.n_P, "unlabeled": lambda case: case.n_U}
 _bags = {**_seeded, "n_estimators": 100, "max_samples": lambda case: min(case.n_P, case.n_U)}
@@ -316,26 +309,17 @@ _naive = {"sparse": False}
 _tan = {"sparse": False, "max_features": 120}
 
 OURS = {
-    "PUTrend": ours(),
-    "PUTrend linear": ours(None, "linear"),
-    "PUTrend mlp": ours(None, "mlp"),
+    "PUTrend": ours(), "PUTrend linear": ours(None, "linear"), "PUTrend mlp": ours(None, "mlp"),
     "PUTrend, true prior": ours(told=True),
-}
-PUBLISHED = {
-    "paper linear": ours("paper", "linear"),
-    "paper mlp": ours("paper", "mlp"),
-    "authors' code linear": ours("authors_code", "linear"),
-    "authors' code mlp": ours("authors_code", "mlp"),
-}
+}  # fmt: skip
 # The published steps are hundreds of passes over sets of this size, and the trend inverts. Scaled
 # to them, with a learning rate that suits it, the method is a better peer.
 _scale = {"steps_per_snapshot": "auto", "n_passes": 10, "learning_rate": 0.003}
-SCALED = {
-    "paper linear, scaled": ours("paper", "linear", **_scale),
-    "paper mlp, scaled": ours("paper", "mlp", **_scale),
-    "authors' code linear, scaled": ours("authors_code", "linear", **_scale),
-    "authors' code mlp, scaled": ours("authors_code", "mlp", **_scale),
-}
+PUBLISHED, SCALED = {}, {}
+for _label, _preset in {"paper": "paper", "authors' code": "authors_code"}.items():
+    for _kind in ("linear", "mlp"):
+        PUBLISHED[f"{_label} {_kind}"] = ours(_preset, _kind)
+        SCALED[f"{_label} {_kind}, scaled"] = ours(_preset, _kind, **_scale)
 PEERS = {
     "U as N logistic": Model(_logistic, "plain"),
     "U as N balanced logistic": Model(partial(_logistic, class_weight="balanced"), "plain"),
@@ -356,9 +340,9 @@ PEERS = {
     "pulearn nnPU, true prior": _pulearn(
         "NNPUClassifier", "true prior", sparse=False, prior=lambda case: case.prior, **_seeded
     ),
-    "nnPU linear, true prior": _nnpu(True, _linear, 1e-2),
+    "nnPU linear, true prior": _nnpu(True, _network, 1e-2),
     "nnPU MLP, true prior": _nnpu(True, _mlp, 1e-3),
-    "nnPU linear, estimated prior": _nnpu(False, _linear, 1e-2),
+    "nnPU linear, estimated prior": _nnpu(False, _network, 1e-2),
     "nnPU MLP, estimated prior": _nnpu(False, _mlp, 1e-3),
     "oracle logistic": Model(_logistic, "oracle"),
     "oracle forest": Model(_forest, "oracle"),

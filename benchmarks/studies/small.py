@@ -392,8 +392,8 @@ def _l0_cases(X, y, packages, options):
         model = SMaLLClassifier(1, k, certify=True, standardize=False, random_state=0)
         model, seconds = _fitted(model, X, y)
         row = {
-            "k": k, "ours": objective(peers.support_of(model.coef_)), "objective_": model.objective_,
-            "gap": model.gap_, "seconds": seconds,
+            "k": k, "ours": objective(peers.support_of(model.coef_)),
+            "objective_": model.objective_, "gap": model.gap_, "seconds": seconds,
         }  # fmt: skip
         if "abess" in packages:
             fits = [_fitted(peers.BestSubset(k, alpha), X, y) for alpha in (0.0, 0.5)]
@@ -485,7 +485,8 @@ def sparse(options, report):
                 "set": name, "model": model, "error %": error, "se over folds": se,
                 "none right %": of_model["none right %"].iloc[0],
                 "non-zeros": of_model["non-zeros"].mean(),
-                "seconds": of_model["seconds"].median(), "spread": engine.spread(of_model["seconds"]),
+                "seconds": of_model["seconds"].median(),
+                "spread": engine.spread(of_model["seconds"]),
             }
         )  # fmt: skip
     report.table("sparse", table)
