@@ -4,6 +4,7 @@ from functools import cache, lru_cache
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from scipy.sparse import csr_matrix
 from sklearn.datasets import fetch_openml, load_breast_cancer, load_digits, load_wine
 from sklearn.model_selection import (
@@ -16,15 +17,12 @@ BUNDLED = ("breast_cancer", "digits_8")
 LOADERS = {"breast_cancer": load_breast_cancer, "digits": load_digits, "wine": load_wine}
 # Binary tasks made from a set of several classes: (set, code or codes of the positive class).
 DERIVED = {
-    "breast_cancer": ("breast_cancer", 0),
-    "digits_8": ("digits", 8),
-    "satimage_4": ("satimage", 3),
-    "satimage_grey": ("satimage", (2, 3, 5)),
-    "letter_a": ("letter", 0),
-    "digits_even": ("digits", (0, 2, 4, 6, 8)),
+    "breast_cancer": ("breast_cancer", 0), "digits_8": ("digits", 8),
+    "digits_even": ("digits", (0, 2, 4, 6, 8)), "satimage_4": ("satimage", 3),
+    "satimage_grey": ("satimage", (2, 3, 5)), "letter_a": ("letter", 0),
     "fmnist_1": ("fashion_mnist_20k", (0, 2, 4, 6)),
     "fmnist_2": ("fashion_mnist_20k", (1, 3, 5, 7, 8, 9)),
-}
+}  # fmt: skip
 TEST_SHARE = 0.3
 SMALL_SET = 1_000  # sets below this many rows are split three times
 QUICK_ROWS = 200
@@ -84,8 +82,6 @@ def _read(path):
 
 def _fetch(name):
     """Fetch a set from OpenML: one column per level, medians for gaps, 1 for the rarer of two."""
-    import pandas as pd
-
     data = fetch_openml(name, version=1, as_frame=True)
     X = pd.get_dummies(data.data)
     codes, counts = np.unique(data.target, return_inverse=True, return_counts=True)[1:]

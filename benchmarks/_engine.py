@@ -66,9 +66,6 @@ def _version(package):
         return "-"
 
 
-# Runs.
-
-
 def grid(**axes):
     """Return the combinations of values as dicts; the last axis runs fastest."""
     return [dict(zip(axes, values, strict=True)) for values in product(*axes.values())]
@@ -168,11 +165,7 @@ def seconds_of(function, *args, clock=time.process_time):
 
 
 def paired_ratio(ours, reference, *, rounds=7, clock=time.process_time):
-    """Time two functions in turns: reference, ours, ours, reference.
-
-    ``ratio`` is the median over rounds of ours / reference, ``spread`` its quartiles as text;
-    ``ours`` and ``reference`` are median seconds.
-    """
+    """Time two functions in turns (peer, ours, ours, peer): median seconds, and ratio by round."""
     ours(), reference()  # compile, fill the caches
     order = (reference, ours, ours, reference)
     times = np.array([[seconds_of(f, clock=clock)[1] for f in order] for _ in range(rounds)])
@@ -181,9 +174,6 @@ def paired_ratio(ours, reference, *, rounds=7, clock=time.process_time):
         "ours": np.median(of_ours) / 2, "reference": np.median(of_reference) / 2,
         "ratio": np.median(of_ours / of_reference), "spread": spread(of_ours / of_reference),
     }  # fmt: skip
-
-
-# Tables.
 
 
 def mean_se(values):
@@ -249,16 +239,12 @@ def dots(plt, table, ours, xlabel):
 
 
 def new_process(code, *args, cache=None, path=""):
-    """Run Python code in a process of its own on one thread, and return what it printed.
-
-    `cache` is a folder for numba's; `path` comes before the modules' own.
-    """
+    """Run code in a Python of its own, on one thread and with bytecode; return what it printed."""
     threads = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
     path = os.pathsep.join(filter(None, [path, os.environ.get("PYTHONPATH")]))
     settings = {**os.environ, **dict.fromkeys(threads, "1"), "PYTHONPATH": path}
-    settings.pop("PYTHONDONTWRITEBYTECODE", None)  # without bytecode every import compiles anew
-    if cache:
-        settings["NUMBA_CACHE_DIR"] = cache
+    settings |= {"NUMBA_CACHE_DIR": cache} if cache else {}
+    settings.pop("PYTHONDONTWRITEBYTECODE", None)
     command = [sys.executable, "-W", "ignore", "-c", code, *args]
     done = subprocess.run(command, env=settings, capture_output=True, text=True, check=True)
     return done.stdout

@@ -104,32 +104,19 @@ def char_model(tokenizer, hidden_size=96, n_layers=3, n_positions=64, seed=0):
     from transformers import LlamaConfig, LlamaForCausalLM
 
     config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=hidden_size,
-        intermediate_size=4 * hidden_size,
-        num_hidden_layers=n_layers,
-        num_attention_heads=4,
-        max_position_embeddings=n_positions,
-        pad_token_id=tokenizer.pad_token_id,
-        bos_token_id=None,
-        eos_token_id=tokenizer.eos_token_id,
-    )
+        vocab_size=len(tokenizer), hidden_size=hidden_size, intermediate_size=4 * hidden_size,
+        num_hidden_layers=n_layers, num_attention_heads=4, max_position_embeddings=n_positions,
+        pad_token_id=tokenizer.pad_token_id, bos_token_id=None, eos_token_id=tokenizer.eos_token_id,
+    )  # fmt: skip
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return LlamaForCausalLM(config)
 
 
 def sums(
-    n_worked=14_000,
-    n_train=320,
-    n_test=200,
-    n_digits=3,
-    learning_rate=5e-4,
-    *,
-    more_characters="",
-    device="cpu",
-    seed=0,
-):
+    n_worked=14_000, n_train=320, n_test=200, n_digits=3, learning_rate=5e-4, *,
+    more_characters="", device="cpu", seed=0,
+):  # fmt: skip
     """Return the small task: a model after one pass over `n_worked` worked solutions.
 
     Its alphabet has room for `more_characters`, which the solutions do not use.
@@ -141,15 +128,9 @@ def sums(
     tokenizer = CharTokenizer(ALPHABET + more_characters)
     longest = max(map(len, solutions)) + 2
     base = TOPRLanguagePolicy(
-        char_model(tokenizer, seed=seed),
-        tokenizer,
-        learning_rate=2e-3,
-        batch_size=64,
-        max_tokens=8192,
-        max_new_tokens=longest,
-        device=device,
-        random_state=seed,
-    )
+        char_model(tokenizer, seed=seed), tokenizer, learning_rate=2e-3, batch_size=64,
+        max_tokens=8192, max_new_tokens=longest, device=device, random_state=seed,
+    )  # fmt: skip
     base.fit(prompts, solutions)
     settings = {**base.get_params(deep=False), "model": base.model_, "learning_rate": learning_rate}
     policy = TOPRLanguagePolicy(**settings)

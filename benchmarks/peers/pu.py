@@ -244,13 +244,9 @@ def ours(preset=None, *args, told=False, **settings):
 
     def build(case):
         make = getattr(PUTrendClassifier, preset) if preset else PUTrendClassifier
-        return make(
-            *args,
-            class_prior=case.prior if told else None,
-            scenario="single" if case.single else "case-control",
-            random_state=case.seed,
-            **settings,
-        )
+        known = {"class_prior": case.prior if told else None, "random_state": case.seed}
+        scenario = "single" if case.single else "case-control"
+        return make(*args, scenario=scenario, **known, **settings)
 
     return Model(build, "published" if preset else "ours")
 
@@ -285,12 +281,8 @@ def _logistic(case=None, **settings):
     return LogisticRegression(max_iter=1000, **settings)
 
 
-def _forest(case):
-    return RandomForestClassifier(random_state=case.seed)
-
-
-def _boosting(case):
-    return HistGradientBoostingClassifier(random_state=case.seed)
+def _forest(case, make=RandomForestClassifier):
+    return make(random_state=case.seed)
 
 
 def tree(case=None):
@@ -299,12 +291,15 @@ def tree(case=None):
 
 
 _mlp = partial(_network, n_hidden=100)
+_boosting = partial(_forest, make=HistGradientBoostingClassifier)
 
 
 _seeded = {"random_state": lambda case: case.seed}
 _counts = {"labeled": lambda case: case.n_P, "unlabeled": lambda case: case.n_U}
 _bags = {**_seeded, "n_estimators": 100, "max_samples": lambda case: min(case.n_P, case.n_U)}
 _held = {**_seeded, "estimator": _logistic, "hold_out_ratio": 0.2, "sparse": False}
+_all_U = {**_seeded, "n_estimators": 30}
+_told = {**_seeded, "sparse": False, "prior": lambda case: case.prior}
 _naive = {"sparse": False}
 _tan = {"sparse": False, "max_features": 120}
 
@@ -330,23 +325,18 @@ PEERS = {
     "weighted Elkan-Noto logistic": _pulearn("WeightedElkanotoPuClassifier", **_held, **_counts),
     "bagging trees": _pulearn("BaggingPuClassifier", estimator=tree, **_bags),
     "bagging logistic": _pulearn("BaggingPuClassifier", estimator=_logistic, **_bags),
-    "bagging trees, all U": _pulearn(
-        "BaggingPuClassifier", estimator=tree, n_estimators=30, **_seeded
-    ),
+    "bagging trees, all U": _pulearn("BaggingPuClassifier", estimator=tree, **_all_U),
     "positive naive Bayes": _pulearn("PositiveNaiveBayesClassifier", **_naive),
     "weighted naive Bayes": _pulearn("WeightedNaiveBayesClassifier", **_naive),
     "positive TAN": _pulearn("PositiveTANClassifier", **_tan),
     "weighted TAN": _pulearn("WeightedTANClassifier", **_tan),
-    "pulearn nnPU, true prior": _pulearn(
-        "NNPUClassifier", "true prior", sparse=False, prior=lambda case: case.prior, **_seeded
-    ),
+    "pulearn nnPU, true prior": _pulearn("NNPUClassifier", "true prior", **_told),
     "nnPU linear, true prior": _nnpu(True, _network, 1e-2),
     "nnPU MLP, true prior": _nnpu(True, _mlp, 1e-3),
     "nnPU linear, estimated prior": _nnpu(False, _network, 1e-2),
     "nnPU MLP, estimated prior": _nnpu(False, _mlp, 1e-3),
-    "oracle logistic": Model(_logistic, "oracle"),
-    "oracle forest": Model(_forest, "oracle"),
-}
+    "oracle logistic": Model(_logistic, "oracle"), "oracle forest": Model(_forest, "oracle"),
+}  # fmt: skip
 MODELS = {**OURS, **SCALED, **PUBLISHED, **PEERS}
 
 

@@ -188,9 +188,6 @@ def skglm_supports(X, y):
         return {"skglm MCP": set().union(*mcp), "skglm L0.5": path(L0_5, down[::-1], dense)}
 
 
-# What fitted models are made of, to count it and to compile it.
-
-
 def size_of(model, n_features):
     """Return how many features are read, numbers kept, and bytes these take.
 

@@ -99,19 +99,10 @@ def make_case(name, logging, seed, *, noise=0.0, max_rows=MAX_ROWS, data_home=No
     return case, y_test, log.proba[np.arange(half), y_train].mean()
 
 
-# Linear softmax policies of any objective.
-
-
-def unpack(theta, n_features):
-    """Return W of shape (K, d) and b of shape (K,)."""
-    rows = theta.reshape(-1, n_features + 1)
-    return rows[:, :-1], rows[:, -1]
-
-
 def log_policy(theta, X):
-    """Return log-probabilities of shape (n, K)."""
-    W, b = unpack(theta, X.shape[1])
-    return log_softmax(X @ W.T + b, axis=1)
+    """Return log-probabilities of shape (n, K); theta has W with shape (K, d) and the biases."""
+    rows = theta.reshape(-1, X.shape[1] + 1)
+    return log_softmax(X @ rows[:, :-1].T + rows[:, -1], axis=1)
 
 
 def penalized(objective, X, C):
@@ -119,7 +110,7 @@ def penalized(objective, X, C):
     d, n = X.shape[1], len(X)
 
     def loss(theta):
-        W, _ = unpack(theta, d)
+        W = theta.reshape(-1, d + 1)[:, :-1]
         value, gradient = objective(log_policy(theta, X))
         slopes = np.column_stack([W / C - gradient.T @ X, -gradient.sum(axis=0)])
         return (np.sum(W**2) / (2 * C) - value) / n, slopes.ravel() / n
@@ -222,9 +213,6 @@ def on_test(case, theta):
 def deterministic(scores):
     """Return the policy that takes the action of the highest score."""
     return np.eye(scores.shape[1])[scores.argmax(axis=1)]
-
-
-# The peers.
 
 
 def positives_only(case, C=1.0):

@@ -21,23 +21,18 @@ N_SAMPLES = 8  # for each prompt of the log
 N_EPOCHS = 4  # over all completions
 MOST_EPOCHS = 12  # over the positive ones alone, for as many steps
 METHODS = {
-    "TOPR": {},
-    "TOPR, share 0.3": {"effective_positive": 0.3},
-    "positives only": {"negative_bounds": (0, 0)},
-    "truncated IS": {"positive_bounds": (0, 1)},
-    "naive": {"negative_bounds": (1, 1)},
-    "token ratio": {"ratio_level": "token"},
-    "DPO": None,
-}
+    "TOPR": {}, "TOPR, share 0.3": {"effective_positive": 0.3},
+    "positives only": {"negative_bounds": (0, 0)}, "truncated IS": {"positive_bounds": (0, 1)},
+    "naive": {"negative_bounds": (1, 1)}, "token ratio": {"ratio_level": "token"}, "DPO": None,
+}  # fmt: skip
 LEARNERS = list(METHODS)[:3]  # of the other conditions, and in rounds
 CONDITIONS = {
-    "base": {},
-    "harder base": {"n_worked": 9_000},
+    "base": {}, "harder base": {"n_worked": 9_000},
     "three times the rate": {"learning_rate": 1.5e-3},
     "a fifth of the rate": {"learning_rate": 1e-4},
     "harder base, a fifth of the rate": {"n_worked": 9_000, "learning_rate": 1e-4},
     "one positive a prompt": {"max_positive": 1},
-}
+}  # fmt: skip
 
 
 @dataclass
@@ -208,11 +203,7 @@ def rounds(options, report):
         row = {f"round {i}" if i else "start": pm(of["pass_at_1"]) for i, of in by_round}
         end = pm(by_round.get_group(n_rounds)["invalid"])
         table.append({"method": method, **row, "invalid at the end": end})
-    report.say("One epoch a round, on 8 fresh samples of each prompt. Mean (standard error).")
     report.table("rounds", table)
-
-
-# Memory: the fit of a process of its own.
 
 
 def memory(options, report):
@@ -223,15 +214,9 @@ def memory(options, report):
     for name in options.pick(("adamw", "adafactor", "lora"), ("adamw",)):
         code = f"from benchmarks.studies.language import peak; peak({name!r}, {hidden})"
         n_weights, model, peak_bytes = map(float, new_process(code).split())
-        table.append(
-            {
-                "what": name,
-                "weights (million)": n_weights / 1e6,
-                "given model, bytes a weight": model / n_weights,
-                "fit at its peak, bytes a weight": peak_bytes / n_weights,
-            }
-        )
-    report.say("The fit at its peak includes the model that was given; float32, CPU.")
+        row = {"what": name, "weights (million)": n_weights / 1e6}
+        row["given model, bytes a weight"] = model / n_weights
+        table.append(row | {"fit at its peak, bytes a weight": peak_bytes / n_weights})
     report.table("memory", table)
 
 

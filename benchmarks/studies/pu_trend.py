@@ -1,6 +1,7 @@
 """PUTrendClassifier against its peers: accuracy, F1, AUC, class prior, warnings and time."""
 
 from functools import partial
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -31,9 +32,7 @@ SHOWN = (
     "nnPU MLP, true prior", "oracle forest",
 )  # fmt: skip
 SELECT_ROWS = 2_000
-
-
-# Runs.
+GROUPS = ("pulearn", "published", "estimated prior", "true prior", "plain")
 
 
 def _few(options, values):
@@ -97,9 +96,6 @@ def _priors(fitted):
     return found
 
 
-# Summaries. Values are means over the seeds first, so that all tasks weigh the same.
-
-
 def _wide(rows, key):
     return engine.wide(rows, key, "task", "seed")
 
@@ -131,29 +127,19 @@ def _model_rows(rows, models):
 
 def _pairs(rows, keys=METRICS):
     """Return the default's difference to each model: means over the seeds, then over the tasks."""
-    found = {key: engine.differences(_wide(rows, key), "PUTrend")[0] for key in keys}
-    pairs = pd.concat(
-        {
-            key: pd.DataFrame(
-                {
-                    "tasks": mean.count(), "difference": mean.mean(), "se": mean.sem(),
-                    "ahead": (mean > 0).sum(), "behind": (mean < 0).sum(),
-                }
-            )
-            for key, mean in found.items()
-        },
-        names=["metric", "peer"],
-    )  # fmt: skip
-    return pairs.reset_index()
+    found = {}
+    for key in keys:
+        mean, _ = engine.differences(_wide(rows, key), "PUTrend")
+        columns = {"tasks": mean.count(), "difference": mean.mean(), "se": mean.sem()}
+        columns |= {"ahead": (mean > 0).sum(), "behind": (mean < 0).sum()}
+        found[key] = pd.DataFrame(columns)
+    return pd.concat(found, names=["metric", "peer"]).reset_index()
 
 
 def _with_differences(table, rows):
     pairs = _pairs(rows, ["accuracy"])[["peer", "difference", "se"]]
     pairs = pairs.set_axis(["model", "default ahead by", "its se"], axis=1)
     return table.merge(pairs, on="model", how="left")
-
-
-# The sections.
 
 
 def _real_runs(report):
@@ -182,24 +168,20 @@ def real(options, report):
     report.figure(engine.dots, means[shown], "PUTrend", "test accuracy")
 
 
+BARS = {(group, key): 0.0 for group in ("pulearn", "published") for key in METRICS}
+BARS |= {("estimated prior", "accuracy"): 0.0, ("true prior", "accuracy"): -0.015}
+
+
 def _real_bars(pairs):
-    """Yield the default's difference to the hardest peer of each group, in each metric."""
-    bars = {
-        "pulearn": dict.fromkeys(METRICS, 0.0), "published": dict.fromkeys(METRICS, 0.0),
-        "estimated prior": {"accuracy": 0.0}, "true prior": {"accuracy": -0.015}, "plain": {},
-    }  # fmt: skip
+    """Return the default's difference to the hardest peer of each group, in each metric."""
     pairs = pairs.assign(against=pairs["peer"].map(lambda peer: pu.MODELS[peer].group))
-    pairs = pairs.set_index(["against", "metric"]).rename(columns={"peer": "hardest"})
-    for name, of_group in bars.items():
-        for key in METRICS:
-            if (name, key) not in pairs.index:
-                continue
-            hardest = pairs.loc[[(name, key)]].nsmallest(1, "difference").reset_index()
-            row = hardest.iloc[0].to_dict()
-            if key in of_group:
-                reached = row["difference"] > of_group[key]
-                row |= {"bar": f"> {of_group[key]:g}", "reached": reached}
-            yield row
+    pairs = pairs.sort_values("difference", kind="stable").rename(columns={"peer": "hardest"})
+    table = pairs.groupby(["against", "metric"]).first()
+    table = table.loc[[key for key in product(GROUPS, METRICS) if key in table.index]]
+    bar = pd.Series(BARS).reindex(table.index)
+    table["bar"] = bar.map("> {:g}".format, na_action="ignore")
+    table["reached"] = (table["difference"] > bar).astype(object).where(bar.notna())
+    return table.reset_index()
 
 
 def _say_losses(rows, key, report):
@@ -227,10 +209,9 @@ def failures(options, report):
             "false alarms": warned & ~failed, "AUC < 0.6": low, "of them warned": low & warned,
         }
     )  # fmt: skip
-    own = [
-        model for model in {**pu.OURS, **pu.SCALED, **pu.PUBLISHED} if model in set(rows["model"])
-    ]
-    counts = flags.groupby(rows["model"]).sum().loc[own].reset_index()
+    counts = flags.groupby(rows["model"]).sum()
+    own = [model for model in {**pu.OURS, **pu.SCALED, **pu.PUBLISHED} if model in counts.index]
+    counts = counts.loc[own].reset_index()
     ours = counts["model"] == "PUTrend"
     counts["bar"] = np.where(ours, "0", "")
     counts["reached"] = (counts["silent"] == 0).astype(object).where(ours, "")
@@ -253,17 +234,13 @@ def prior(options, report):
         for pi in _few(options, PRIORS)
     }
     every = engine.judged(_prior_row("all", pd.concat(swept.values())), 0.06, "auto MAE")
-    report.table(
-        "prior_sweep",
-        [*(_prior_row(pi, rows) for pi, rows in swept.items()), every],
-        f"Sweep over {len(sets)} sets, {len(seeds)} splits.",
-    )
+    table = [*(_prior_row(pi, rows) for pi, rows in swept.items()), every]
+    report.table("prior_sweep", table, f"Sweep over {len(sets)} sets, {len(seeds)} splits.")
     for key in METRICS:
         table = pd.DataFrame({pi: _task_means(rows, key).mean() for pi, rows in swept.items()})
         table["mean"] = table.mean(axis=1)
-        report.table(
-            f"prior_{key}", table.T.rename_axis("pi").reset_index(), f"{key} in the sweep."
-        )
+        table = table.T.rename_axis("pi").reset_index()
+        report.table(f"prior_{key}", table, f"{key} in the sweep.")
 
 
 def _prior_row(name, rows):
@@ -320,21 +297,16 @@ def _has_positives(name, n, options):
     return y.mean() * min(len(y), _max_rows(options)) / 2 >= n
 
 
-# How the default is chosen.
-
 CONFIGURATIONS = {
-    "default": {},
-    "trend=mean": {"trend": "mean"},
-    "trend=slope": {"trend": "slope"},
-    "split=natural": {"split": "natural"},
-    "split=variance": {"split": "variance"},
+    "default": {}, "trend=mean": {"trend": "mean"}, "trend=slope": {"trend": "slope"},
+    "split=natural": {"split": "natural"}, "split=variance": {"split": "variance"},
     "hard labels": {"pseudo_labels": "hard"},
     "natural, hard": {"split": "natural", "pseudo_labels": "hard"},
     "final=same": {"final_estimator": "same"},
     "final=same, hard": {"final_estimator": "same", "pseudo_labels": "hard"},
     "final=forest": {"final_estimator": RandomForestClassifier(min_samples_leaf=3)},
     "final=logistic": {"final_estimator": LogisticRegression(max_iter=1000)},
-}
+}  # fmt: skip
 
 
 def select(options, report):
@@ -435,9 +407,6 @@ def _trend_rows(rows):
     return table.loc[list(TRENDS)].rename_axis("trend").reset_index()
 
 
-# Time.
-
-
 def speed(options, report):
     """The first stage against SGDClassifier, a fit against pulearn's bagging, the break, a sort."""
     n, d, rounds = options.pick((100_000, 50, 5), (2_000, 10, 1))
@@ -477,9 +446,6 @@ def speed(options, report):
         ratio = row["seconds"] / seconds[bagging]
         row |= {"of bagging's": ratio, "bar": 1.0, "reached": bool(ratio < 1)}
     report.table("speed_fit", table, "A whole fit, once.")
-
-
-# Images.
 
 
 def images(options, report):

@@ -47,23 +47,17 @@ OURS = ("SMaLL", "SMaLL 1x9", "SMaLL quantile")
 TO_BEAT = ("FIGS", "tree", "L1 logistic", "FastRiskScore")
 
 
-# Timing the relaxation and the fits.
-
-
 def relaxation(options, report):
     """The convex relaxation to a relative gap of 1e-4 against cvxpy and Clarabel, and one pass."""
     (m, d), p, k = options.pick((2_000, 50), (200, 10)), 3, 3
     by_cvxpy = engine.is_installed("cvxpy", "clarabel")
-    if by_cvxpy:
-        parts.solve_by_cvxpy(
-            parts.relaxation_of(*_planted(20, 5, p, k), k, 0.1)
-        )  # imports what it needs
+    if by_cvxpy:  # once, for what it imports
+        parts.solve_by_cvxpy(parts.relaxation_of(*_planted(20, 5, p, k), k, 0.1))
     rows = []
     for lam in options.pick((0.1, 0.01, 1 / m), (0.1,)):
         problem = parts.relaxation_of(*_planted(m, d, p, k), k, lam)
-        peer, seconds_of_peer = (
-            engine.seconds_of(parts.solve_by_cvxpy, problem) if by_cvxpy else (None, None)
-        )
+        if by_cvxpy:
+            peer, seconds_of_peer = engine.seconds_of(parts.solve_by_cvxpy, problem)
         for name, solve in parts.RELAXATIONS.items():
             runs = [
                 engine.seconds_of(partial(solve, problem, tol=1e-4, max_iter=100_000))
@@ -78,10 +72,8 @@ def relaxation(options, report):
             }  # fmt: skip
             if by_cvxpy:
                 ratio = seconds_of_peer / row["seconds"]
-                row |= {
-                    "cvxpy": f"{peer.upper:.9f}", "seconds cvxpy": seconds_of_peer,
-                    "times faster": ratio, "bar": 100, "reached": ratio >= 100,
-                }  # fmt: skip
+                row |= {"cvxpy": f"{peer.upper:.9f}", "seconds cvxpy": seconds_of_peer}
+                row |= {"times faster": ratio, "bar": 100, "reached": ratio >= 100}
             rows.append(row)
     report.table("relaxation", rows)
     report.table("pass", _passes(options))
@@ -143,11 +135,12 @@ def speed(options, report):
         [("breast_cancer", 300, 0.5), ("planted 1000 x 10", 1_000, 60.0)],
     )
     models = {"SMaLL": SMaLLClassifier(random_state=0)}
-    first = {"SMaLL": ("pnsklearn", "SMaLLClassifier", "")}
+    first = {"SMaLL": {"module": "pnsklearn", "name": "SMaLLClassifier", "arguments": ""}}
     if engine.is_installed("imodels"):
         models["FastRiskScore"] = peers.risk_score(9)
         if not options.quick:
-            first["FastRiskScore"] = ("imodels", "FastRiskScoreClassifier", "k=9")
+            names = {"module": "imodels", "name": "FastRiskScoreClassifier"}
+            first["FastRiskScore"] = {**names, "arguments": "k=9"}
     rows = []
     for name, n, bar in sets:
         X, y = _rows_of(name, int(n), options)
@@ -158,7 +151,9 @@ def speed(options, report):
             row |= {"seconds": np.median(seconds), "spread": engine.spread(seconds), "fits": rounds}
             rows.append(engine.judged(row, bar, "seconds") if label == "SMaLL" else row)
     for label, arguments in first.items():
-        seconds = _first_fit(*arguments)
+        code = FIRST_FIT.format(**arguments)
+        with tempfile.TemporaryDirectory() as cache:  # nothing is compiled
+            seconds = float(engine.new_process(code, cache=cache).split()[-1])
         row = {"what": f"{label}, first fit ever, breast_cancer", "seconds": seconds, "fits": 1}
         rows.append(engine.judged(row, 10.0, "seconds") if label == "SMaLL" else row)
     report.table("speed", rows)
@@ -172,19 +167,9 @@ def _rows_of(name, n, options):
     return X[rows], y[rows]
 
 
-def _first_fit(module, name, arguments):
-    """Return the seconds of a fit in a new process that has nothing compiled."""
-    code = FIRST_FIT.format(module=module, name=name, arguments=arguments)
-    with tempfile.TemporaryDirectory() as cache:
-        return float(engine.new_process(code, cache=cache).split()[-1])
-
-
 def _fitted(model, X, y):
     """Return a fitted copy and the seconds it took."""
     return engine.seconds_of(clone(model).fit, X, y)
-
-
-# Test error.
 
 
 def accuracy(options, report):
@@ -240,10 +225,7 @@ def _compare(report, models, max_train, n_repeats):
     sets = options.pick(SETS, BUNDLED)
     rows = _folds(report, sets, models, max_train, on_fold, n_repeats)
     error = engine.wide(rows, "error", "set", "number")
-    report.say(
-        f"at most {options.pick(max_train, QUICK_ROWS)} training rows; {_n_folds(options)} folds, "
-        f"{n_repeats} times below {SMALL_SET} rows; standard errors are over the sets"
-    )
+    report.say(f"{_n_folds(options)} folds, {n_repeats} times below {SMALL_SET} rows")
     means = engine.by_unit(error).mean()
     shapes = rows.groupby("set", sort=False)[["n", "d"]].first()
     report.table(f"{name}_sets", shapes.join(100 * means).reset_index())
@@ -292,27 +274,25 @@ def on_fold(model, X, y, train, test):
     """Return test error, seconds of the fit and size of a model."""
     model, seconds = _fitted(model, X[train], y[train])
     error = np.mean(np.asarray(model.predict(X[test])).ravel() != y[test])
-    settings = getattr(model, "best_params_", {})
     n_read, n_numbers, n_bytes = peers.size_of(getattr(model, "best_estimator_", model), X.shape[1])
     return {
         "error": error, "none right %": 100 * min(y.mean(), 1 - y.mean()),
-        "seconds": seconds, "non-zeros": n_read, "numbers": n_numbers,
-        "bytes": n_bytes, "settings": " ".join(f"{key}={value}" for key, value in settings.items()),
+        "seconds": seconds, "non-zeros": n_read, "numbers": n_numbers, "bytes": n_bytes,
     }  # fmt: skip
 
 
 def _model_rows(rows):
     """Return one row for each model: means over the folds, then over the sets."""
     columns = ["error", "non-zeros", "numbers", "bytes", "seconds"]
-    of_set = rows.groupby(["model", "set"], sort=False)[columns].mean()
-    for model, means in of_set.groupby("model", sort=False):
-        error, se = engine.mean_se(100 * means["error"])
-        low, middle, high = np.percentile(means["seconds"], (25, 50, 75))
-        yield {
-            "model": model, "sets": len(means), "error %": error, "se": se,
-            **means[["non-zeros", "numbers", "bytes"]].mean(),
-            "seconds": middle, "spread": f"{low:.2g}-{high:.2g}",
-        }  # fmt: skip
+    means = rows.groupby(["model", "set"], sort=False)[columns].mean()
+    means.insert(0, "error %", 100 * means.pop("error"))
+    of_model = means.groupby("model", sort=False)
+    table = of_model[["error %", "non-zeros", "numbers", "bytes"]].mean()
+    table.insert(0, "sets", of_model.size())
+    table.insert(2, "se", of_model["error %"].sem())
+    table["seconds"] = of_model["seconds"].median()
+    table["spread"] = of_model["seconds"].agg(engine.spread)
+    return table.reset_index()
 
 
 def _pair_rows(error, ours):
@@ -333,9 +313,6 @@ def _pair_rows(error, ours):
         yield row
 
 
-# One rule: how good is its support?
-
-
 def l0(options, report):
     """One rule of k features against abess and skglm: the training objective on their supports."""
     sets = options.pick(L0_SETS, BUNDLED)
@@ -345,12 +322,11 @@ def l0(options, report):
         return list(_l0_cases(*_standardised(set, options), installed_too, options))
 
     cases = report.runs("l0_runs", engine.grid(set=sets), run).drop(columns="failed")
-    peers = [name for name in ("abess", "skglm MCP", "skglm L0.5") if name in cases]
-    if peers:
-        cases["best of them"] = cases[peers].min(axis=1)
-        peers.append("best of them")
+    rivals = [name for name in ("abess", "skglm MCP", "skglm L0.5") if name in cases]
+    if rivals:
+        cases["best of them"] = cases[rivals].min(axis=1)
     rows = []
-    for peer in peers:
+    for peer in [*rivals, "best of them"] if rivals else []:
         ratios = cases[peer] / cases["ours"]
         share = (ratios >= 1 / 1.001).mean()
         rows.append(
@@ -369,9 +345,7 @@ def l0(options, report):
 
 def _standardised(name, options):
     """Return at most 5,000 rows of a set without its constant features, standardised."""
-    X, y = load(name, options.data_home)
-    rows = at_most(options.pick(MAX_TRAIN, QUICK_ROWS), np.arange(len(y)), y)
-    X, y = X[rows], y[rows]
+    X, y = _rows_of(name, options.pick(MAX_TRAIN, QUICK_ROWS), options)
     X = X[:, X.std(axis=0) > 0]
     return (X - X.mean(axis=0)) / X.std(axis=0), y
 
@@ -402,9 +376,6 @@ def _l0_cases(X, y, packages, options):
         for penalty, found in supports.items():
             row[penalty] = min(objective(support) for support in found if len(support) <= k)
         yield row
-
-
-# Size and sparse text.
 
 
 def size(options, report):
@@ -455,12 +426,10 @@ def _compiled(model, X, y, train, test):
 
 def _plot_sizes(plt, table):
     figure, axes = plt.subplots(figsize=(7, 5), layout="constrained")
-    for model, line in table.groupby("model", sort=False):
-        line = line.sort_values("bytes")
+    for model, line in table.sort_values("bytes").groupby("model", sort=False):
         style = "o-" if model not in OURS else "o"
         axes.plot(line["bytes"], line["error %"], style, label=model)
-    axes.set_xscale("log")
-    axes.set_xlabel("bytes of compiled code and constants")
+    axes.set(xscale="log", xlabel="bytes of compiled code and constants")
     axes.set_ylabel("mean test error, %")
     axes.legend()
     return figure
@@ -477,19 +446,13 @@ def sparse(options, report):
     }
     sets = options.pick((planted, "sms_spam"), (planted,))
     rows = _folds(report, sets, models, MAX_TRAIN, on_fold)
-    table = []
-    for (name, model), of_model in rows.groupby(["set", "model"], sort=False):
-        error, se = engine.mean_se(100 * of_model["error"])
-        table.append(
-            {
-                "set": name, "model": model, "error %": error, "se over folds": se,
-                "none right %": of_model["none right %"].iloc[0],
-                "non-zeros": of_model["non-zeros"].mean(),
-                "seconds": of_model["seconds"].median(),
-                "spread": engine.spread(of_model["seconds"]),
-            }
-        )  # fmt: skip
-    report.table("sparse", table)
+    rows["error %"] = 100 * rows["error"]
+    of_model = rows.groupby(["set", "model"], sort=False)
+    table = of_model[["error %", "none right %", "non-zeros"]].mean()
+    table.insert(1, "se over folds", of_model["error %"].sem())
+    table["seconds"] = of_model["seconds"].median()
+    table["spread"] = of_model["seconds"].agg(engine.spread)
+    report.table("sparse", table.reset_index())
 
 
 @cache

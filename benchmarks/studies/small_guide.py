@@ -113,11 +113,10 @@ def log_loss(options, report):
         "rules, calibrated": CalibratedClassifierCV(rules, cv=5, ensemble=False),
         "logistic": _logistic(),
     }
-    rows, data = [], _sets()["breast cancer"]
+    how = {"cv": _folds(options), "scoring": "neg_log_loss"}
     for label, model in models.items():
-        scores = cross_val_score(model, *data, cv=_folds(options), scoring="neg_log_loss")
-        rows.append({"model": label, "log-loss": f"{-scores.mean():.3f}"})
-    report.table("log_loss", rows)
+        models[label] = -cross_val_score(model, *_sets()["breast cancer"], **how).mean()
+    report.table("log_loss", [{"model": m, "log-loss": f"{s:.3f}"} for m, s in models.items()])
 
 
 SECTIONS = {section.__name__: section for section in (gaps, solvers, errors, log_loss)}

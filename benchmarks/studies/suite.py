@@ -84,22 +84,16 @@ def _rank(name, split, label, options):
 
 
 AUPRC = Method(
-    title="AUPRCClassifier",
-    score="average precision",
-    extra="ROC AUC",
+    title="AUPRCClassifier", score="average precision", extra="ROC AUC", bundled=BUNDLED,
+    n_splits=5, run=_rank,
     sets=(
         "mammography", "oil_spill", "phoneme", "wine_red_ge7", "page_blocks_not1", "sick",
         "creditcard_fraud", "satimage_4", *BUNDLED,
     ),
-    bundled=BUNDLED,
-    n_splits=5,
-    run=_rank,
     models=tuple(RANKING),
     baselines=("logistic", "logistic, tuned", "forest", "boosting"),
 )  # fmt: skip
 
-
-# SMaLLClassifier: functions of a seed.
 
 SMALL_MODELS = {
     "SMaLL": lambda seed: SMaLLClassifier(random_state=seed),
@@ -124,23 +118,16 @@ def _read(name, split, label, options):
 
 
 SMALL = Method(
-    title="SMaLLClassifier",
-    score="accuracy",
-    extra="numbers in the model",
+    title="SMaLLClassifier", score="accuracy", extra="numbers in the model", bundled=BUNDLED,
+    n_splits=5, run=_read,
     sets=(
         "australian_credit", "pima", "ionosphere", "heart_statlog", "german_credit", "tic_tac_toe",
         "spambase", "phoneme", *BUNDLED,
     ),
-    bundled=BUNDLED,
-    n_splits=5,
-    run=_read,
     models=tuple(SMALL_MODELS),
     baselines=("L1 logistic", "tree", "dense logistic", "forest"),
     slow=("skglm", "FastRiskScore"),  # compile, for half a minute and for two
 )  # fmt: skip
-
-
-# PUTrendClassifier.
 
 
 def _call(name, split, label, options):
@@ -154,13 +141,9 @@ def _call(name, split, label, options):
 
 
 PU_TREND = Method(
-    title="PUTrendClassifier",
-    score="accuracy",
-    extra="ROC AUC",
-    sets=(*SWEPT, *BUNDLED),
-    bundled=BUNDLED,
-    n_splits=5,
+    title="PUTrendClassifier", score="accuracy", extra="ROC AUC", bundled=BUNDLED, n_splits=5,
     run=_call,
+    sets=(*SWEPT, *BUNDLED),
     models=(
         "PUTrend", "U as N logistic", "U as N balanced logistic", "U as N forest",
         "Elkan-Noto logistic", "Elkan-Noto forest", "bagging trees", "bagging logistic",
@@ -171,9 +154,6 @@ PU_TREND = Method(
     landmarks=("oracle logistic", "oracle forest"),
     slow=("nnPU MLP, estimated prior", "nnPU MLP, true prior", "bagging logistic"),
 )  # fmt: skip
-
-
-# TOPRPolicy: functions of a case.
 
 
 def _boosted(case):
@@ -211,16 +191,12 @@ def _act(name, split, label, options):
 
 
 TOPR = Method(
-    title="TOPRPolicy",
-    score="value of the policy",
-    extra="value of its best actions",
+    title="TOPRPolicy", score="value of the policy", extra="value of its best actions",
+    bundled=policies.BUNDLED, n_splits=3, run=_act,
     sets=(*policies.SETS, "wine"),
-    bundled=policies.BUNDLED,
-    n_splits=3,
-    run=_act,
     models=(*POLICIES, *OBP),
     baselines=("positives only", "direct, logistic", "direct, boosting"),
-)
+)  # fmt: skip
 METHODS = {"auprc": AUPRC, "small": SMALL, "pu_trend": PU_TREND, "topr": TOPR}
 
 

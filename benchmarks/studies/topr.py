@@ -8,6 +8,7 @@ from functools import partial
 
 import numpy as np
 import pandas as pd
+from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import StandardScaler
@@ -36,9 +37,6 @@ RATES = (0.01, 0.1)
 STARTS = {"good": 0.2, "bad": -0.2}  # multiples of the teacher's scores
 SHOWN_STEPS = (0, 1, 3, 10, 30, 100, 300, 1000, 3000)
 SHARES = (0.05, 0.15, 0.3, 0.5)
-
-
-# The value of learned policies. A cell is a set with a logging policy.
 
 
 def _runs(report, methods, sets, seeds, noise=0.0):
@@ -81,13 +79,9 @@ def _method_rows(rows, without_seconds=()):
     table["seconds"] = of_method["seconds"].median().drop(without_seconds, errors="ignore")
     table["failed"] = of_method["warnings"].agg(lambda of: of.str.contains("failed").sum())
     table = table.sort_values("all", ascending=False, kind="stable")
-    return pd.concat([table.rename_axis("method").reset_index(), _logged(rows)])
-
-
-def _logged(rows):
-    """Return the value of the logging policies as a row."""
-    row = {"method": "(the logging policy)", **rows.groupby("logging")["logged"].mean()}
-    return pd.DataFrame([row | {"all": rows["logged"].mean()}])
+    logged = rows.groupby("logging")["logged"].mean()
+    logged = {"method": "(the logging policy)", **logged, "all": rows["logged"].mean()}
+    return pd.concat([table.rename_axis("method").reset_index(), pd.DataFrame([logged])])
 
 
 def _cell_rows(rows, ours, peers, key):
@@ -119,21 +113,17 @@ def _bar_row(rows, ours, peers, key, against):
     }  # fmt: skip
 
 
-def _pair_rows(rows, ours, peers):
-    table = []
-    found = {key: engine.differences(engine.wide(rows, key, CELL, "seed"), ours) for key in KINDS}
+def _pair_rows(rows, peers):
+    """Yield TOPR's difference to each peer: means over the cells."""
+    found = {key: engine.differences(engine.wide(rows, key, CELL, "seed"), "TOPR") for key in KINDS}
     for peer in peers:
         for key, (mean, error) in found.items():
-            difference, se = engine.mean_se(mean[peer].dropna())
-            limit = 2 * error[peer].fillna(0)
-            table.append(
-                {
-                    "peer": peer, "policies": KINDS[key], "difference": difference,
-                    "se over cells": se, "ahead by 2 se": (mean[peer] > limit).sum(),
-                    "behind by 2 se": (mean[peer] < -limit).sum(),
-                }
-            )  # fmt: skip
-    return table
+            gain, limit = mean[peer], 2 * error[peer].fillna(0)
+            yield {
+                "peer": peer, "policies": KINDS[key], "difference": gain.mean(),
+                "se over cells": gain.sem(), "ahead by 2 se": (gain > limit).sum(),
+                "behind by 2 se": (gain < -limit).sum(),
+            }  # fmt: skip
 
 
 def value(options, report):
@@ -165,8 +155,7 @@ def value(options, report):
     for key, title in KINDS.items():
         cells = _cell_rows(rows, "TOPR", peers, key)
         report.table(f"value_cells_{key}", cells, f"Cell by cell, {title}.")
-    pairs = _pair_rows(rows, "TOPR", peers)
-    report.table("value_pairs", pairs, "TOPR less each peer, mean over the cells.")
+    report.table("value_pairs", _pair_rows(rows, peers), "TOPR less each peer, over the cells.")
     _noisy(options, report, fast, [peer for peer in peers if peer in fast], obp)
 
 
@@ -208,9 +197,6 @@ def _penalty_rows(report, sets, seeds, noise):
             found = means.loc[label if C == "1" else f"{label}, C={C}"]
             row[f"C={C}"] = f"{found['value']:.3f} ({found['argmax']:.3f})"
         yield row | {"noise": noise}
-
-
-# Time.
 
 
 def speed(options, report):
@@ -285,38 +271,34 @@ def _against_obp(case, y_test, options):
     return table
 
 
-# Real clicks.
-
-
 def open_bandit(options, report):
     """Real clicks of the Open Bandit data, men's page: too few to tell any policies apart."""
-    log = {name: _read_open_bandit(f"obd_men_{name}", options) for name in ("random", "bts")}
-    if log["random"] is None or log["bts"] is None:
+    paths = [stored(f"obd_men_{name}", options.data_home) for name in ("random", "bts")]
+    if None in paths:
         report.say("obd_men_random.npz and obd_men_bts.npz are not in --data-home")
         return
-    half = len(log["random"]["click"]) // 2
+    random, bts = map(_read_open_bandit, paths)
+    half = len(random["click"]) // 2
     first, second = (
-        {key: column[rows] for key, column in log["random"].items()}
+        {key: column[rows] for key, column in random.items()}
         for rows in (slice(half), slice(half, None))
     )
-    tests = {"random, 2nd half": second, "bts": log["bts"]}
+    tests = {"random, 2nd half": second, "bts": bts}
     case = policies.Case(
         first["X"], first["action"], first["click"], first["propensity"],
         np.vstack([test["X"] for test in tests.values()]),
-        1 + max(int(part["action"].max()) for part in log.values()), 0,
+        1 + int(max(random["action"].max(), bts["action"].max())), 0,
     )  # fmt: skip
     methods = {
         "uniform": lambda case: np.full((len(case.X_test), case.n_actions), 1 / case.n_actions),
         "imitation of the log": policies.imitation,
         "positives only = TOPR": policies.topr,
-        **{
-            f"TOPR, effective_positive={s}": partial(policies.topr, effective_positive=s)
-            for s in SHARES
-        },
-        "full IS": partial(policies.importance_sampling, unit=True),
-        "direct, ridge": policies.direct,
-        "direct, logistic": policies.direct_logistic,
     }
+    for share in SHARES:
+        learn = partial(policies.topr, effective_positive=share)
+        methods[f"TOPR, effective_positive={share}"] = learn
+    methods["full IS"] = partial(policies.importance_sampling, unit=True)
+    methods |= {label: policies.PEERS[label] for label in ("direct, ridge", "direct, logistic")}
     methods |= {label: method for label, method in _obp(options).items() if "IPW" in label}
     table = []
     for label, method in methods.items():
@@ -330,10 +312,7 @@ def open_bandit(options, report):
     report.table("open_bandit", [*table, logged])
 
 
-def _read_open_bandit(name, options):
-    path = stored(name, options.data_home)
-    if path is None:
-        return None
+def _read_open_bandit(path):
     with np.load(path, allow_pickle=False) as parts:
         return {
             "X": parts["X"].astype(np.float64), "action": parts["extra_action"].astype(np.int64),
@@ -361,9 +340,6 @@ def _clicks(policy, tests):
     return columns
 
 
-# Off-policy estimates.
-
-
 def ope(options, report):
     """Off-policy estimates of a known value: bias, error and coverage of the intervals."""
     repetitions, sizes = options.pick((500, (200, 1000, 5000)), (20, (200,)))
@@ -375,14 +351,20 @@ def ope(options, report):
     for overlap, (of_log, of_policy) in settings.items():
         policy = _fixed_policy(of_policy * W_policy)
         X = rng.normal(size=(1_000_000, d))
-        truth = (policy.predict_proba(X) * _success(X, W_reward)).sum(axis=1).mean()
+        truth = (policy.predict_proba(X) * expit(X @ W_reward.T)).sum(axis=1).mean()
         theta = np.column_stack([of_log * W_log, np.zeros(n_actions)]).ravel()
         for n in sizes:
             found = [_evaluated(policy, theta, W_reward, n, rng) for _ in range(repetitions)]
             effective = np.mean([one.effective_sample_size / n for one in found])
             for name in ("ips", "snips", "clipped_ips", "dr"):
                 row = {"overlap": overlap, "n": n, "effective": effective, "estimate": name}
-                table.append(row | _estimates(np.array([one[name] for one in found]), truth))
+                value, _, low, high = np.transpose([one[name] for one in found])
+                row |= {
+                    "bias": value.mean() - truth,
+                    "rmse": np.sqrt(np.mean((value - truth) ** 2)),
+                }
+                inside = (low <= truth) & (truth <= high)
+                table.append(row | {"mean width": np.mean(high - low), "coverage": inside.mean()})
     report.table("ope", table)
 
 
@@ -392,7 +374,7 @@ def _evaluated(policy, theta, W_reward, n, rng):
     mu = np.exp(policies.log_policy(theta, X))
     action = (rng.random((n, 1)) > np.cumsum(mu, axis=1)[:, :-1]).sum(axis=1)
     rows = np.arange(n)
-    reward = (rng.random(n) < _success(X, W_reward)[rows, action]).astype(float)
+    reward = (rng.random(n) < expit(X @ W_reward.T)[rows, action]).astype(float)
     return policy.evaluate(X, action, reward=reward, propensity=mu[rows, action])
 
 
@@ -403,21 +385,6 @@ def _fixed_policy(W):
     policy = TOPRPolicy().fit(rng.normal(size=(n_actions, d)), np.arange(n_actions))
     policy.coef_, policy.intercept_ = W, np.zeros(n_actions)
     return policy
-
-
-def _success(X, W):
-    return 1 / (1 + np.exp(-X @ W.T))
-
-
-def _estimates(estimates, truth):
-    value, _, low, high = estimates.T
-    return {
-        "bias": np.mean(value) - truth, "rmse": np.sqrt(np.mean((value - truth) ** 2)),
-        "mean width": np.mean(high - low), "coverage": np.mean((low <= truth) & (truth <= high)),
-    }  # fmt: skip
-
-
-# The value by step.
 
 
 def dynamics(options, report):
@@ -482,20 +449,15 @@ def _own_log(seed, scale, options):
 
 
 def _plot_curves(plt, curves):
-    shape = len(STARTS), len(RATES)
-    figure, axes = plt.subplots(
-        *shape, figsize=(9, 6), sharex=True, sharey=True, layout="constrained"
-    )
-    for start, row in zip(STARTS, axes, strict=True):
-        for rate, axis in zip(RATES, row, strict=True):
-            for method in policies.BOUNDS:
-                curve = curves.loc[start, rate, method]
-                axis.plot(1 + curve.index, curve, label=method)
-            axis.set(xscale="log", title=f"{start} log, Adam, rate {rate}")
-        row[0].set_ylabel("value on the test half")
-    for axis in axes[-1]:
-        axis.set_xlabel("1 + step")
-    axes[0, 0].legend(fontsize="small")
+    shape = {"nrows": len(STARTS), "ncols": len(RATES), "sharex": True, "sharey": True}
+    figure, axes = plt.subplots(**shape, figsize=(9, 6), layout="constrained")
+    for axis, ((start, rate), of) in zip(
+        axes.flat, curves.groupby(level=[0, 1], sort=False), strict=True
+    ):
+        of = of.droplevel([0, 1]).T
+        title = f"{start} log, Adam, rate {rate}"
+        of.set_axis(1 + of.index).plot(ax=axis, logx=True, title=title, legend=axis is axes[0, 0])
+        axis.set(xlabel="1 + step", ylabel="value on the test half")
     return figure
 
 
