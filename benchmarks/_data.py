@@ -32,8 +32,8 @@ QUICK_ROWS = 200
 def load(name, data_home=None):
     """Return X (float64, dense or CSR) and y (1 is positive) of a binary set.
 
-    The set is one of scikit-learn's; or the file ``NAME.npz`` in `data_home`, with `y` and either
-    `X` or the CSR parts `X_data`, `X_indices`, `X_indptr` and `X_shape`; or OpenML's of that name.
+    It is scikit-learn's; or the file ``NAME.npz`` in `data_home`, with `y` and `X` (or the parts of
+    a CSR matrix: `X_data`, `X_indices`, `X_indptr`, `X_shape`); or OpenML's of that name.
     """
     base, code = DERIVED.get(name, (name, 1))
     if name in BUNDLED:
@@ -46,11 +46,7 @@ def load(name, data_home=None):
 
 @cache
 def load_classes(name, data_home=None):
-    """Return X (float64) and y (codes from 0) of a set with several classes.
-
-    It is the file ``NAME.npz`` in `data_home`, with `X` and `y`, or one of scikit-learn's, or
-    OpenML's of that name. Images of 28 x 28 pixels are pooled to 7 x 7.
-    """
+    """Return the same with the codes of several classes; images of 28 x 28 are pooled to 7 x 7."""
     path = stored(name, data_home)
     if path:
         X, y = _read(path)

@@ -134,10 +134,7 @@ def is_installed(*packages):
 
 
 def caught(function, *args):
-    """Return what the function returns, its processor seconds, and its warnings as a text.
-
-    A ValueError becomes a warning that begins with "failed", and None is returned.
-    """
+    """Return the result (None of a ValueError), the processor seconds, and the warnings as text."""
     with warnings.catch_warnings(record=True) as messages:
         warnings.simplefilter("always")
         start, result = time.process_time(), None
@@ -350,7 +347,7 @@ def begin(options):
 def run_sections(study, names, options):
     """Run sections of a study, each on one thread unless it is among the study's `ALL_CORES`."""
     begin(options)
-    for name in names:
+    for name in names if is_installed(*getattr(study, "NEEDS", ())) else ():
         print(f"\n{name}")
         section = study.SECTIONS[name]
         report = Report(section, options)

@@ -7,11 +7,7 @@ from benchmarks._engine import as_markdown, by_unit, differences, dots, mean_se,
 
 
 class Results:
-    """The scores of a method's models; those that share no run with ours are left out.
-
-    Attributes are tables with a row for each set and a column for each model: `means` and `errors`
-    over the splits, `gains` of ours less the model's with their `gain_errors`, and `extras`.
-    """
+    """Tables of sets by models: means, and gains of ours; models that share no run are left out."""
 
     def __init__(self, method, rows):
         self.method, self.ours = method, method.models[0]

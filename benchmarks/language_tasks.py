@@ -31,10 +31,8 @@ class Problems:
         return np.where(self.right(prompts, completions), 1.0, -1.0)
 
     def log(self, policy, n_samples, random_state=0):
-        """Return training prompts, solutions that the policy wrote, as token ids, and rewards.
-
-        As text, one that the model did not end could not be told from one that it did.
-        """
+        """Return training prompts, solutions that the policy wrote, and rewards."""
+        # As text, one that the model did not end could not be told from one that it did.
         prompts = list(self.train)
         how = {"as_tokens": True, "random_state": random_state}
         solutions = policy.sample(prompts, n_samples, **how)[0].ravel()
@@ -117,10 +115,7 @@ def sums(
     n_worked=14_000, n_train=320, n_test=200, n_digits=3, learning_rate=5e-4, *,
     more_characters="", device="cpu", seed=0,
 ):  # fmt: skip
-    """Return the small task: a model after one pass over `n_worked` worked solutions.
-
-    Its alphabet has room for `more_characters`, which the solutions do not use.
-    """
+    """Return the task: a model after one pass over `n_worked` worked solutions."""
     (prompts, solutions, _), train, test = (
         make_sums(n, n_digits, random_state=3 * seed + i)
         for i, n in enumerate((n_worked, n_train, n_test))

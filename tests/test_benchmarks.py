@@ -10,7 +10,7 @@ from functools import partial
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.optimize import check_grad
+from scipy.optimize import check_grad, minimize
 from scipy.stats import rankdata
 from sklearn.datasets import load_breast_cancer
 from sklearn.dummy import DummyClassifier
@@ -361,13 +361,20 @@ def test_sparse_logistic_is_a_refit_on_few_features():
     assert np.array_equal(model.predict(X), refit.predict(Z[:, features]))
 
 
-def test_ridge_objective_is_that_of_scikit_learn():
+def test_ridge_objective_is_the_minimum():
     X, y = load_breast_cancer(return_X_y=True)
     X = (X[:, :4] - X[:, :4].mean(axis=0)) / X[:, :4].std(axis=0)
-    model = LogisticRegression(tol=1e-10, max_iter=10_000).fit(X, y)
-    margin = np.where(y == 1, 1, -1) * model.decision_function(X)
-    expected = np.logaddexp(0, -margin).mean() + np.sum(model.coef_**2) / (2 * len(y))
-    assert small.ridge_objective(X, y) == pytest.approx(expected, rel=1e-9)
+    sign = np.where(y == 1, 1, -1)
+
+    def objective(w):
+        loss = np.logaddexp(0, -sign * (X @ w[1:] + w[0])).mean()
+        return loss + w[1:] @ w[1:] / (2 * len(y))
+
+    expected = minimize(objective, np.zeros(5), options={"gtol": 1e-9}).fun
+    assert small.ridge_objective(X, y) == pytest.approx(expected, rel=1e-8)
+    share = y.mean()
+    entropy = -share * np.log(share) - (1 - share) * np.log(1 - share)
+    assert small.ridge_objective(X[:, :0], y) == pytest.approx(entropy)
 
 
 def test_sizes_of_models():

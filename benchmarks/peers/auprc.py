@@ -44,10 +44,7 @@ def _level(d, t, smooth):
 
 
 def by_pairs(scores, y, loss, margin):
-    """Return value and gradient of the surrogate by a double loop over the pairs.
-
-    The margin is in standard deviations of the scores.
-    """
+    """Return value and gradient by a double loop; the margin is in standard deviations."""
     return _pairs(scores, y == 1, margin * scores.std(), loss == "smooth")
 
 

@@ -40,11 +40,7 @@ def logprob(model, sequences, n_prompt, pad_id):
 
 
 def learn_dpo(policy, prompts, completions, reward, *, n_epochs, beta=0.1):
-    """Yield the step and the model after each epoch, learned from pairs of a prompt's completions.
-
-    The optimizer, its rate and the number of completions in a step are those of the policy, and so
-    is the number of steps; `completions` are token ids.
-    """
+    """Yield the step and the model after each epoch, with as many steps as the policy takes."""
     import torch
 
     rng = np.random.RandomState(policy.random_state)

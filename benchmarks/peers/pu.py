@@ -165,10 +165,7 @@ class NNPU(_Scoring):
 
 
 def logistic_prior(X, s, seed):
-    """Estimate the share of positives in U by the best bin of a cross-fitted logistic regression.
-
-    This is what a user of nnPU would do who is not told the prior.
-    """
+    """Estimate the share of positives in U by a cross-fitted logistic regression."""
     folds = StratifiedKFold(int(min(5, np.count_nonzero(s))), shuffle=True, random_state=seed)
     model = LogisticRegression(class_weight="balanced", max_iter=1000)
     scores = cross_val_predict(model, X, s, cv=folds, method="decision_function")

@@ -9,11 +9,11 @@ from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
-from scipy.optimize import minimize
 from scipy.sparse import issparse
-from scipy.special import expit
 from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import l1_min_c
 from sklearn.tree import DecisionTreeClassifier
@@ -125,6 +125,15 @@ def small_tree(max_leaf_nodes):
     return DecisionTreeClassifier(max_leaf_nodes=max_leaf_nodes, random_state=0)
 
 
+MODELS = {
+    "SMaLL": lambda: SMaLLClassifier(random_state=0),
+    "SMaLL 1x9": lambda: SMaLLClassifier(1, 9, random_state=0),
+    "SMaLL quantile": lambda: SMaLLClassifier(binarize="quantile", random_state=0),
+    "FastRiskScore": lambda: risk_score(9), "FIGS": lambda: figs(4), "tree": lambda: small_tree(5),
+    "L1 logistic": lambda: SparseLogistic(9), "abess": lambda: BestSubset(9),
+    "logistic": lambda: make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)),
+    "forest": lambda: RandomForestClassifier(random_state=0),
+}  # fmt: skip
 NEEDS = {"abess": "abess", "FastRiskScore": "imodels", "FIGS": "imodels"}
 
 
@@ -140,18 +149,12 @@ def support_of(coef):
 
 def ridge_objective(X, y):
     """Return the smallest mean of log(1 + exp(-y f)) plus ||w||^2 / (2 n), f = X w + b."""
-    sign = np.where(y == 1, 1.0, -1.0)
-    X = np.hstack([X, np.ones((len(y), 1))])
-    ridge = np.append(np.ones(X.shape[1] - 1), 0.0) / len(y)
-
-    def value(w):
-        margin = sign * (X @ w)
-        slope = -sign * expit(-margin) / len(y)
-        loss = np.logaddexp(0.0, -margin).mean() + ridge @ w**2 / 2
-        return loss, X.T @ slope + ridge * w
-
-    start = np.zeros(X.shape[1])
-    return minimize(value, start, jac=True, method="L-BFGS-B", options={"ftol": 1e-14}).fun
+    sign, coef = np.where(y == 1, 1, -1), np.zeros(1)
+    score = np.log(y.mean() / (1 - y.mean()))  # without features
+    if X.shape[1]:
+        model = LogisticRegression(tol=1e-8, max_iter=10_000).fit(X, y)
+        score, coef = model.decision_function(X), model.coef_
+    return np.logaddexp(0, -sign * score).mean() + np.sum(coef**2) / (2 * len(y))
 
 
 def skglm_supports(X, y):

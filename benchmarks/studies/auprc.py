@@ -124,11 +124,7 @@ def libauc(options, report):
 
 
 def _tuned(fit, grid, X, y, seed):
-    """Tune on a validation part: CPU seconds of the best's fit, its objective and test AP.
-
-    The objective is the squared hinge surrogate of the training part, whose margin is one standard
-    deviation of the scores, so that the scale of the model does not matter; more is better.
-    """
+    """Tune on a validation part: seconds of the best's fit, its objective in training, test AP."""
     X, X_test, y, y_test = train_test_split(X, y, test_size=0.2, stratify=y, random_state=seed)
     X, X_val, y, y_val = train_test_split(X, y, test_size=0.25, stratify=y, random_state=seed)
     scaler = StandardScaler().fit(X)
@@ -170,11 +166,8 @@ def _libauc_rows(rows, loss):
 def real(options, report):
     """Test AP against logistic regression tuned for AP, on stratified 70/30 splits of real sets."""
     n_folds = options.pick(5, 2)
-    models = {
-        "LR": tuned_logistic(n_folds),
-        "LR converged": tuned_logistic(n_folds, tol=1e-6),
-        "ours": AUPRCClassifier(cv=n_folds, random_state=0),
-    }
+    models = {"LR": tuned_logistic(n_folds), "LR converged": tuned_logistic(n_folds, tol=1e-6)}
+    models["ours"] = AUPRCClassifier(cv=n_folds, random_state=0)
     if engine.is_installed("lightgbm"):
         models["LightGBM"] = lightgbm()
 

@@ -1,9 +1,4 @@
-"""First use: the import, the first fit in a first and in a later process, and their memory.
-
-Every fit runs in a process of its own on one thread, on the 569 x 30 breast cancer data, with
-defaults: first with nothing compiled, then with numba's cache of the process before. Seconds are
-medians over the rounds. Needs Linux, for the memory.
-"""
+"""First use: the import, the first fit in a first and in a later process, and their memory."""
 
 import json
 import tempfile
@@ -35,8 +30,7 @@ import numba
 def add(x):
     return x + 1.0
 """
-# CPU seconds of the import over scikit-learn's, and of the import and the first fit with a cache
-# over numba's own.
+# CPU seconds of the import over scikit-learn's, and of import and first fit over numba's own.
 IMPORT_BAR, START_BAR = 0.02, 0.15
 
 # Not getrusage for the memory: its maximum begins with that of the parent process.

@@ -1,9 +1,4 @@
-"""TOPRLanguagePolicy against other losses on the same completions: curves, conditions, memory.
-
-The task is the small one of ``benchmarks.language_tasks``: sums, and a transformer that was taught
-on few worked solutions. All methods learn from the same completions, which the base wrote, with the
-same optimizer, rate and batches; a curve is a method's share of right samples on other sums.
-"""
+"""TOPRLanguagePolicy against other losses on the same completions: curves, conditions, memory."""
 
 import resource
 import warnings
@@ -12,10 +7,11 @@ from functools import lru_cache, partial
 
 import numpy as np
 
-from benchmarks._engine import grid, is_installed, new_process, pm
+from benchmarks._engine import grid, new_process, pm
 from benchmarks.peers.language import learn_dpo
 
 PACKAGES = ("torch", "transformers", "numpy")
+NEEDS = ("torch", "transformers")
 SEEDS = 3
 N_SAMPLES = 8  # for each prompt of the log
 N_EPOCHS = 4  # over all completions
@@ -135,8 +131,6 @@ def _summary(rows):
 
 def curves(options, report):
     """Learning from one log: pass@1 by epoch over all completions and by gradient step."""
-    if not is_installed("torch", "transformers"):
-        return
     rows = _runs(report, "base", METHODS)
     report.table("curves", _summary(rows))
     report.figure(_plot_curves, rows, dpi=110)
@@ -170,8 +164,6 @@ def _plot_curves(plt, rows):
 
 def conditions(options, report):
     """Where bad completions help: harder bases, larger rates, fewer positives."""
-    if not is_installed("torch", "transformers"):
-        return
     for name in options.pick(list(CONDITIONS)[1:], list(CONDITIONS)[-1:]):
         methods = METHODS if name == "a fifth of the rate" else LEARNERS
         rows = _runs(report, name, methods)
@@ -180,8 +172,6 @@ def conditions(options, report):
 
 def rounds(options, report):
     """Several rounds of fresh samples: pass@1 after each."""
-    if not is_installed("torch", "transformers"):
-        return
     n_rounds = options.pick(5, 2)
 
     def run(seed, method):
@@ -208,8 +198,6 @@ def rounds(options, report):
 
 def memory(options, report):
     """Peak memory of a fit in bytes for each weight, beyond what the process had before."""
-    if not is_installed("torch", "transformers"):
-        return
     table, hidden = [], options.pick(768, 128)
     for name in options.pick(("adamw", "adafactor", "lora"), ("adamw",)):
         code = f"from benchmarks.studies.language import peak; peak({name!r}, {hidden})"

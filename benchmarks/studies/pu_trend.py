@@ -63,10 +63,7 @@ def _runs(report, name, tasks, models, seeds, setting="natural", **task_options)
 
 
 def _outcome(model, case, X, labels, X_test, y_test):
-    """Fit a model to one task and return what is kept of the run.
-
-    A model that refuses the data counts as one that calls nothing positive.
-    """
+    """Return what is kept of a run; a model that refuses the data calls nothing positive."""
 
     def fit():
         _, seconds = engine.seconds_of(model.fit, X, labels)
@@ -346,8 +343,6 @@ def _best_elsewhere(goal, task):
     base = goal.index.str.split("_").str[0]
     return goal[base != task.split("_")[0]].mean().idxmax()
 
-
-# What the trend adds.
 
 # Passes, learning rate, early stopping: the default is the second.
 TRAININGS = ((10, 0.003, False), (10, 0.03, True), (10, 0.03, False), (100, 0.03, False))

@@ -1,8 +1,4 @@
-"""SMaLLClassifier against its peers: time, test error, size, and the features it chooses.
-
-fasterrisk is left out, whose newest version, 0.1.10, calls what NumPy 2 has removed: its successor,
-FastRiskScoreClassifier of imodels, stands for it.
-"""
+"""SMaLLClassifier against its peers: time, test error, size, and the features it chooses."""
 
 import shutil
 import tempfile
@@ -12,11 +8,7 @@ import numpy as np
 from scipy.sparse import csr_matrix
 from scipy.sparse import random as random_sparse
 from sklearn.base import clone
-from sklearn.ensemble import RandomForestClassifier
-from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, StratifiedKFold
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from benchmarks import _engine as engine
 from benchmarks import _parts as parts
@@ -103,27 +95,23 @@ def _passes(options):
         W, R = rng.normal(size=(3, d)), rng.normal(size=(3, n))
         for dtype in (np.float64, np.float32):
             XT = np.ascontiguousarray(X.T, dtype=dtype)
+            W_, R_ = W.astype(dtype), R.astype(dtype)
             timing = engine.paired_ratio(
                 parts.small_pass(XT, y, rule, W),
-                partial(_two_gemms, XT, W.astype(dtype), R.astype(dtype)),
+                lambda XT=XT, W=W_, R=R_: (W @ XT, R @ XT.T),
                 rounds=3 * _rounds(options),
             )
             what = f"pass / two gemms, n={n} d={d} p=3, {np.dtype(dtype)}"
             yield engine.judged({"what": what, **timing}, 1.3)
 
 
-def _two_gemms(XT, W, R):
-    return W @ XT, R @ XT.T
-
-
 FIRST_FIT = """
 import time
-import numpy as np
 from sklearn.datasets import load_breast_cancer
-from {module} import {name}
+from {} as Model
 X, y = load_breast_cancer(return_X_y=True)
 start = time.process_time()
-{name}({arguments}).fit(X, y)
+Model({}).fit(X, y)
 print(time.process_time() - start)
 """
 
@@ -135,12 +123,11 @@ def speed(options, report):
         [("breast_cancer", 300, 0.5), ("planted 1000 x 10", 1_000, 60.0)],
     )
     models = {"SMaLL": SMaLLClassifier(random_state=0)}
-    first = {"SMaLL": {"module": "pnsklearn", "name": "SMaLLClassifier", "arguments": ""}}
+    first = {"SMaLL": ("pnsklearn import SMaLLClassifier", "")}
     if engine.is_installed("imodels"):
         models["FastRiskScore"] = peers.risk_score(9)
         if not options.quick:
-            names = {"module": "imodels", "name": "FastRiskScoreClassifier"}
-            first["FastRiskScore"] = {**names, "arguments": "k=9"}
+            first["FastRiskScore"] = ("imodels import FastRiskScoreClassifier", "k=9")
     rows = []
     for name, n, bar in sets:
         X, y = _rows_of(name, int(n), options)
@@ -151,7 +138,7 @@ def speed(options, report):
             row |= {"seconds": np.median(seconds), "spread": engine.spread(seconds), "fits": rounds}
             rows.append(engine.judged(row, bar, "seconds") if label == "SMaLL" else row)
     for label, arguments in first.items():
-        code = FIRST_FIT.format(**arguments)
+        code = FIRST_FIT.format(*arguments)
         with tempfile.TemporaryDirectory() as cache:  # nothing is compiled
             seconds = float(engine.new_process(code, cache=cache).split()[-1])
         row = {"what": f"{label}, first fit ever, breast_cancer", "seconds": seconds, "fits": 1}
@@ -174,20 +161,7 @@ def _fitted(model, X, y):
 
 def accuracy(options, report):
     """Test error with 9 non-zeros or about as many numbers, nothing tuned."""
-    models = {
-        "SMaLL": lambda n_rows: SMaLLClassifier(random_state=0),
-        "SMaLL 1x9": lambda n_rows: SMaLLClassifier(1, 9, random_state=0),
-        "SMaLL quantile": lambda n_rows: SMaLLClassifier(binarize="quantile", random_state=0),
-        "FastRiskScore": lambda n_rows: peers.risk_score(9),
-        "FIGS": lambda n_rows: peers.figs(4),
-        "tree": lambda n_rows: peers.small_tree(5),
-        "L1 logistic": lambda n_rows: peers.SparseLogistic(9),
-        "abess": lambda n_rows: peers.BestSubset(9),
-        "logistic": lambda n_rows: make_pipeline(
-            StandardScaler(), LogisticRegression(max_iter=1000)
-        ),
-        "forest": lambda n_rows: RandomForestClassifier(random_state=0),
-    }
+    models = {label: lambda n_rows, make=make: make() for label, make in peers.MODELS.items()}
     _compare(report, models, MAX_TRAIN, n_repeats=3)
 
 
@@ -240,11 +214,7 @@ def _n_folds(options):
 
 
 def _folds(report, sets, models, max_train, outcome, n_repeats=1):
-    """Return what `outcome` says of models on all folds of the sets, without those that failed.
-
-    The models are made by functions of the number of training rows; below 1,000 rows of a set its
-    folds are drawn `n_repeats` times.
-    """
+    """Return what `outcome` says of models, made of the number of rows, on folds of the sets."""
     options = report.options
     n_folds, max_train = _n_folds(options), options.pick(max_train, QUICK_ROWS)
 
@@ -351,11 +321,7 @@ def _standardised(name, options):
 
 
 def _l0_cases(X, y, packages, options):
-    """Yield F at each k, of our support and of the peers', all fitted again by the same method.
-
-    abess runs without a penalty and with ours; the supports of skglm's penalties are all those of
-    k features or fewer on a path.
-    """
+    """Yield F at each k, of our support and of the peers', all fitted again by the same method."""
     supports = peers.skglm_supports(X, y) if "skglm" in packages else {}
 
     @cache

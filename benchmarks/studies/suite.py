@@ -1,8 +1,4 @@
-"""The whole suite: each estimator against scikit-learn's own and its named peers, in one report.
-
-It is the bounded, uniform view: the other studies have the claims one by one. Its report is
-``suite_report.md``. Without --data-home the sets are scikit-learn's.
-"""
+"""The whole suite: each estimator against scikit-learn's own and its named peers, in one report."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,8 +7,6 @@ import numpy as np
 from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score, roc_auc_score
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
 from benchmarks._data import BUNDLED, QUICK_ROWS, fold, load, shuffled, stored
@@ -24,7 +18,7 @@ from benchmarks.peers.auprc import LibAUC, lightgbm, tuned_logistic
 from benchmarks.peers.pu import MAX_ROWS, MODELS, SWEPT, make_task, outputs, prepared
 from benchmarks.studies.auprc import probabilities
 from benchmarks.studies.small import on_fold
-from pnsklearn import AUPRCClassifier, SMaLLClassifier
+from pnsklearn import AUPRCClassifier
 
 PACKAGES = (
     "numpy", "scipy", "scikit-learn", "numba", "torch", "abess", "imodels", "libauc", "lightgbm",
@@ -35,11 +29,7 @@ MAX_TRAIN = 4_000  # training rows
 
 @dataclass(frozen=True)
 class Method:
-    """One estimator and its peers.
-
-    `run` takes the name of a set, the number of a split, the label of a model and the options, and
-    returns the score, the extra and the seconds of the fit; the first model is ours.
-    """
+    """One estimator, which is the first model, and its peers."""
 
     title: str
     score: str  # what it is; more is better
@@ -47,7 +37,7 @@ class Method:
     sets: tuple[str, ...]
     bundled: tuple[str, ...]  # those of them that scikit-learn brings
     n_splits: int
-    run: Callable
+    run: Callable  # of set, split, model, options; returns score, extra and seconds of the fit
     models: tuple[str, ...]
     baselines: tuple[str, ...]  # scikit-learn's own
     landmarks: tuple[str, ...] = ()  # shown, not compared: they are told what nobody else is
@@ -60,8 +50,6 @@ class Method:
         home = options.data_home
         return [name for name in self.sets if name in self.bundled or stored(name, home)]
 
-
-# AUPRCClassifier: functions of a seed and of whether all is quick.
 
 RANKING = {
     "AUPRC": lambda seed, quick: AUPRCClassifier(cv=2 if quick else 5, random_state=seed),
@@ -95,25 +83,18 @@ AUPRC = Method(
 )  # fmt: skip
 
 
-SMALL_MODELS = {
-    "SMaLL": lambda seed: SMaLLClassifier(random_state=seed),
-    "L1 logistic": lambda seed: small.SparseLogistic(9),
-    "tree": lambda seed: small.small_tree(5),
-    "dense logistic": lambda seed: make_pipeline(
-        StandardScaler(), LogisticRegression(max_iter=1000)
-    ),
-    "forest": lambda seed: RandomForestClassifier(random_state=seed),
-    "abess": lambda seed: small.BestSubset(9),
-    "skglm": lambda seed: small.BestOfPaths(9),
-    "FIGS": lambda seed: small.figs(4),
-    "FastRiskScore": lambda seed: small.risk_score(9),
-}
+SMALL_MODELS = small.MODELS | {
+    "dense logistic": small.MODELS["logistic"], "skglm": lambda: small.BestOfPaths(9)
+}  # fmt: skip
 
 
 def _read(name, split, label, options):
     X, y = load(name, options.data_home)
     n_folds, max_train = options.pick((SMALL.n_splits, MAX_TRAIN), (2, QUICK_ROWS))
-    outcome = on_fold(SMALL_MODELS[label](split), X, y, *fold(y, split, n_folds, max_train))
+    model = SMALL_MODELS[label]()
+    if label in ("SMaLL", "forest"):
+        model.set_params(random_state=split)
+    outcome = on_fold(model, X, y, *fold(y, split, n_folds, max_train))
     return 1 - outcome["error"], outcome["numbers"], outcome["seconds"]
 
 
@@ -124,7 +105,10 @@ SMALL = Method(
         "australian_credit", "pima", "ionosphere", "heart_statlog", "german_credit", "tic_tac_toe",
         "spambase", "phoneme", *BUNDLED,
     ),
-    models=tuple(SMALL_MODELS),
+    models=(
+        "SMaLL", "L1 logistic", "tree", "dense logistic", "forest", "abess", "skglm", "FIGS",
+        "FastRiskScore",
+    ),
     baselines=("L1 logistic", "tree", "dense logistic", "forest"),
     slow=("skglm", "FastRiskScore"),  # compile, for half a minute and for two
 )  # fmt: skip
@@ -161,14 +145,11 @@ def _boosted(case):
 
 
 POLICIES = {
-    "TOPR": policies.topr,
-    "positives only": policies.positives_only,
-    "direct, logistic": policies.direct_logistic,
-    "direct, boosting": _boosted,
-    "full IS": policies.importance_sampling,
-    "truncated IS": policies.truncated,
+    "TOPR": policies.topr, "positives only": policies.positives_only,
+    "direct, logistic": policies.direct_logistic, "direct, boosting": _boosted,
+    "full IS": policies.importance_sampling, "truncated IS": policies.truncated,
     **policies.WABBITS,
-}
+}  # fmt: skip
 OBP = ("obp IPWLearner", "obp NN, linear")
 
 

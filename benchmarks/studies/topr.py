@@ -1,8 +1,4 @@
-"""TOPRPolicy against its peers: value of learned policies, time, off-policy estimates, dynamics.
-
-The Open Bandit Pipeline pins old versions: name the Python of an environment of its own by
---obp-python, else its rows are left out.
-"""
+"""TOPRPolicy against its peers: value of learned policies, time, off-policy estimates, dynamics."""
 
 from functools import partial
 
@@ -28,8 +24,7 @@ NOISE = 0.25
 NOISY_SETS = ("digits", "satimage", "segment", "yeast")
 # Fewer seeds for obp's networks, which take most of the time, and for the sweep of C.
 SEEDS, SLOW_SEEDS, PENALTY_SEEDS = 5, 3, 3
-# The peers that the goal names; the others are forms of them that do better, or another baseline.
-GOAL = (
+GOAL = (  # peers that it names; the others are forms of them that do better, or another baseline
     "positives only", "full IS", "truncated IS", "PPO clip", "POEM", "BanditNet", "direct, ridge",
     "obp IPWLearner", "obp NN", *policies.WABBITS,
 )  # fmt: skip
@@ -161,13 +156,12 @@ def value(options, report):
 
 def _obp(options):
     """Return the methods of obp, none without its interpreter."""
+
+    def method(case, learner):
+        return policies.open_bandit_pipeline(case, learner, options.obp_python)[0]
+
     learners = policies.OBP if options.obp_python else {}
-    return {
-        label: lambda case, learner=learner: policies.open_bandit_pipeline(
-            case, learner, options.obp_python
-        )[0]
-        for label, learner in learners.items()
-    }
+    return {label: partial(method, learner=learner) for label, learner in learners.items()}
 
 
 def _noisy(options, report, methods, peers, obp):
@@ -321,10 +315,7 @@ def _read_open_bandit(path):
 
 
 def _clicks(policy, tests):
-    """Return clicks per thousand with an interval, and the effective sample size, of each test.
-
-    `policy` has the rows of all tests; None is the policy that logged them.
-    """
+    """Return clicks per thousand, with an interval, and the effective sample size of each test."""
     columns, start = {}, 0
     for name, test in tests.items():
         propensity = test["propensity"]
