@@ -278,6 +278,10 @@ def _cell(value):
     return f"{value:.4g}" if isinstance(value, (float, np.floating)) else str(value)
 
 
+class NothingRan(Exception):
+    """No run of a section succeeded: its sets or packages are missing."""
+
+
 class Report:
     """What a section says: printed, and kept in a text file beside the CSV files of its tables."""
 
@@ -310,6 +314,8 @@ class Report:
         by = [key for key in ("model", "method") if key in rows] + ["failed"]
         for key, of in rows[rows["failed"] != ""].groupby(by):
             self.say(f"failed in {len(of)} runs: {': '.join(key)}")
+        if (rows["failed"] != "").all():
+            raise NothingRan(f"No run of {name} succeeded, so that there is no table.")
         return rows[rows["failed"] == ""]
 
     def figure(self, plot, *args, name=None, dpi=150):
@@ -331,10 +337,6 @@ class Report:
         print(*lines, sep="\n", flush=True)
         self.lines += lines
 
-    def save(self):
-        """Write the text."""
-        self.options.path(f"{self.name}.txt").write_text("\n".join(self.lines) + "\n")
-
 
 def begin(options):
     """Forget the runs of an earlier --quick."""
@@ -354,5 +356,8 @@ def run_sections(study, names, options):
         limit = None if name in getattr(study, "ALL_CORES", ()) else 1
         with threadpool_limits(limit), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            section(options, report)
-        report.save()
+            try:
+                section(options, report)
+            except NothingRan as error:
+                report.say(str(error))
+        options.path(f"{name}.txt").write_text("\n".join(report.lines) + "\n")

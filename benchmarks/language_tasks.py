@@ -10,15 +10,11 @@ from pnsklearn.language import TOPRLanguagePolicy
 
 @dataclass(frozen=True)
 class Problems:
-    """Prompts with their answers, and a policy that writes solutions, not yet well."""
+    """Prompts with answers and a policy that writes solutions, whose answers `answer` returns."""
 
     policy: TOPRLanguagePolicy
     train: dict  # answer by prompt
     test: dict
-
-    def answer(self, completion):
-        """Return the answer that a solution comes to, None if it comes to none: it is invalid."""
-        raise NotImplementedError
 
     def right(self, prompts, completions):
         """Return whether each solution comes to the right answer."""
@@ -53,6 +49,7 @@ class Sums(Problems):
     """Sums whose worked solution ends with a colon and the answer."""
 
     def answer(self, completion):
+        """Return the answer that a solution comes to, None if it comes to none: it is invalid."""
         _, _, answer = completion.partition(":")
         return answer if answer.isdigit() else None
 

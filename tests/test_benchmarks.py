@@ -6,6 +6,7 @@ import subprocess
 from collections import Counter
 from dataclasses import replace
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -101,6 +102,19 @@ def test_failed_run_is_tried_again(options, capsys):
     working[0] = 1
     rows = engine.run_all(options, "runs", CELLS, run)
     assert (rows["failed"] == "").all() and (rows["score"] == 1).all()
+
+
+def test_section_without_runs_says_so(options):
+    def _no_set(**cell):
+        raise OSError("no such set")
+
+    def section(options, report):
+        """A section whose set is missing."""
+        report.runs("runs", CELLS, _no_set)
+
+    study = SimpleNamespace(SECTIONS={"section": section})
+    engine.run_sections(study, ["section"], options)
+    assert "No run of runs succeeded" in options.path("section.txt").read_text()
 
 
 def test_quick_hides_no_error(options):
@@ -212,11 +226,14 @@ def test_text_of_a_table():
 
 
 def test_report_keeps_what_it_prints(options, capsys):
-    report = engine.Report(test_quick_hides_no_error, options)
-    report.table("numbers", [{"x": 1.5}], "Title.")
-    report.save()
-    name = report.name
-    assert capsys.readouterr().out == options.path(f"{name}.txt").read_text()
+    def section(options, report):
+        """A section's first line."""
+        report.table("numbers", [{"x": 1.5}], "Title.")
+
+    engine.run_sections(SimpleNamespace(SECTIONS={"section": section}), ["section"], options)
+    text = options.path("section.txt").read_text()
+    assert "A section's first line.\n\nTitle.\n\nx\n1.5\n" in text
+    assert text in capsys.readouterr().out
     assert pd.read_csv(options.path("numbers.csv"), comment="#")["x"].tolist() == [1.5]
 
 

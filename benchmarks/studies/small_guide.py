@@ -71,8 +71,7 @@ def gaps(options, report):
 
 def solvers(options, report):
     """The objective reached and seconds, three rules of three features."""
-    # Compile, so that the seconds are those of the fits.
-    SMaLLClassifier(1, 1, certify=True, solver="saddle", tol=0.5).fit(*_sets()["planted"])
+    SMaLLClassifier(certify=True, solver="saddle", tol=0.5).fit(*_sets()["planted"])  # compiles
     rows = []
     for solver in ("auto", "fista", "saddle", *options.pick(("reference",), ())):
         if solver == "reference" and not is_installed("cvxpy"):
