@@ -267,11 +267,9 @@ def _model_rows(rows):
 
 def _pair_rows(error, ours):
     """Yield the differences of error, ours minus each peer's, set by set."""
-    if ours not in error:
-        return
-    mean, _ = engine.differences(error, ours)
-    for peer, difference in (100 * mean).items():
-        difference = difference.dropna()
+    means = engine.by_unit(error).mean()
+    for peer in means.columns.drop(ours) if ours in means else ():
+        difference = (100 * (means[ours] - means[peer])).dropna()
         average, se = engine.mean_se(difference)
         row = {
             "ours": ours, "peer": peer, "sets": len(difference), "difference": average, "se": se,
