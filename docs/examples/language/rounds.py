@@ -21,7 +21,7 @@ from tempfile import TemporaryDirectory
 
 from sklearn.base import clone
 
-from benchmarks.language_tasks import options, task
+from docs.examples.language.problems import options, task
 
 SMALL = {"n_worked": 10_000, "n_train": 320, "n_test": 200, "n_samples": 8, "n_rounds": 3}
 LARGE = {"n_train": 400, "n_test": 200, "n_samples": 8, "n_rounds": 4, "max_new_tokens": 200}

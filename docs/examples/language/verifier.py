@@ -22,8 +22,8 @@ import numpy as np
 from sklearn.base import clone
 from sklearn.metrics import roc_auc_score
 
-from benchmarks.language_tasks import options, task
 from docs.examples.language.arithmetic import weighted_vote
+from docs.examples.language.problems import options, task
 
 SMALL = {"n_worked": 10_000, "n_train": 320, "n_test": 200, "n_samples": 8, "n_rounds": 6}
 LARGE = {"n_train": 400, "n_test": 200, "n_samples": 8, "n_rounds": 3, "max_new_tokens": 200}

@@ -9,28 +9,26 @@ import subprocess
 import tempfile
 import warnings
 from dataclasses import dataclass, replace
-from functools import cache, partial
-from importlib.util import find_spec
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
 from scipy.optimize import minimize
 from scipy.special import log_softmax
 from sklearn.base import clone
-from sklearn.datasets import fetch_openml, load_digits, load_wine
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import StandardScaler
 
-from benchmarks._harness import stored
+from benchmarks._data import load_classes
 from pnsklearn import TOPRPolicy
 from pnsklearn.datasets import make_logged_bandit
 
+BUNDLED = ("digits", "wine")
 SETS = (
     "digits", "letter", "pendigits", "satimage", "segment", "vehicle", "yeast",
     "fashion_mnist_20k",
 )  # fmt: skip
-BUNDLED = {"digits": load_digits, "wine": load_wine}
 LOGGING = ("good", "uniform", "skewed", "bad")
 MAX_ROWS = 4_000  # of the training half, and of the test half
 
@@ -41,6 +39,14 @@ CLIP = 0.2  # of PPO
 PENALTIES = (0.1, 0.5, 2.0)  # POEM's, on the standard error
 TRANSLATIONS = (0.1, 0.3, 0.5, 0.7, 0.9)  # BanditNet's, of rewards in {0, 1}
 PASSES = 10  # of Vowpal Wabbit
+# The family of the paper's table, in the order of its bounds: of good and of bad actions' weights.
+BOUNDS = {
+    "TOPR": ((1, 1), (0, 1)),
+    "naive REINFORCE": ((1, 1), (1, 1)),
+    "positives only": ((1, 1), (0, 0)),
+    "full IS": ((0, np.inf), (0, np.inf)),
+    "truncated IS": ((0, 1), (0, 1)),
+}
 
 
 @dataclass(frozen=True)
@@ -67,40 +73,14 @@ class Case:
         return replace(self, **{name: getattr(self, name)[rows] for name in columns})
 
 
-@cache
-def load_set(name, data_home=None):
-    """Return X (float64) and y (codes from 0) of a set with several classes.
-
-    It is the file ``NAME.npz`` in `data_home`, with `X` and `y`, or one of scikit-learn's, or
-    OpenML's of that name. Images of 28 x 28 pixels are pooled to 7 x 7.
-    """
-    path = stored(name, data_home)
-    if path:
-        with np.load(path, allow_pickle=False) as parts:
-            X, y = parts["X"], parts["y"]
-    elif name in BUNDLED:
-        X, y = BUNDLED[name](return_X_y=True)
-    else:
-        data = fetch_openml(name.removesuffix("_20k"), version=1, as_frame=False)
-        X, y = data.data, data.target
-    X = X.astype(np.float64)
-    if X.shape[1] == 28 * 28:
-        X = X.reshape(-1, 7, 4, 7, 4).mean(axis=(2, 4)).reshape(-1, 49)
-    return X, np.unique(y, return_inverse=True)[1]
-
-
+@lru_cache(maxsize=4)  # one split with all logging policies
 def make_case(name, logging, seed, *, noise=0.0, max_rows=MAX_ROWS, data_home=None):
-    """Split a set into halves and log decisions on one.
+    """Return a log of one half of a set, the labels of the other, and the log's true value.
 
     Features are standardised by the training half. Rewards are 1 for the right class, else -1, and
     flipped with probability `noise`.
-
-    Returns
-    -------
-    tuple
-        The `Case`, the labels of the test half, and the value of the logging policy.
     """
-    X, y = load_set(name, data_home)
+    X, y = load_classes(name, data_home)
     half = min(len(y) // 2, max_rows)
     X_train, X_test, y_train, y_test = train_test_split(
         X, y, train_size=half, test_size=half, stratify=y, random_state=seed
@@ -119,58 +99,38 @@ def make_case(name, logging, seed, *, noise=0.0, max_rows=MAX_ROWS, data_home=No
     return case, y_test, log.proba[np.arange(half), y_train].mean()
 
 
-# Linear softmax policies of any objective.
-
-
-def unpack(theta, n_features):
-    """Return W of shape (K, d) and b of shape (K,)."""
-    rows = theta.reshape(-1, n_features + 1)
-    return rows[:, :-1], rows[:, -1]
-
-
 def log_policy(theta, X):
-    """Return log-probabilities of shape (n, K)."""
-    W, b = unpack(theta, X.shape[1])
-    return log_softmax(X @ W.T + b, axis=1)
+    """Return log-probabilities of shape (n, K); theta has W with shape (K, d) and the biases."""
+    rows = theta.reshape(-1, X.shape[1] + 1)
+    return log_softmax(X @ rows[:, :-1].T + rows[:, -1], axis=1)
 
 
-def pull(objective, theta, X):
-    """Return J and its gradient by theta.
+def penalized(objective, X, C):
+    """Return a function of theta: ||W||^2 / (2 C n) - J / n and its gradient."""
+    d, n = X.shape[1], len(X)
 
-    `objective` takes log-probabilities and returns J and its gradient by the logits, (n, K).
-    """
-    value, by_logits = objective(log_policy(theta, X))
-    return value, np.column_stack([by_logits.T @ X, by_logits.sum(axis=0)]).ravel()
+    def loss(theta):
+        W = theta.reshape(-1, d + 1)[:, :-1]
+        value, gradient = objective(log_policy(theta, X))
+        slopes = np.column_stack([W / C - gradient.T @ X, -gradient.sum(axis=0)])
+        return (np.sum(W**2) / (2 * C) - value) / n, slopes.ravel() / n
+
+    return loss
 
 
 def minimised(objective, X, theta, *, C=1.0):
-    """Return theta after L-BFGS on ||W||^2 / 2 - C J, and the value; both for C times n rows."""
-    d, scale = X.shape[1], 1 / (C * len(X))
-
-    def loss(theta):
-        value, gradient = pull(objective, theta, X)
-        penalty = theta.reshape(-1, d + 1).copy()
-        penalty[:, -1] = 0
-        penalty = penalty.ravel()
-        return (
-            scale * (penalty @ penalty / 2 - C * value),
-            scale * (penalty - C * gradient),
-        )
-
+    """Return theta after L-BFGS on the penalised loss, and the loss."""
     options = {"maxiter": MAX_ITER, "gtol": TOL, "ftol": 64 * np.finfo(float).eps, "maxls": 50}
+    loss = penalized(objective, X, C)
     result = minimize(loss, theta, method="L-BFGS-B", jac=True, options=options)
     return result.x, result.fun
 
 
 def adam(objective, X, theta, *, n_steps=STEPS, rate=RATE, C=1.0, on_step=None):
     """Return theta after steps of full-batch Adam on the same loss."""
-    d, mean, square = X.shape[1], 0.0, 0.0
+    loss, mean, square = penalized(objective, X, C), 0.0, 0.0
     for step in range(1, n_steps + 1):
-        gradient = -pull(objective, theta, X)[1]
-        if np.isfinite(C):
-            penalty = theta.reshape(-1, d + 1) / C
-            gradient += np.column_stack([penalty[:, :-1], np.zeros(len(penalty))]).ravel()
-        gradient /= len(X)
+        gradient = loss(theta)[1]
         mean = 0.9 * mean + 0.1 * gradient
         square = 0.999 * square + 0.001 * gradient**2
         move = mean / (1 - 0.9**step) / (np.sqrt(square / (1 - 0.999**step)) + 1e-8)
@@ -255,53 +215,46 @@ def deterministic(scores):
     return np.eye(scores.shape[1])[scores.argmax(axis=1)]
 
 
-# The peers.
-
-
 def positives_only(case, C=1.0):
     """Logistic regression of the actions with positive rewards."""
     return on_test(case, imitated(case, C))
 
 
-def clipped(case, positive, negative):
-    """Return the objective of weights clipped to bounds by the sign of the reward; it has no value.
+def tapered(case, positive, negative):
+    """Return the objective of importance weights clipped to bounds by the sign of the reward.
 
-    The gradient is all that Adam needs.
+    F(u) = e^v (1 + u - v) is what grows by the clipped weight e^v, v the log-ratio u within the
+    logarithms of the bounds.
     """
-    log_mu = np.log(case.propensity)
+    log_mu, good = np.log(case.propensity), case.reward >= 0
+    with np.errstate(divide="ignore"):
+        low, high = np.log(np.where(good, np.transpose([positive]), np.transpose([negative])))
 
     def of_log_p(log_p):
-        weight = np.exp(np.minimum(log_p - log_mu, 500))
-        good = case.reward >= 0
-        weight = np.where(good, np.clip(weight, *positive), np.clip(weight, *negative))
-        return np.nan, case.reward * weight
+        u = log_p - log_mu
+        v = np.clip(u, low, np.minimum(high, 500))
+        weight = np.exp(v)
+        excess = np.where(weight > 0, u - v, 0.0)  # a weight of zero adds nothing
+        return (case.reward * weight * (1 + excess)).sum(), case.reward * weight
 
     return logged(case.action, of_log_p)
 
 
 def naive(case):
     """Off-policy REINFORCE without weights; it has no optimum, so that Adam's steps end it."""
-    return on_test(case, adam(clipped(case, (1, 1), (1, 1)), case.X, zeros(case)))
+    return on_test(case, adam(tapered(case, *BOUNDS["naive REINFORCE"]), case.X, zeros(case)))
 
 
 def importance_sampling(case, unit=False, one_start=False, C=1.0):
     """Maximise the IPS value, of rewards in {-1, 1} or {0, 1}."""
     objective = expected(weighted_rewards(case, case.unit if unit else case.reward))
-    if one_start:
-        return on_test(case, minimised(objective, case.X, zeros(case), C=C)[0])
-    return on_test(case, best_start(objective, case, C))
+    theta = minimised(objective, case.X, zeros(case), C=C)[0] if one_start else None
+    return on_test(case, best_start(objective, case, C) if theta is None else theta)
 
 
 def truncated(case, C=1.0):
-    """Importance weights cut at 1: R (1 + u) beyond, with u the log-ratio; the exact primitive."""
-    log_mu = np.log(case.propensity)
-
-    def of_log_p(log_p):
-        u = log_p - log_mu
-        slope = case.reward * np.exp(np.minimum(u, 0))
-        return (case.reward * np.maximum(u, 0)).sum() + slope.sum(), slope
-
-    return on_test(case, best_start(logged(case.action, of_log_p), case, C))
+    """Importance weights cut at 1."""
+    return on_test(case, best_start(tapered(case, *BOUNDS["truncated IS"]), case, C))
 
 
 def ppo(case):
@@ -423,55 +376,25 @@ def _text(x):
     return " ".join(f"x{j}:{value:.6g}" for j, value in enumerate(x))
 
 
-class OpenBanditPipeline:
-    """The learners of obp, in a process of another interpreter; see `topr_obp.py`."""
+OBP = {
+    "obp IPWLearner": "ipw", "obp IPWLearner, softmax": "ipw_softmax", "obp NN": "nn",
+    "obp NN, faster rate": "nn_faster", "obp NN, linear": "nn_linear",
+}  # fmt: skip
 
-    def __init__(self, python):
-        self.folder = tempfile.TemporaryDirectory()
-        script = Path(__file__).with_name("topr_obp.py")
-        self.process = subprocess.Popen(
-            [python, script], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL, text=True,
-        )  # fmt: skip
 
-    def learn(self, case, learner, **settings):
-        """Return the policy of a learner, and its seconds of the processor."""
-        log, answer = (Path(self.folder.name) / name for name in ("log.npz", "policy.npz"))
-        columns = ("X", "action", "propensity", "X_test", "n_actions", "seed")
-        arrays = {name: getattr(case, name) for name in columns}
+def open_bandit_pipeline(case, learner, python, **settings):
+    """Return the policy of a learner of obp, and its seconds; see `topr_obp.py`."""
+    if python is None:
+        raise ModuleNotFoundError("obp is not installed: name an environment by --obp-python")
+    script = Path(__file__).with_name("topr_obp.py")
+    columns = ("X", "action", "propensity", "X_test", "n_actions", "seed")
+    arrays = {name: getattr(case, name) for name in columns}
+    with tempfile.TemporaryDirectory() as folder:
+        log, answer = (Path(folder) / name for name in ("log.npz", "policy.npz"))
         np.savez(log, reward=case.unit, learner=learner, **arrays, **settings)
-        self.process.stdin.write(f"{log} {answer}\n")
-        self.process.stdin.flush()
-        if self.process.stdout.readline().strip() != "done":
-            raise ValueError("obp failed")
+        subprocess.run([python, script, log, answer], check=True, capture_output=True)
         with np.load(answer) as found:
             return found["policy"], float(found["seconds"])
-
-    def close(self):
-        """End the process."""
-        self.process.stdin.close()
-        self.process.wait()
-        self.process.stdout.close()
-        self.folder.cleanup()
-
-    def methods(self):
-        """Return the methods of obp."""
-        return {
-            label: partial(self._policy, learner=learner)
-            for label, learner in {
-                "obp IPWLearner": "ipw",
-                "obp IPWLearner, softmax": "ipw_softmax",
-                "obp NN": "nn",
-                "obp NN, faster rate": "nn_faster",
-                "obp NN, linear": "nn_linear",
-            }.items()
-        }
-
-    def _policy(self, case, learner):
-        return self.learn(case, learner)[0]
-
-
-# Ours.
 
 
 def topr(case, **settings):
@@ -505,28 +428,19 @@ def imitation(case):
 OURS = {"TOPR": topr, "TOPR, effective_positive=0.5": partial(topr, effective_positive=0.5)}
 REFRESH = {"TOPR, 3 refresh rounds": refreshed}
 PEERS = {
-    "positives only": positives_only,
-    "naive REINFORCE": naive,
-    "full IS": importance_sampling,
+    "positives only": positives_only, "naive REINFORCE": naive, "full IS": importance_sampling,
     "full IS, from zero only": partial(importance_sampling, one_start=True),
     "full IS, rewards 0/1": partial(importance_sampling, unit=True),
-    "truncated IS": truncated,
-    "PPO clip": ppo,
-    "POEM": poem,
-    "BanditNet": banditnet,
-    "DR gradient": doubly_robust,
-    "direct, ridge": direct,
-    "direct, logistic": direct_logistic,
-}
+    "truncated IS": truncated, "PPO clip": ppo, "POEM": poem, "BanditNet": banditnet,
+    "DR gradient": doubly_robust, "direct, ridge": direct, "direct, logistic": direct_logistic,
+}  # fmt: skip
 PENALIZED_PEERS = ("positives only", "full IS", "truncated IS")
 PENALIZED = {
     f"{label}, C={C:g}": partial({**OURS, **PEERS}[label], C=C)
     for label in (*OURS, *PENALIZED_PEERS)
     for C in (0.1, 10.0, 100.0)
 }
-WABBITS = (
-    {f"Vowpal Wabbit {kind}": partial(vowpal_wabbit, kind=kind) for kind in ("ips", "dr", "mtr")}
-    if find_spec("vowpalwabbit")
-    else {}
-)
+WABBITS = {
+    f"Vowpal Wabbit {kind}": partial(vowpal_wabbit, kind=kind) for kind in ("ips", "dr", "mtr")
+}
 ONE_ACTION = ("direct, ridge", "direct, logistic", *WABBITS, "obp IPWLearner")  # take one action

@@ -1,7 +1,7 @@
-"""Learners of the Open Bandit Pipeline, for `python -m benchmarks.topr --obp-python PATH`.
+"""Learners of the Open Bandit Pipeline, for `python -m benchmarks topr --obp-python PATH`.
 
 This script is run by that interpreter, whose environment has obp with its dependencies; nothing
-else is needed. Each line of the input names a file with a log and the file to write the policy to.
+else is needed. It is told a file with a log and the file to write the policy to.
 """
 
 import sys
@@ -49,22 +49,10 @@ def learn(log):
     return model.predict_proba(X_test)[:, :, 0]
 
 
-def main():
-    """Answer each line with "done" or "failed"."""
-    torch.set_num_threads(1)
-    for line in sys.stdin:
-        source, target = line.split()
-        with np.load(source) as log:
-            start = time.process_time()
-            try:
-                policy = learn(log)
-            except Exception as error:
-                print(f"failed {error!r}".replace("\n", " "), flush=True)
-                continue
-            seconds = time.process_time() - start
-        np.savez(target, policy=policy, seconds=seconds)
-        print("done", flush=True)
-
-
 if __name__ == "__main__":
-    main()
+    torch.set_num_threads(1)
+    with np.load(sys.argv[1]) as log:
+        start = time.process_time()
+        policy = learn(log)
+        seconds = time.process_time() - start
+    np.savez(sys.argv[2], policy=policy, seconds=seconds)

@@ -1,30 +1,25 @@
-"""The tables of the user guide of SMaLLClassifier, on generated data and scikit-learn's sets.
+"""The tables of the user guide of SMaLLClassifier, on generated data and scikit-learn's sets."""
 
-Run `python -m benchmarks.small_guide`, or with the names of some tables.
-"""
-
-import argparse
 import time
-import warnings
+from functools import cache
 
 import numpy as np
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.datasets import load_breast_cancer, load_digits, load_wine
 from sklearn.ensemble import RandomForestClassifier
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import RepeatedStratifiedKFold, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from threadpoolctl import threadpool_limits
 
-from benchmarks._harness import environment, format_table
+from benchmarks._engine import is_installed, seconds_of
 from pnsklearn import SMaLLClassifier
 
-FOLDS = RepeatedStratifiedKFold(n_splits=5, n_repeats=2, random_state=0)
+PACKAGES = ("scikit-learn", "numpy", "numba", "cvxpy")
 
 
-def _data():
+@cache
+def _sets():
     """Return the sets, as the guide describes them."""
 
     def normal(n_features):
@@ -55,37 +50,42 @@ def _logistic():
     return make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
 
 
-def gaps(sets):
+def _folds(options):
+    n_splits, n_repeats = options.pick((5, 2), (2, 1))
+    return RepeatedStratifiedKFold(n_splits=n_splits, n_repeats=n_repeats, random_state=0)
+
+
+def gaps(options, report):
     """The certified gap in per cent, three features a rule, by number of rules and C."""
+    names = ("breast cancer", "wine, class 1", "digits, 8", "planted", "monk-like", "linear")
     rows = []
-    for name in ("breast cancer", "wine, class 1", "digits, 8", "planted", "monk-like", "linear"):
+    for name in options.pick(names, names[4:5]):
         row = {"set": name}
         for p in (1, 3):
             for C in (1.0, 0.1, 0.01):
                 model = SMaLLClassifier(p, 3, C=C, certify=True, max_iter=5000, random_state=0)
-                row[f"{p} rules, C={C}"] = f"{100 * model.fit(*sets[name]).gap_:.1f}"
+                row[f"{p} rules, C={C}"] = f"{100 * model.fit(*_sets()[name]).gap_:.1f}"
         rows.append(row)
-    return rows
+    report.table("gaps", rows)
 
 
-def solvers(sets):
+def solvers(options, report):
     """The objective reached and seconds, three rules of three features."""
+    SMaLLClassifier(certify=True, solver="saddle", tol=0.5).fit(*_sets()["planted"])  # compiles
     rows = []
-    for solver in ("auto", "fista", "saddle", "reference"):
+    for solver in ("auto", "fista", "saddle", *options.pick(("reference",), ())):
+        if solver == "reference" and not is_installed("cvxpy"):
+            continue
         row = {"solver": solver}
         for name in ("breast cancer", "digits, 8")[: 1 if solver == "reference" else 2]:
             model = SMaLLClassifier(solver=solver, random_state=0)
-            start = time.perf_counter()
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", ConvergenceWarning)
-                model.fit(*sets[name])
-            seconds = time.perf_counter() - start
+            _, seconds = seconds_of(model.fit, *_sets()[name], clock=time.perf_counter)
             row |= {name: f"{model.objective_:.4f}", f"{name}: seconds": f"{seconds:.1f}"}
         rows.append(row)
-    return rows
+    report.table("solvers", rows)
 
 
-def errors(sets):
+def errors(options, report):
     """The test error in per cent, three features a rule, nothing tuned."""
     models = {f"up to {p} rules": SMaLLClassifier(p, 3, random_state=0) for p in (1, 2, 3)}
     models |= {
@@ -93,45 +93,26 @@ def errors(sets):
         "logistic": _logistic(),
         "forest": RandomForestClassifier(random_state=0),
     }
-    return [
-        {"set": name}
-        | {
-            label: f"{100 * (1 - cross_val_score(model, X, y, cv=FOLDS).mean()):.1f}"
-            for label, model in models.items()
-        }
-        for name, (X, y) in sets.items()
-    ]
+    rows = []
+    for name in options.pick(list(_sets()), ["monk-like"]):
+        X, y = _sets()[name]
+        row = {"set": name}
+        for label, model in models.items():
+            accuracy = cross_val_score(model, X, y, cv=_folds(options)).mean()
+            row[label] = f"{100 * (1 - accuracy):.1f}"
+        rows.append(row)
+    report.table("errors", rows)
 
 
-def log_loss(sets):
+def log_loss(options, report):
     """The log-loss on breast cancer, in cross-validation."""
     rules = SMaLLClassifier(random_state=0)
-    models = {
-        "rules": rules,
-        "rules, calibrated": CalibratedClassifierCV(rules, cv=5, ensemble=False),
-        "logistic": _logistic(),
-    }
-    scores = {
-        label: cross_val_score(model, *sets["breast cancer"], cv=FOLDS, scoring="neg_log_loss")
-        for label, model in models.items()
-    }
-    return [{"model": label, "log-loss": f"{-s.mean():.3f}"} for label, s in scores.items()]
+    calibrated = CalibratedClassifierCV(rules, cv=5, ensemble=False)
+    models = {"rules": rules, "rules, calibrated": calibrated, "logistic": _logistic()}
+    how = {"cv": _folds(options), "scoring": "neg_log_loss"}
+    for label, model in models.items():
+        models[label] = -cross_val_score(model, *_sets()["breast cancer"], **how).mean()
+    report.table("log_loss", [{"model": m, "log-loss": f"{s:.3f}"} for m, s in models.items()])
 
 
-TABLES = {table.__name__: table for table in (gaps, solvers, errors, log_loss)}
-
-
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("tables", nargs="*", choices=[[], *TABLES], help="default: all")
-    names = parser.parse_args().tables or TABLES
-    print(environment("scikit-learn", "numpy", "numba", "cvxpy"))
-    sets = _data()
-    SMaLLClassifier(1, 1, certify=True, solver="saddle", tol=0.5).fit(*sets["planted"])  # compiles
-    with threadpool_limits(1):
-        for name in names:
-            print(f"\n{name}: {TABLES[name].__doc__}\n\n{format_table(TABLES[name](sets))}")
-
-
-if __name__ == "__main__":
-    main()
+SECTIONS = {section.__name__: section for section in (gaps, solvers, errors, log_loss)}

@@ -2,9 +2,8 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from importlib import import_module
-from importlib.util import find_spec
 
 import numpy as np
 from scipy.sparse import issparse
@@ -14,10 +13,12 @@ from sklearn.feature_extraction.text import TfidfTransformer
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold, cross_val_predict, train_test_split
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 
-from benchmarks._harness import load
+from benchmarks._data import load
+from benchmarks._engine import is_installed
+from benchmarks._parts import second_stage
 from pnsklearn import PUTrendClassifier
 from pnsklearn.datasets import make_pu
 from pnsklearn.metrics import class_prior
@@ -31,6 +32,11 @@ TASKS = (
     "satimage_4", "satimage_grey", "letter_a", "digits_even", "fmnist_1", "fmnist_2",
 )  # fmt: skip
 IMAGES = ("fmnist_1", "fmnist_2")
+# For the sweeps: enough rows of both classes, some sets separable, some not.
+SWEPT = (
+    "kr_vs_kp", "spambase", "banknote", "phoneme", "credit_default", "adult", "satimage_grey",
+    "digits_even",
+)  # fmt: skip
 MAX_ROWS = 5_000  # of training and test together
 FEWEST, MOST = 10, 500  # labelled positives
 
@@ -43,6 +49,7 @@ def load_task(name, data_home):
     return X / 255 if base in IMAGES else X, y if base == name else 1 - y
 
 
+@lru_cache(maxsize=1)
 def make_task(
     name, seed, *, n_labeled=None, c=0.3, pi=None, bias=0.0, max_rows=MAX_ROWS, data_home=None
 ):
@@ -53,11 +60,8 @@ def make_task(
     With `pi`, U is itself a sample of the population, beside one of positives: rows of U and of the
     test half alike are dropped until `pi` is their share of positives. `bias` is `make_pu`'s.
 
-    Returns
-    -------
-    tuple
-        ``X_train``, ``s`` (1 labelled, 0 unlabelled), ``X_test``, ``y_test``, ``y_train`` and the
-        share of positives in U.
+    Return ``X_train``, ``s`` (1 labelled, 0 unlabelled), ``X_test``, ``y_test``, ``y_train`` and
+    the share of positives in U.
     """
     X, y = load_task(name, data_home)
     half = min(len(y), max_rows) // 2
@@ -90,7 +94,20 @@ def _with_prior(rows, y, pi, rng):
     return np.sort(np.concatenate(kept))
 
 
-class NNPU(ClassifierMixin, BaseEstimator):
+class _Scoring(ClassifierMixin, BaseEstimator):
+    def predict(self, X):
+        """Predict 1 or 0."""
+        return (self.decision_function(X) > 0).astype(int)
+
+
+def nnpu_loss(of_P, of_U, prior, share_P, share_U):
+    """Return the sigmoid loss of scores, or its ascent where the negatives' part is below zero."""
+    miss = of_P.neg().sigmoid().mean()
+    negative = of_U.sigmoid().mean() - prior * (1 - miss)
+    return share_P * miss + share_U * negative if negative >= 0 else -share_U * negative
+
+
+class NNPU(_Scoring):
     """Non-negative risk (Kiryo et al., 2017) with the sigmoid loss.
 
     `prior` is the share of positives in U (None: estimated by `logistic_prior`). In a single sample
@@ -102,13 +119,8 @@ class NNPU(ClassifierMixin, BaseEstimator):
         self, prior=None, single=True, network=None, transform=None, rate=1e-3, n_steps=1000,
         random_state=None,
     ):  # fmt: skip
-        self.prior = prior
-        self.single = single
-        self.network = network
-        self.transform = transform
-        self.rate = rate
-        self.n_steps = n_steps
-        self.random_state = random_state
+        self.prior, self.single, self.network, self.transform = prior, single, network, transform
+        self.rate, self.n_steps, self.random_state = rate, n_steps, random_state
 
     def fit(self, X, s):
         """Minimise the risk over batches of 128 rows of P and of U by Adam."""
@@ -132,10 +144,7 @@ class NNPU(ClassifierMixin, BaseEstimator):
             return self.net_(self.transform(batch) if self.transform else batch)
 
         for _ in range(self.n_steps):
-            p, u = scores(P), scores(U)
-            wrong = torch.sigmoid(p).mean()
-            negative = torch.sigmoid(u).mean() - self.prior_ * wrong
-            loss = of_P * (1 - wrong) + of_U * negative if negative >= 0 else -of_U * negative
+            loss = nnpu_loss(scores(P), scores(U), self.prior_, of_P, of_U)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -154,16 +163,9 @@ class NNPU(ClassifierMixin, BaseEstimator):
         with torch.inference_mode():
             return self.net_(self._tensor(X)).numpy()[:, 0]
 
-    def predict(self, X):
-        """Predict 1 or 0."""
-        return (self.decision_function(X) > 0).astype(int)
-
 
 def logistic_prior(X, s, seed):
-    """Estimate the share of positives in U by the best bin of a cross-fitted logistic regression.
-
-    This is what a user of nnPU would do who is not told the prior.
-    """
+    """Estimate the share of positives in U by a cross-fitted logistic regression."""
     folds = StratifiedKFold(int(min(5, np.count_nonzero(s))), shuffle=True, random_state=seed)
     model = LogisticRegression(class_weight="balanced", max_iter=1000)
     scores = cross_val_predict(model, X, s, cv=folds, method="decision_function")
@@ -195,7 +197,7 @@ def shifted(batch, most=3):
     return torch.where(torch.rand(n, 1, 1, 1) < 0.5, moved.flip(3), moved)
 
 
-class CNN(ClassifierMixin, BaseEstimator):
+class CNN(_Scoring):
     """The network of our second stage, trained alike on labels that are all true."""
 
     def __init__(self, random_state=None):
@@ -203,24 +205,13 @@ class CNN(ClassifierMixin, BaseEstimator):
 
     def fit(self, X, y):
         """Train for 50 epochs."""
-        from pnsklearn._pu_trend._module import fit_module
-        from pnsklearn._pu_trend._networks import Plan
-
-        plan = Plan(1, 1, 1, 64, 0.03, 0.0, 0.995)
-        everything = np.ones(len(y)), np.zeros(len(y), dtype=bool)
-        rng = np.random.RandomState(self.random_state)
-        target = np.asarray(y, dtype=np.float64)
-        self.net_ = fit_module(lenet, X, target, *everything, plan, rng, weak_transform=shifted)
+        self.net_ = second_stage(lenet, X, y, self.random_state, shifted)
         self.classes_ = np.array([0, 1])
         return self
 
     def decision_function(self, X):
         """Return the logits."""
         return self.net_.logits(X)[:, 0]
-
-    def predict(self, X):
-        """Predict 1 or 0."""
-        return (self.decision_function(X) > 0).astype(int)
 
 
 @dataclass(frozen=True)
@@ -250,13 +241,9 @@ def ours(preset=None, *args, told=False, **settings):
 
     def build(case):
         make = getattr(PUTrendClassifier, preset) if preset else PUTrendClassifier
-        return make(
-            *args,
-            class_prior=case.prior if told else None,
-            scenario="single" if case.single else "case-control",
-            random_state=case.seed,
-            **settings,
-        )
+        known = {"class_prior": case.prior if told else None, "random_state": case.seed}
+        scenario = "single" if case.single else "case-control"
+        return make(*args, scenario=scenario, **known, **settings)
 
     return Model(build, "published" if preset else "ours")
 
@@ -279,28 +266,20 @@ def _nnpu(told, network, rate):
     return Model(build, "true prior" if told else "estimated prior", needs="torch")
 
 
-def _linear(n_features):
+def _network(n_features, n_hidden=None):
     from torch import nn
 
-    return nn.Linear(n_features, 1)
-
-
-def _mlp(n_features):
-    from torch import nn
-
-    return nn.Sequential(nn.Linear(n_features, 100), nn.ReLU(), nn.Linear(100, 1))
+    if n_hidden is None:
+        return nn.Linear(n_features, 1)
+    return nn.Sequential(nn.Linear(n_features, n_hidden), nn.ReLU(), nn.Linear(n_hidden, 1))
 
 
 def _logistic(case=None, **settings):
     return LogisticRegression(max_iter=1000, **settings)
 
 
-def _forest(case):
-    return RandomForestClassifier(random_state=case.seed)
-
-
-def _boosting(case):
-    return HistGradientBoostingClassifier(random_state=case.seed)
+def _forest(case, make=RandomForestClassifier):
+    return make(random_state=case.seed)
 
 
 def tree(case=None):
@@ -308,34 +287,31 @@ def tree(case=None):
     return DecisionTreeClassifier()  # the bagging seeds it
 
 
+_mlp = partial(_network, n_hidden=100)
+_boosting = partial(_forest, make=HistGradientBoostingClassifier)
+
+
 _seeded = {"random_state": lambda case: case.seed}
 _counts = {"labeled": lambda case: case.n_P, "unlabeled": lambda case: case.n_U}
 _bags = {**_seeded, "n_estimators": 100, "max_samples": lambda case: min(case.n_P, case.n_U)}
 _held = {**_seeded, "estimator": _logistic, "hold_out_ratio": 0.2, "sparse": False}
+_all_U = {**_seeded, "n_estimators": 30}
+_told = {**_seeded, "sparse": False, "prior": lambda case: case.prior}
 _naive = {"sparse": False}
 _tan = {"sparse": False, "max_features": 120}
 
 OURS = {
-    "PUTrend": ours(),
-    "PUTrend linear": ours(None, "linear"),
-    "PUTrend mlp": ours(None, "mlp"),
+    "PUTrend": ours(), "PUTrend linear": ours(None, "linear"), "PUTrend mlp": ours(None, "mlp"),
     "PUTrend, true prior": ours(told=True),
-}
-PUBLISHED = {
-    "paper linear": ours("paper", "linear"),
-    "paper mlp": ours("paper", "mlp"),
-    "authors' code linear": ours("authors_code", "linear"),
-    "authors' code mlp": ours("authors_code", "mlp"),
-}
+}  # fmt: skip
 # The published steps are hundreds of passes over sets of this size, and the trend inverts. Scaled
 # to them, with a learning rate that suits it, the method is a better peer.
 _scale = {"steps_per_snapshot": "auto", "n_passes": 10, "learning_rate": 0.003}
-SCALED = {
-    "paper linear, scaled": ours("paper", "linear", **_scale),
-    "paper mlp, scaled": ours("paper", "mlp", **_scale),
-    "authors' code linear, scaled": ours("authors_code", "linear", **_scale),
-    "authors' code mlp, scaled": ours("authors_code", "mlp", **_scale),
-}
+PUBLISHED, SCALED = {}, {}
+for _label, _preset in {"paper": "paper", "authors' code": "authors_code"}.items():
+    for _kind in ("linear", "mlp"):
+        PUBLISHED[f"{_label} {_kind}"] = ours(_preset, _kind)
+        SCALED[f"{_label} {_kind}, scaled"] = ours(_preset, _kind, **_scale)
 PEERS = {
     "U as N logistic": Model(_logistic, "plain"),
     "U as N balanced logistic": Model(partial(_logistic, class_weight="balanced"), "plain"),
@@ -346,23 +322,18 @@ PEERS = {
     "weighted Elkan-Noto logistic": _pulearn("WeightedElkanotoPuClassifier", **_held, **_counts),
     "bagging trees": _pulearn("BaggingPuClassifier", estimator=tree, **_bags),
     "bagging logistic": _pulearn("BaggingPuClassifier", estimator=_logistic, **_bags),
-    "bagging trees, all U": _pulearn(
-        "BaggingPuClassifier", estimator=tree, n_estimators=30, **_seeded
-    ),
+    "bagging trees, all U": _pulearn("BaggingPuClassifier", estimator=tree, **_all_U),
     "positive naive Bayes": _pulearn("PositiveNaiveBayesClassifier", **_naive),
     "weighted naive Bayes": _pulearn("WeightedNaiveBayesClassifier", **_naive),
     "positive TAN": _pulearn("PositiveTANClassifier", **_tan),
     "weighted TAN": _pulearn("WeightedTANClassifier", **_tan),
-    "pulearn nnPU, true prior": _pulearn(
-        "NNPUClassifier", "true prior", sparse=False, prior=lambda case: case.prior, **_seeded
-    ),
-    "nnPU linear, true prior": _nnpu(True, _linear, 1e-2),
+    "pulearn nnPU, true prior": _pulearn("NNPUClassifier", "true prior", **_told),
+    "nnPU linear, true prior": _nnpu(True, _network, 1e-2),
     "nnPU MLP, true prior": _nnpu(True, _mlp, 1e-3),
-    "nnPU linear, estimated prior": _nnpu(False, _linear, 1e-2),
+    "nnPU linear, estimated prior": _nnpu(False, _network, 1e-2),
     "nnPU MLP, estimated prior": _nnpu(False, _mlp, 1e-3),
-    "oracle logistic": Model(_logistic, "oracle"),
-    "oracle forest": Model(_forest, "oracle"),
-}
+    "oracle logistic": Model(_logistic, "oracle"), "oracle forest": Model(_forest, "oracle"),
+}  # fmt: skip
 MODELS = {**OURS, **SCALED, **PUBLISHED, **PEERS}
 
 
@@ -380,4 +351,24 @@ def scaled(model, name, X):
 
 def is_present(model):
     """Return whether the package that a model needs is installed."""
-    return model.needs is None or find_spec(model.needs) is not None
+    return model.needs is None or is_installed(model.needs)
+
+
+def prepared(model, name, task, seed, single):
+    """Return the estimator behind its scaler, its case, and the labels that it may see."""
+    X, s, _, _, y, prior = task
+    n_P = int(s.sum())
+    case = Case(n_P, len(s) - n_P, prior, single, seed)
+    estimator = model.build(case)
+    if issparse(X) and not model.sparse:
+        estimator = make_pipeline(FunctionTransformer(lambda X: X.toarray()), estimator)
+    return scaled(estimator, name, X), case, y if model.group == "oracle" else s
+
+
+def outputs(model, X):
+    """Return predicted labels, 1 or 0, and scores."""
+    if hasattr(model, "predict_proba"):
+        scores = model.predict_proba(X)[:, 1]
+    else:
+        scores = model.decision_function(X)
+    return (np.asarray(model.predict(X)).ravel() > 0).astype(int), scores

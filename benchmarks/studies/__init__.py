@@ -1,0 +1,1 @@
+"""What is claimed: a function for each group of tables."""
