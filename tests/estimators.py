@@ -24,7 +24,6 @@ SETTINGS = [
     (AUPRCClassifier(alpha=0.1), "common onnx hard"),
     (AUPRCClassifier(cv=2), "hard"),
     (AUPRCClassifier(alpha=0.1, threshold=("recall", 0.9)), "onnx"),
-    (AUPRCClassifier(alpha=0.1, threshold="f1", prior=0.3), "checked"),
     (AUPRCClassifier(solver="soap-adam", n_epochs=2), "checked"),
     (AUPRCClassifier(solver="soap-adam", alpha=0.1, n_epochs=2), "hard"),
     (AUPRCClassifier(solver="soap-sgd", alpha=0.1, n_epochs=3), "common"),

@@ -16,7 +16,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
 from sklearn.callback import ProgressBar, ScoringMonitor
 from sklearn.metrics import average_precision_score
-from sklearn.utils.estimator_checks import parametrize_with_checks
+from sklearn.utils.estimator_checks import check_estimator, parametrize_with_checks
 
 import pnsklearn
 from pnsklearn import AUPRCClassifier, PUTrendClassifier, TOPRPolicy
@@ -35,6 +35,27 @@ STEPWISE = settings("common", (AUPRCClassifier, TOPRPolicy), random_state=0)
 @parametrize_with_checks(settings("checked"))
 def test_scikit_learn_checks(estimator, check):
     check(estimator)
+
+
+class Thresholded(AUPRCClassifier):
+    """With a threshold of its own, and checked as if it had none."""
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        assert tags._skip_test
+        tags._skip_test = False
+        return tags
+
+
+@pytest.mark.filterwarnings("ignore:Only . positive samples:UserWarning")
+def test_scikit_learn_checks_with_a_threshold():
+    """All pass but the one that wants the likelier class from predict."""
+    model = Thresholded(alpha=0.1, threshold="f1", prior=0.3)
+    results = check_estimator(model, on_fail=None, on_skip=None)
+    failed = [result for result in results if result["status"] == "failed"]
+    assert {result["check_name"] for result in failed} == {"check_classifiers_train"}
+    assert all("Arrays are not equal" in str(result["exception"]) for result in failed)
+    assert len(results) > 50
 
 
 def test_public_classes_are_tested():

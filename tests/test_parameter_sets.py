@@ -12,7 +12,7 @@ from sklearn.utils.estimator_checks import check_estimator
 
 from tests.estimators import KINDS
 
-N_SETTINGS = 3  # of each estimator
+N_SETTINGS = 2  # of each estimator
 # Integers without an upper bound, and those that would take long.
 RANGES = {
     "batch_size": (2, 64),
@@ -24,6 +24,17 @@ RANGES = {
     "n_passes": (1, 3),
     "n_prototypes": (1, 3),
     "n_snapshots": (1, 4),
+}
+# Powers of ten of what, beyond these, leaves a fit that has learned little.
+SCALES = {"C": (-1, 1), "learning_rate": (-2.5, -1), "tol": (-7, -3)}
+# Solvers to which a weight is not just a repetition, to the last digits that the checks compare.
+INEXACT = {
+    "soap-adam": "its batches are random",
+    "soap-sgd": "its batches are random",
+    "adam": "its batches are random",
+    "fista": "solves a relaxation to a gap, and rounds the result",
+    "saddle": "solves a relaxation to a gap, and rounds the result",
+    "reference": "solves a relaxation to a gap, and rounds the result",
 }
 
 
@@ -39,6 +50,8 @@ def draw(constraint, name, rng):
         low, high = RANGES[name]
         return int(rng.randint(low, high + 1))
     if isinstance(constraint, Interval) and constraint.type is not Integral:
+        if name in SCALES:
+            return float(10 ** rng.uniform(*SCALES[name]))
         low, high = constraint.left or 0.0, constraint.right
         if high is None:
             return float(low + 10 ** rng.uniform(-3, 1))
@@ -50,7 +63,8 @@ def random_setting(kind, rng):
     """Return an estimator with about a third of its parameters drawn."""
     params = {}
     for name, constraints in kind._parameter_constraints.items():
-        if constraints == "no_validation" or rng.rand() < 0.6:
+        # With a threshold the checks do not apply; see the common tests.
+        if constraints == "no_validation" or name == "threshold" or rng.rand() < 0.6:
             continue
         try:
             params[name] = draw(constraints[rng.randint(len(constraints))], name, rng)
@@ -77,4 +91,7 @@ def test_checks_at_a_random_setting(kind, number, global_random_seed):
     else:
         raise AssertionError("no setting was accepted")
     print(estimator)  # shown where a check fails
-    check_estimator(estimator, on_skip=None)
+    names = [f"check_sample_weight_equivalence_on_{data}_data" for data in ("dense", "sparse")]
+    reason = INEXACT.get(getattr(estimator, "solver", None))
+    expected = dict.fromkeys(names, reason) if reason else {}
+    check_estimator(estimator, on_skip=None, expected_failed_checks=expected)

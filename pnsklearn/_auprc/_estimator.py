@@ -594,5 +594,7 @@ class AUPRCClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.classifier_tags.multi_class = False
+        # scikit-learn's checks want the likelier class from predict, and know no threshold.
+        tags._skip_test = self.threshold not in ("proba", 0.5)
         tags.input_tags.sparse = self.module is None
         return tags

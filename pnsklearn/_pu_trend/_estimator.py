@@ -500,5 +500,7 @@ class PUTrendClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.classifier_tags.multi_class = False
+        # There the population is the unlabelled rows alone, not all that a score is taken over.
+        tags.classifier_tags.poor_score = self.scenario == "case-control"
         tags.input_tags.sparse = not is_module_factory(self.estimator)
         return tags

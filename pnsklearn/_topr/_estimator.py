@@ -35,10 +35,15 @@ from pnsklearn.metrics._off_policy import widen_policy
 REQUESTS = {"reward": True, "propensity": True}
 
 
-def _is_linear(estimator):
-    if estimator.module is None:
-        return True
-    raise AttributeError("partial_fit needs a linear policy, without a module.")
+def _learns_by_piece(estimator):
+    if estimator.module is not None:
+        raise AttributeError("partial_fit needs a linear policy, without a module.")
+    if estimator.effective_positive is not None:
+        raise AttributeError(
+            "partial_fit cannot know effective_positive, which is of the whole log. Set baseline "
+            "instead."
+        )
+    return True
 
 
 class TOPRPolicy(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
@@ -306,7 +311,7 @@ class TOPRPolicy(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             self._train(feedback, rng, on_task, warm=self.warm_start)
         return self
 
-    @available_if(_is_linear)
+    @available_if(_learns_by_piece)
     @unchanged_on_error
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(
@@ -342,14 +347,12 @@ class TOPRPolicy(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         Raises
         ------
         AttributeError
-            If a module is set.
+            If a module or `effective_positive` is set, which needs the whole log.
         ValueError
-            If a parameter, X, a reward, propensity or weight is out of its range, an action is not
-            among `classes`, or `effective_positive` is set, which needs the whole log.
+            If a parameter, X, a reward, propensity or weight is out of its range, or an action is
+            not among `classes`.
         """
         self._check_settings()
-        if self.effective_positive is not None:
-            raise ValueError("effective_positive needs the whole log. Set baseline instead.")
         if isinstance(propensity, str):
             raise ValueError("partial_fit needs the propensities, as it cannot estimate them.")
         stream = getattr(self, "_stream_", None)

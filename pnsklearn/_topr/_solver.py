@@ -60,7 +60,9 @@ def solve_lbfgs(
         )  # fmt: skip
     largest = float(np.abs(result.jac).max())
     near = result.nit < max_iter and largest <= ROUNDING_FACTOR * tol
-    return Solution(result.x, result.nit, largest, result.success or near, bool(stopped))
+    # A start that is already optimal took one evaluation, which counts as an iteration.
+    n_iter = max(result.nit, 1)
+    return Solution(result.x, n_iter, largest, result.success or near, bool(stopped))
 
 
 def solve_from_two(objective: PolicyObjective, theta: Array, **how: Any) -> Solution:

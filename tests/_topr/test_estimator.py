@@ -704,7 +704,7 @@ def test_bad_samples(log, n_samples):
 
 
 def test_partial_fit_refuses_what_needs_the_whole_log(log):
-    with pytest.raises(ValueError, match="effective_positive needs the whole log"):
+    with pytest.raises(AttributeError, match="partial_fit"):
         TOPRPolicy(effective_positive=0.5).partial_fit(log.X, log.action, **metadata(log))
     with pytest.raises(ValueError, match="cannot estimate"):
         TOPRPolicy().partial_fit(log.X, log.action, reward=log.reward, propensity="estimate")
