@@ -370,7 +370,7 @@ def _improve_rule(rule, rows, smoothed, limits, scratch):
     """Refit one prototype, then exchange its features one by one; return it and F_mu."""
     value = _newton(rule, rows, smoothed, Stop(REFIT_DECREMENT, np.inf), scratch)
     rest_features, rest_weights = np.zeros_like(rule.features), np.zeros_like(rule.weights)
-    slot = 0
+    slot = np.int64(0)  # like all later values: for a literal 0, a second version is compiled
     while slot < (limits.n_nonzero if limits.n_tried > 0 else 0):
         target = value - limits.tol * max(value, SMALLEST_VALUE)
         rest = _without(rule, slot, rest_features, rest_weights)
