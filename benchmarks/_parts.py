@@ -1,19 +1,25 @@
 """Parts of the package that are timed on their own: the only private imports of the benchmarks."""
 
+import warnings
+from functools import partial
+
 import numpy as np
-from pnsklearn._pu_trend._scores import TRENDS, trend_scores
 from sklearn.dummy import DummyClassifier
 
 from pnsklearn import PUTrendClassifier
-from pnsklearn._auprc import _kernels as auprc_kernels
-from pnsklearn._auprc._solver import loss_terms
-from pnsklearn._pu_trend._split import natural_break
+from pnsklearn._auprc._objective import Pairs, gradient, loss_terms, surrogate
+from pnsklearn._pu_trend._breaks import natural_break
+from pnsklearn._pu_trend._presets import Plan
+from pnsklearn._pu_trend._sample import FinalRows
+from pnsklearn._pu_trend._solver import solve
+from pnsklearn._pu_trend._trend import TRENDS
+from pnsklearn._rows import blocks
 from pnsklearn._small import _kernels as small_kernels
 from pnsklearn._small._relaxation import Relaxation, solve_fista, solve_saddle
-from pnsklearn._topr import _kernels as topr_kernels
+from pnsklearn._topr._objective import Linear, PolicyObjective
 
 RELAXATIONS = {"fista": solve_fista, "saddle": solve_saddle}
-__all__ = ["RELAXATIONS", "TRENDS", "natural_break"]
+__all__ = ["RELAXATIONS", "TRENDS", "blocks", "natural_break"]
 
 
 def average_precision(scores, y, loss, margin):
@@ -22,8 +28,8 @@ def average_precision(scores, y, loss, margin):
     margins, coefs, own = loss_terms(loss, margin * scores.std())
     n_positive = np.count_nonzero(positive)
     outer, own = np.full(n_positive, 1 / n_positive), np.full(n_positive, own)
-    state = auprc_kernels.surrogate(scores, positive, weight, outer, own, margins, coefs)
-    return state.value, auprc_kernels.gradient(state)
+    block, state = surrogate(scores, Pairs(positive, weight, outer, own, margins, coefs))
+    return state.value, gradient(block, state)
 
 
 def relaxation_of(X, y, rule, k, lam):
@@ -31,7 +37,7 @@ def relaxation_of(X, y, rule, k, lam):
     n, p = len(y), rule.max() + 1
     XT = np.ascontiguousarray(((X - X.mean(axis=0)) / X.std(axis=0)).T)
     sign, weight = np.where(y == 1, 1.0, -1.0), np.full(n, 1 / n)
-    return Relaxation(small_kernels, XT, sign, weight, rule, p, k, lam, True)
+    return Relaxation(small_kernels, XT, sign, weight, rule, p, k, lam)
 
 
 def solve_by_cvxpy(problem):
@@ -49,33 +55,34 @@ def small_pass(XT, y, rule, W):
 
 
 def topr_gradient(X, log, W):
-    """Return value and gradient of TOPR's objective on a log."""
-    bounds, b = np.array([1.0, 1.0, 0.0, 1.0]), np.zeros(len(W))
-    columns = log.action.astype(np.int64), np.log(log.propensity), log.reward
-    return topr_kernels.value_and_gradient(X, *columns, bounds, W, b)
-
-
-def topr_block(X):
-    """Return the number of rows in a block of that gradient."""
-    return next(iter(topr_kernels._blocks(X))).stop
+    """Return a function of value and gradient of TOPR's objective on a log."""
+    columns = log.action.astype(np.int64), log.reward, np.log(log.propensity)
+    bounds = (1.0, 1.0), (0.0, 1.0)
+    objective = PolicyObjective.make(Linear(*W.shape, True), 1.0, (X, *columns), bounds)
+    return partial(objective.loss, W, np.zeros(len(W)))
 
 
 def second_stage(network, X, y, random_state, transform):
     """Return a network trained as in PUTrendClassifier's second stage, on labels all true."""
     from pnsklearn._pu_trend._module import fit_module
-    from pnsklearn._pu_trend._networks import Plan
 
-    plan = Plan(1, 1, 1, 64, 0.03, 0.0, 0.995)
-    everything = np.ones(len(y)), np.zeros(len(y), dtype=bool)
-    target, rng = np.asarray(y, dtype=np.float64), np.random.RandomState(random_state)
-    return fit_module(network, X, target, *everything, plan, rng, weak_transform=transform)
+    plan = Plan(1, 1, 1, 64, 0.03, 0.995)
+    rows = FinalRows(X, np.asarray(y, float), np.ones(len(y)), np.zeros(len(y), dtype=bool))
+    rng = np.random.RandomState(random_state)
+    return fit_module(network, transform, None, "cpu", rows, plan, rng).model
 
 
 def trends_in_U(X, s, prior, seed, *, early_stopping, **settings):
     """Return the six trend scores of the unlabelled rows by the first stage, and its snapshots."""
     model = PUTrendClassifier(
-        trend="mean", class_prior=prior, pseudo_labels="hard", final_estimator=DummyClassifier(),
-        store_history=True, early_stopping=early_stopping, random_state=seed, **settings,
+        trend="pairwise",  # which keeps what the others need too
+        split="prior" if early_stopping else "authors",
+        class_prior=prior, pseudo_labels="hard", final_estimator=DummyClassifier(),
+        random_state=seed, **settings,
     )  # fmt: skip
-    history = model.fit(X, s).score_history_
-    return {kind: trend_scores(history, kind) for kind in TRENDS}, len(history)
+    labeled, weight = np.asarray(s) == 1, np.ones(len(s))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of trends that are inverted
+        fitted = solve(X, labeled, weight, lambda learner: False, **model.get_params(deep=False))
+    stage = fitted.stage
+    return {kind: stage.trends[1].scores(kind) for kind in TRENDS}, stage.last + 1

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from docs.examples.language.arithmetic import CharTokenizer, make_arithmetic
 from pnsklearn.language import TOPRLanguagePolicy
 
 
@@ -54,46 +55,6 @@ class Sums(Problems):
         return answer if answer.isdigit() else None
 
 
-class CharTokenizer:
-    """Tokenizer with one token for each character; 0 is the padding and 1 ends a sequence."""
-
-    pad_token_id, eos_token_id = 0, 1
-
-    def __init__(self, alphabet):
-        self.alphabet = alphabet
-
-    def __len__(self):
-        return len(self.alphabet) + 2
-
-    def __call__(self, text, add_special_tokens=False):
-        """Return the token ids of a text, none of them special."""
-        return {"input_ids": [self.alphabet.index(character) + 2 for character in text]}
-
-    def decode(self, ids, skip_special_tokens=True):
-        """Return the text of token ids, without padding and end."""
-        return "".join(self.alphabet[i - 2] for i in ids if i >= 2)
-
-
-ALPHABET = "0123456789+=,:"  # of the sums
-
-
-def make_sums(n_problems, n_digits, random_state):
-    """Return prompts, solutions and answers, such as "28+35=", "8+5+0=13,2+3+1=6:63" and "63"."""
-    rng = np.random.RandomState(random_state)
-    numbers = rng.randint(10 ** (n_digits - 1), 10**n_digits, size=(n_problems, 2))
-    solutions = [f"{_worked(a, b)}:{a + b}" for a, b in numbers]
-    return [f"{a}+{b}=" for a, b in numbers], solutions, [str(a + b) for a, b in numbers]
-
-
-def _worked(a, b):
-    steps, carry = [], 0
-    for digit, other in zip(reversed(str(a)), reversed(str(b)), strict=True):
-        total = int(digit) + int(other) + carry
-        steps.append(f"{digit}+{other}+{carry}={total}")
-        carry = total // 10
-    return ",".join(steps)
-
-
 def char_model(tokenizer, hidden_size=96, n_layers=3, n_positions=64, seed=0):
     """Return an untrained transformer over characters."""
     from transformers import LlamaConfig, LlamaForCausalLM
@@ -113,17 +74,17 @@ def sums(
     more_characters="", device="cpu", seed=0,
 ):  # fmt: skip
     """Return the task: a model after one pass over `n_worked` worked solutions."""
-    (prompts, solutions, _), train, test = (
-        make_sums(n, n_digits, random_state=3 * seed + i)
+    worked, *problems = (
+        make_arithmetic(n, n_digits=n_digits, random_state=3 * seed + i)
         for i, n in enumerate((n_worked, n_train, n_test))
     )
-    tokenizer = CharTokenizer(ALPHABET + more_characters)
-    longest = max(map(len, solutions)) + 2
+    tokenizer = CharTokenizer(worked.alphabet + more_characters)
+    longest = max(map(len, worked.solution)) + 2
     base = TOPRLanguagePolicy(
         char_model(tokenizer, seed=seed), tokenizer, learning_rate=2e-3, batch_size=64,
         max_tokens=8192, max_new_tokens=longest, device=device, random_state=seed,
     )  # fmt: skip
-    base.fit(prompts, solutions)
+    base.fit(worked.prompt, worked.solution)
     settings = {**base.get_params(deep=False), "model": base.model_, "learning_rate": learning_rate}
     policy = TOPRLanguagePolicy(**settings)
-    return Sums(policy, *(dict(zip(p, a, strict=True)) for p, _, a in (train, test)))
+    return Sums(policy, *(dict(zip(of.prompt, of.answer, strict=True)) for of in problems))

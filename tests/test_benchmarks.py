@@ -563,14 +563,9 @@ def problems():
 def test_sums_are_right(problems):
     for prompt, answer in {**problems.train, **problems.test}.items():
         assert sum(map(int, prompt[:-1].split("+"))) == int(answer)
-    from benchmarks.language_tasks import make_sums
-
-    prompts, solutions, answers = make_sums(20, 3, 0)
-    assert [text.partition(":")[2] for text in solutions] == answers
-    assert prompts[0] + solutions[0] == "784+659=4+9+0=13,8+5+1=14,7+6+1=14:1443"
-    assert problems.right(prompts[:0], []).shape == (0,)
-    tokenizer = problems.policy.tokenizer
-    assert tokenizer.decode([*tokenizer("1+2=")["input_ids"], 1, 0]) == "1+2="
+    assert problems.right([], []).shape == (0,)
+    assert problems.answer("8+5+0=13,2+3+1=6:63") == "63"
+    assert problems.answer("8+5+0=13") is None
 
 
 def test_dpo_is_the_formula(problems):

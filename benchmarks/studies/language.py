@@ -210,7 +210,8 @@ def memory(options, report):
 
 def peak(name, hidden):
     """Print the number of weights, the bytes of the model and those of a fit at its peak."""
-    from benchmarks.language_tasks import CharTokenizer, char_model
+    from benchmarks.language_tasks import char_model
+    from docs.examples.language.arithmetic import CharTokenizer
 
     warnings.simplefilter("ignore")
     tokenizer = CharTokenizer("ab")

@@ -419,7 +419,7 @@ def speed(options, report):
     rows = [engine.timed("first stage, linear", "SGDClassifier", *fits, 5.0, rounds)]
     size = options.pick(1_000_000, 10_000)
     scores = rng.random(size)
-    for criterion in ("sse", "variance"):
+    for criterion in ("natural", "variance"):
         functions = partial(natural_break, scores, criterion=criterion), partial(np.sort, scores)
         what = f"break, {criterion}, n = {size}"
         rows.append(engine.timed(what, "np.sort", *functions, 1.3, rounds))
@@ -452,10 +452,10 @@ def images(options, report):
     torch.set_num_threads(1)
     seeds, tasks = options.seeds_of(3), options.pick(pu.IMAGES, ("digits_8",))
     n_train, n_test, n_labeled = options.pick((5_000, 5_000, 1_000), (150, 150, 10))
-    first = {"n_folds": 2, "n_snapshots": 8, "steps_per_snapshot": options.pick(80, 2)}
+    first = {"n_folds": 2, "n_snapshots": 8, "n_passes": 10.24}  # 80 steps a snapshot
     network = {"network": pu.lenet, "transform": pu.shifted, "n_steps": options.pick(1000, 10)}
     models = {
-        "PUTrend CNN": pu.ours(None, pu.lenet, **first, weak_transform=pu.shifted),
+        "PUTrend CNN": pu.ours(None, pu.lenet, **first, transforms=pu.shifted),
         "nnPU CNN, true prior": pu.Model(
             lambda case: pu.NNPU(case.prior, random_state=case.seed, **network), "true prior"
         ),

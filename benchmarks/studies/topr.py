@@ -11,7 +11,7 @@ from sklearn.preprocessing import StandardScaler
 
 from benchmarks import _engine as engine
 from benchmarks._data import load_classes, stored
-from benchmarks._parts import topr_block, topr_gradient
+from benchmarks._parts import blocks, topr_gradient
 from benchmarks.peers import topr as policies
 from pnsklearn import TOPRPolicy
 from pnsklearn.datasets import make_logged_bandit
@@ -234,17 +234,16 @@ def speed(options, report):
 def _gradient(X, log, n_actions):
     """Return functions that compute a gradient, and its two products alone."""
     W = np.random.default_rng(0).normal(size=(n_actions, X.shape[1])) * 0.1
-    size = topr_block(X)
 
     def products():
         W_T, gradient = W.T.astype(X.dtype), np.zeros(W.shape)
-        for start in range(0, len(X), size):
-            block = X[start : start + size]
+        for rows in blocks(X):
+            block = X[rows]
             Z = block @ W_T
             gradient += Z.T @ block
         return gradient
 
-    return partial(topr_gradient, X, log, W), products
+    return topr_gradient(X, log, W), products
 
 
 def _against_obp(case, y_test, options):
