@@ -20,6 +20,7 @@ templates_path = ["_templates"]
 
 autosummary_generate = True
 numpydoc_show_class_members = False
+autodoc_typehints = "none"  # the docstrings say it in words
 
 # Pages load MathJax from its CDN; `mathjax_path` names another place, to read without a network.
 
