@@ -38,6 +38,7 @@ from sklearn.exceptions import NotFittedError
 
 import pnsklearn
 from tests import hard_inputs as given
+from tests.callbacks import Callback
 from tests.estimators import TASKS, settings
 from tests.hard_inputs import EITHER, ERROR, RIGHT, SAME, optional, pd, torch
 
@@ -255,20 +256,11 @@ def try_way(bench, way):
     bench.assert_same(way(bench))
 
 
-class Interrupter:
+class Interrupter(Callback):
     """A callback that raises at the end of a task."""
 
     def __init__(self, at):
         self.left = at
-
-    def setup(self, estimator, context):
-        pass
-
-    def teardown(self, estimator, context):
-        pass
-
-    def on_fit_task_begin(self, estimator, context):
-        pass
 
     def on_fit_task_end(self, estimator, context):
         self.left -= 1

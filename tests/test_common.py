@@ -20,6 +20,7 @@ from sklearn.utils.estimator_checks import check_estimator, parametrize_with_che
 
 import pnsklearn
 from pnsklearn import AUPRCClassifier, PUTrendClassifier, TOPRPolicy
+from tests.callbacks import Callback
 from tests.estimators import KINDS, settings
 
 FAST = settings("common", random_state=0)
@@ -316,7 +317,7 @@ def test_predictions_that_overflow_are_refused(estimator, sign, cancer):
 # Callbacks
 
 
-class Recorder:
+class Recorder(Callback):
     """Count the iterations, and at one of them stop, or raise."""
 
     def __init__(self, stop_at=None, error=None):
@@ -324,15 +325,6 @@ class Recorder:
         self.error = error
         self.n_iterations = 0
         self.scores = []
-
-    def setup(self, estimator, context):
-        pass
-
-    def teardown(self, estimator, context):
-        pass
-
-    def on_fit_task_begin(self, estimator, context, *, fitted_estimator=None, X=None):
-        pass
 
     def on_fit_task_end(self, estimator, context, *, fitted_estimator, X, y):
         if context.task_name not in STEPS:

@@ -13,6 +13,7 @@ from sklearn.preprocessing import StandardScaler
 
 from pnsklearn import TOPRPolicy
 from pnsklearn._fitting import callback_tasks, replace_fitted, unchanged_on_error
+from tests.callbacks import Callback
 
 X = np.random.RandomState(0).standard_normal((60, 3))
 Y = (X[:, 0] > 0).astype(int)
@@ -57,20 +58,11 @@ class Estimator(CallbackSupportMixin, BaseEstimator):
         return self
 
 
-class Watcher:
+class Watcher(Callback):
     """Records what a callback is told."""
 
     def __init__(self, stop_at=None):
         self.stop_at, self.numbers, self.ended = stop_at, [], []
-
-    def setup(self, estimator, context):
-        pass
-
-    def teardown(self, estimator, context):
-        pass
-
-    def on_fit_task_begin(self, estimator, context):
-        pass
 
     def on_fit_task_end(self, estimator, context, *, fitted_estimator):
         if context.task_name == "step":

@@ -16,6 +16,7 @@ torch = pytest.importorskip("torch")
 
 from pnsklearn.language import cap_positives  # noqa: E402
 from pnsklearn.metrics import ips_value  # noqa: E402
+from tests.callbacks import Callback  # noqa: E402
 from tests.language_models import (  # noqa: E402
     COMPLETIONS,
     PROMPTS,
@@ -118,20 +119,11 @@ def test_a_round_without_contrast_teaches_nothing():
         assert_array_equal(found, wanted)
 
 
-class Recorder:
+class Recorder(Callback):
     """A callback of scikit-learn that counts tasks and stops after some."""
 
     def __init__(self, stop_after):
         self.stop_after, self.tasks = stop_after, []
-
-    def setup(self, estimator, context):
-        pass
-
-    def teardown(self, estimator, context):
-        pass
-
-    def on_fit_task_begin(self, estimator, context):
-        pass
 
     def on_fit_task_end(self, estimator, context):
         if context.task_name in ("epoch", "round"):

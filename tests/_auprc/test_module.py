@@ -16,6 +16,7 @@ from pnsklearn._auprc._objective import loss_terms, make_objective, number_equal
 torch = pytest.importorskip("torch")
 
 from pnsklearn._auprc import _module  # noqa: E402
+from tests.callbacks import Draws  # noqa: E402
 
 
 def network(n_outputs=1, seed=0):
@@ -152,29 +153,6 @@ def test_reproducible_and_leaves_the_global_generator(moons, model):
     results = [clone(soap).fit(*moons).decision_function(moons[0]) for _ in range(2)]
     assert_array_equal(results[0], results[1])
     assert torch.equal(torch.random.get_rng_state(), state)
-
-
-class Draws:
-    """A callback that may draw from torch's generator at each call."""
-
-    def __init__(self, active):
-        self.active, self.drawn = active, []
-
-    def setup(self, estimator, context):
-        pass
-
-    def teardown(self, estimator, context):
-        pass
-
-    def on_fit_task_begin(self, estimator, context, *, X):
-        self._draw()
-
-    def on_fit_task_end(self, estimator, context):
-        self._draw()
-
-    def _draw(self):
-        if self.active:
-            self.drawn.append(torch.rand(1).item())
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ from pnsklearn._pu_trend._trend import OnlineTrend
 from pnsklearn.datasets import make_pu
 from pnsklearn.exceptions import PUTrendWarning
 from pnsklearn.metrics import make_pu_scorer
+from tests.callbacks import Callback
 
 FAST = PUTrendClassifier("linear", n_snapshots=4, final_estimator="same", random_state=0)
 TEXT_SGD = SGDClassifier(loss="log_loss", alpha=0.01)
@@ -622,20 +623,11 @@ def test_failed_refit_keeps_the_model(data, fitted):
 # Callbacks
 
 
-class Watcher:
+class Watcher(Callback):
     """Keep what a callback sees, and stop at a snapshot."""
 
     def __init__(self, stop_at=None):
         self.stop_at, self.probabilities = stop_at, []
-
-    def setup(self, estimator, context):
-        pass
-
-    def teardown(self, estimator, context):
-        pass
-
-    def on_fit_task_begin(self, estimator, context):
-        pass
 
     def on_fit_task_end(self, estimator, context, *, fitted_estimator, X):
         if context.task_name == "snapshot":

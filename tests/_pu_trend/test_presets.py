@@ -11,6 +11,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin, clone
 
 from pnsklearn import PUTrendClassifier
 from pnsklearn.exceptions import PUTrendWarning
+from tests.callbacks import Callback
 
 # One run on training rows may rank them too well: of no concern here.
 pytestmark = pytest.mark.filterwarnings("ignore::pnsklearn.exceptions.PUTrendWarning")
@@ -26,20 +27,11 @@ def data(global_random_seed):
     return X, (np.arange(100) < 30).astype(int)
 
 
-class Recorder:
+class Recorder(Callback):
     """A callback that keeps the scores of rows at each snapshot: there is one run, on all rows."""
 
     def __init__(self, X, stop_after=None):
         self.X, self.history, self.stop_after = X, [], stop_after
-
-    def setup(self, estimator, context):
-        pass
-
-    def teardown(self, estimator, context):
-        pass
-
-    def on_fit_task_begin(self, estimator, context):
-        pass
 
     def on_fit_task_end(self, estimator, context, *, fitted_estimator):
         if context.task_name == "snapshot":

@@ -18,6 +18,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import PolynomialFeatures, StandardScaler
 
 from pnsklearn import SMaLLClassifier
+from tests.callbacks import Callback
 
 FAST = SMaLLClassifier(2, 2, solver="swap", n_init=3, random_state=0)
 SOLVERS = ["auto", "swap", "fista", "saddle"]
@@ -49,20 +50,11 @@ def objective(model, X, y, weight=None, center=True):
     return loss + np.sum((model.coef_ * scale) ** 2) / (2 * model.C * weight.sum())
 
 
-class Watcher:
+class Watcher(Callback):
     """Keep what a callback sees at each iteration."""
 
     def __init__(self, X):
         self.X, self.models = X, []
-
-    def setup(self, estimator, context):
-        pass
-
-    def teardown(self, estimator, context):
-        pass
-
-    def on_fit_task_begin(self, estimator, context):
-        pass
 
     def on_fit_task_end(self, estimator, context, *, fitted_estimator, X, y):
         if context.task_name == "iteration":

@@ -10,6 +10,7 @@ from sklearn.preprocessing import StandardScaler
 
 from pnsklearn import TOPRPolicy
 from pnsklearn.datasets import make_logged_bandit
+from tests.callbacks import Callback, Draws
 
 torch = pytest.importorskip("torch")
 
@@ -124,16 +125,7 @@ def test_a_new_module_is_trained_from_its_own_weights(log):
 def test_callbacks_see_a_policy_each_epoch(log):
     shapes = []
 
-    class Watch:
-        def setup(self, estimator, context):
-            pass
-
-        def teardown(self, estimator, context):
-            pass
-
-        def on_fit_task_begin(self, estimator, context, **kwargs):
-            pass
-
+    class Watch(Callback):
         def on_fit_task_end(self, estimator, context, *, fitted_estimator, X, y):
             if context.task_name == "iteration":
                 shapes.append(fitted_estimator.predict_proba(X).shape)
@@ -186,31 +178,11 @@ def test_linear_fit_on_tensors(log, sparse, monkeypatch):
     assert_allclose(policy.coef_, expected.coef_, atol=1e-6)
 
 
-class Draws:
-    """A callback that draws from torch's generator after each epoch, or does not."""
-
-    def __init__(self, draws):
-        self.draws, self.drawn = draws, []
-
-    def setup(self, estimator, context):
-        pass
-
-    def teardown(self, estimator, context):
-        pass
-
-    def on_fit_task_begin(self, estimator, context):
-        pass
-
-    def on_fit_task_end(self, estimator, context):
-        if self.draws:
-            self.drawn.append(torch.rand(1).item())
-
-
 def test_a_callback_that_draws_changes_nothing(log):
     """Neither the model, nor what the user's generator would have given without the fit."""
     module, proba = network(dropout=0.5), []
     torch.manual_seed(7)
-    free = [torch.rand(1).item() for _ in range(5)]
+    free = [torch.rand(1).item() for _ in range(50)]
     for callback in (Draws(False), Draws(True)):
         policy = TOPRPolicy(module=module, n_epochs=3, random_state=0).set_callbacks(callback)
         torch.manual_seed(7)
