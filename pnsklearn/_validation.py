@@ -1,4 +1,8 @@
-"""The checks that several estimators share, and their error texts."""
+"""The checks that several estimators share, and their error texts.
+
+A fit calls them in this order: `check_X`, `refuse_huge`, `check_binary_target`, `check_weights`,
+`check_weighted_classes`, and `without_weightless` last.
+"""
 
 from typing import Any
 

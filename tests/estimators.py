@@ -62,9 +62,12 @@ SETTINGS = [
 
 
 def settings(use, kind=object, **params):
-    """Return new estimators of a kind, of the settings for a use."""
-    found = [e for e, uses in SETTINGS if use in uses.split() and isinstance(e, kind)]
-    return [clone(estimator).set_params(**params) for estimator in found]
+    """Return new estimators of a kind, of the settings for a use; set the parameters they have."""
+    found = [clone(e) for e, uses in SETTINGS if use in uses.split() and isinstance(e, kind)]
+    for estimator in found:
+        known = estimator.get_params(deep=False).keys() & params
+        estimator.set_params(**{name: params[name] for name in known})
+    return found
 
 
 # Targets for X of a few columns

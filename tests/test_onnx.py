@@ -22,10 +22,7 @@ ATOL = 1e-6
 ANIMALS = np.array(["ant", "bee", "cat", "dog", "emu"])
 NUMBERS = np.array([-2, 1, 5, 8, 13])
 PU = {"class_prior": 0.3, "n_snapshots": 3, "n_folds": 2, "random_state": 0}
-ESTIMATORS = [
-    *settings("onnx", (AUPRCClassifier, SMaLLClassifier, TOPRPolicy), random_state=0),
-    *settings("onnx", PUTrendClassifier, class_prior=0.3, random_state=0),
-]
+ESTIMATORS = settings("onnx", class_prior=0.3, random_state=0)
 
 
 @pytest.fixture(autouse=True, scope="module")
