@@ -25,6 +25,8 @@ RANGES = {
     "n_prototypes": (1, 3),
     "n_snapshots": (1, 4),
 }
+# Where these are not drawn: the defaults, which take longer, are checked elsewhere.
+QUICK = {"alpha": 0.1, "n_init": 2, "n_folds": 2, "n_passes": 1, "n_snapshots": 3}
 # Powers of ten of what, beyond these, leaves a fit that has learned little.
 SCALES = {"C": (-1, 1), "learning_rate": (-2.5, -1), "tol": (-7, -3)}
 # Solvers to which a weight is not just a repetition, to the last digits that the checks compare.
@@ -61,7 +63,7 @@ def draw(constraint, name, rng):
 
 def random_setting(kind, rng):
     """Return an estimator with about a third of its parameters drawn."""
-    params = {}
+    params = {name: value for name, value in QUICK.items() if name in kind._parameter_constraints}
     for name, constraints in kind._parameter_constraints.items():
         # With a threshold the checks do not apply; see the common tests.
         if constraints == "no_validation" or name == "threshold" or rng.rand() < 0.6:
