@@ -283,7 +283,7 @@ def test_imitation_is_the_gains_alone(bounds, global_random_seed):
 
 
 @pytest.mark.parametrize(
-    "bounds", [(1, 0), (-1, 1), (INF, INF), (0,), 1, "ab", ("a", "b"), [0, np.nan]]
+    "bounds", [(1, 0), (-1, 1), (INF, INF), (0,), 1, "ab", ("a", "b"), (0, "b"), [0, np.nan]]
 )
 def test_bad_bounds(bounds):
     with pytest.raises(ValueError, match=r"some_bounds must be two numbers \(low, high\)"):
