@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 from scipy.special import expit
+from scipy.stats import norm
 
 from pnsklearn._pu_trend._first_stage import FirstStage
 from pnsklearn._pu_trend._sample import Rows, Sample
@@ -155,8 +156,9 @@ def test_auto_split():
         assert method_of(40, weight_P=np.full(40, 0.4)) == "natural"
 
 
-def testcompromise():
+def test_compromise():
     """Inverse variances of the logarithms: half each where both spread alike."""
+    assert pytest.approx(2 * norm.ppf(0.95), abs=1e-3) == WIDTH_90
     half = BREAK_SPREAD * WIDTH_90 / 2
     interval = (0.2 * np.exp(-half), 0.2 * np.exp(half))
     assert compromise(0.2, interval, 0.45) == pytest.approx(0.3)

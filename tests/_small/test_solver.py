@@ -423,6 +423,9 @@ def test_idle_prototypes_are_dropped():
     # The one that fires more often comes first.
     assert_array_equal(left[0], coef[[2, 0]])
     assert_array_equal(left[1], intercept[[2, 0]])
+    # It fires where its score is above zero, however little.
+    coef, intercept = np.array([[1.0, 0, 0, 0], [0, 0.1, 0, 0]]), np.array([-1.0, 0.1])
+    assert_array_equal(problem.without_idle(coef, intercept)[1], intercept[[1, 0]])
 
 
 def test_rounded_breaks_ties_by_weight_then_index():
