@@ -12,7 +12,7 @@ from sklearn.utils.estimator_checks import check_estimator
 
 from tests.estimators import KINDS
 
-N_SETTINGS = 2  # of each estimator
+N_SETTINGS = 1  # of each estimator
 # Integers without an upper bound, and those that would take long.
 RANGES = {
     "batch_size": (2, 64),
