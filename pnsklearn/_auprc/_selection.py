@@ -51,7 +51,7 @@ def make_splits(cv: Any, positive: Array, kept: Array) -> list[tuple[Array, Arra
         return list(StratifiedKFold(folds).split(positive, positive)) if folds > 1 else []
     everyone = np.zeros(kept.shape[0], dtype=bool)
     everyone[kept] = positive
-    splits = check_cv(cv, everyone, classifier=True).split(everyone, everyone)
+    splits = check_cv(cv).split(everyone, everyone)
     usable = usable_splits(splits, kept, positive)
     if not usable:
         raise ValueError(

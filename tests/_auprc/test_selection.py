@@ -2,10 +2,17 @@
 
 import numpy as np
 import pytest
-from numpy.testing import assert_array_equal
+from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.model_selection import StratifiedKFold
 
-from pnsklearn._auprc._selection import make_splits, select, strengths, usable_splits
+from pnsklearn._auprc._selection import (
+    ALPHA_GRID,
+    C_GRID,
+    make_splits,
+    select,
+    strengths,
+    usable_splits,
+)
 from pnsklearn.datasets import make_rare_positives
 
 
@@ -102,3 +109,10 @@ def test_splits_of_the_kept_rows():
 def test_number_of_splits(cv, n_positives, n_splits):
     positive = np.arange(30) < n_positives
     assert len(make_splits(cv, positive, np.ones(30, dtype=bool))) == n_splits
+
+
+def test_grids_reach_from_end_to_end_in_even_steps():
+    """C takes decades between the ends that LogisticRegressionCV has, alpha half decades."""
+    assert_allclose(C_GRID, 10.0 ** np.arange(-4, 5))
+    assert ALPHA_GRID[:2] == (np.inf, 1.0)
+    assert_allclose(ALPHA_GRID[1:], 10.0 ** np.arange(0, -3.5, -0.5), rtol=0.06)
