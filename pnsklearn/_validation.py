@@ -7,6 +7,7 @@ A fit calls them in this order: `check_X`, `refuse_huge`, `check_binary_target`,
 from typing import Any
 
 import numpy as np
+from sklearn.utils import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
@@ -146,3 +147,24 @@ def check_weighted_classes(positive: Array, weight: Array, negative: str = "nega
             raise ValueError(
                 f"No {name} sample has a positive sample_weight; both classes need at least one."
             )
+
+
+def class_weighted(class_weight: Any, classes: Array, positive: Array, weight: Array) -> Array:
+    """Return the weights times those of the classes; `classes[1]` is the positive one.
+
+    Raises
+    ------
+    ValueError
+        If the weight of a class is not positive and finite.
+    """
+    if class_weight is None:
+        return weight
+    codes = positive.astype(int)
+    factors = compute_class_weight(
+        class_weight, classes=classes, y=classes[codes], sample_weight=weight
+    )
+    if not (np.isfinite(factors).all() and (factors > 0).all()):
+        raise ValueError(
+            f"class_weight must be positive and finite for both classes, got {class_weight!r}."
+        )
+    return weight * factors[codes]

@@ -1,6 +1,7 @@
 """AUPRCClassifier: the scikit-learn face of average precision maximisation."""
 
 import copy
+import dataclasses
 from numbers import Integral, Real
 from typing import Any, Self
 
@@ -12,23 +13,24 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, Options, StrOptions
 from sklearn.utils.extmath import safe_sparse_dot
+from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, process_routing
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 from threadpoolctl import threadpool_limits
 
+from pnsklearn._auprc._anchors import check_anchor, make_anchors
 from pnsklearn._auprc._calibration import platt
 from pnsklearn._auprc._objective import LinearModel, make_objective, number_equal_rows
 from pnsklearn._auprc._selection import (
     C_GRID,
     ENOUGH_POSITIVES,
-    logistic_path,
     make_splits,
     select,
     strengths,
 )
 from pnsklearn._auprc._soap import Schedule
-from pnsklearn._auprc._solver import keep_anchor, solve_exact, solve_soap
-from pnsklearn._auprc._threshold import choose_threshold
+from pnsklearn._auprc._solver import solve
+from pnsklearn._auprc._threshold import check_threshold, choose_threshold
 from pnsklearn._device import check_device, check_torch
 from pnsklearn._fitting import callback_tasks, replace_fitted, unchanged_on_error, warn_user
 from pnsklearn._typing import Array
@@ -37,6 +39,7 @@ from pnsklearn._validation import (
     check_weighted_classes,
     check_weights,
     check_X,
+    class_weighted,
     refuse_huge,
     refuse_overflow,
     without_weightless,
@@ -84,18 +87,32 @@ class AUPRCClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         scores (score units with ``anchor="zero"``). "auto" is 0.5 for the step and 1 for the hinge;
         values below 1e-3 count as 1e-3, and values above 1e6 as 1e6.
 
-    alpha : "cv" or float, default="cv"
+    alpha : "cv", "cv-1se" or float, default="cv"
         Strength of the anchor, from 0 to infinity inclusive. "cv" chooses it, and the `C` of the
         logistic regression, by cross-validated average precision; with fewer than 10 positives
-        only among strong anchors. With a number, the anchor is ``LogisticRegression(C=1)``.
+        only among strong anchors. "cv-1se" keeps the anchor itself unless another strength gains
+        more than one standard error of the splits. With a number, `C` is 1.
 
-    anchor : {"logistic", "zero"}, default="logistic"
+    anchor : {"logistic", "zero", "average", "shrunk"} or array-like of shape (n_features,), \
+            default="logistic"
         What the penalty pulls towards: logistic regression's weights (for a `module`: its weights
-        after training with cross-entropy), or zero (then the penalty is ``alpha * ||w||^2``).
+        after training with cross-entropy); zero (then the penalty is ``alpha * ||w||^2``); equal
+        weights, for features on one scale of which more means positive, scores of other models
+        say; "shrunk", a mean of the first and the third, in which logistic regression counts
+        ``n_positives / (n_positives + 30)``; or given weights.
+
+    positive : bool, default=False
+        Whether no weight may be below zero, the anchor's too. Needs a linear model and
+        ``solver="lbfgs"``.
 
     prior : float or None, default=None
         Share of the positives inside the sums, in (0, 1). A share above the true one acts as
         a regulariser when there are very few positives. None keeps the share of the data.
+
+    class_weight : dict, "balanced" or None, default=None
+        Weights of the classes, as in logistic regression; "balanced" makes their sums equal. They
+        change the anchor, the objective and the probabilities. Average precision does not gain
+        by them as a rule: they make it the precision at another share of positives.
 
     solver : {"lbfgs", "trust-ncg", "soap-adam", "soap-sgd"}, default="lbfgs"
         The first two are SciPy's, with exact derivatives; "trust-ncg" needs a linear model. The
@@ -119,10 +136,12 @@ class AUPRCClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     n_epochs : int, default=20
         Passes of SOAP, and of a module's cross-entropy training.
 
-    threshold : "proba", "f1", ("precision", p), ("recall", r) or float, default="proba"
+    threshold : "proba", "f1", ("precision", p), ("recall", r), ("budget", b) or float, \
+            default="proba"
         Probability above which `predict` says positive: one half, the best F1 on the training
         data, the one with the largest recall at a training precision of at least p, the one with
-        the highest precision at a training recall of at least r, or the number itself. With any
+        the highest precision at a training recall of at least r, the lowest that at most a share b
+        of the training data is above (100 of 20,000 a day is 0.005), or the number itself. With any
         but one half, `predict` no longer follows the sign of `decision_function`, nor the larger
         probability, as with :class:`~sklearn.model_selection.FixedThresholdClassifier`.
 
@@ -138,6 +157,9 @@ class AUPRCClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
 
     cv : int, cross-validation generator or iterable, default=5
         Splits for ``alpha="cv"``; an int is stratified, and at most the number of positives.
+
+    n_jobs : int or None, default=None
+        Splits fitted at a time; None is one, -1 is one for each core. The result is the same.
 
     random_state : int, RandomState instance or None, default=None
         Seed of the inner splits' shuffling and of the stochastic parts.
@@ -164,6 +186,9 @@ class AUPRCClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
 
     n_iter_ : int
         Iterations, or epochs of SOAP; at least 1, also where the start was the solution.
+
+    cv_average_precision_ : ndarray of shape (n_splits,)
+        Average precision of the chosen `alpha` on the splits; empty if none was chosen.
 
     surrogate_ : float
         The smooth average precision on the training data, 1 - F, comparable with
@@ -212,12 +237,14 @@ class AUPRCClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         "loss": [StrOptions({"smooth", "squared_hinge"})],
         "margin": [StrOptions({"auto"}), Interval(Real, 0, None, closed="neither")],
         "alpha": [
-            StrOptions({"cv"}),
+            StrOptions({"cv", "cv-1se"}),
             Interval(Real, 0, None, closed="left"),
             Options(Real, {np.inf}),
         ],
-        "anchor": [StrOptions({"logistic", "zero"})],
+        "anchor": [StrOptions({"logistic", "zero", "average", "shrunk"}), "array-like"],
+        "positive": ["boolean"],
         "prior": [None, Interval(Real, 0, 1, closed="neither")],
+        "class_weight": [dict, StrOptions({"balanced"}), None],
         "solver": [StrOptions({"lbfgs", "trust-ncg", "soap-adam", "soap-sgd"})],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "tol": [Interval(Real, 0, None, closed="left")],
@@ -230,6 +257,7 @@ class AUPRCClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         "device": [str],
         "warm_start": ["boolean"],
         "cv": ["cv_object"],
+        "n_jobs": [Integral, None],
         "random_state": ["random_state"],
     }
 
@@ -242,8 +270,10 @@ class AUPRCClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         *,
         margin: str | float = "auto",
         alpha: str | float = "cv",
-        anchor: str = "logistic",
+        anchor: Any = "logistic",
+        positive: bool = False,
         prior: float | None = None,
+        class_weight: Any = None,
         solver: str = "lbfgs",
         max_iter: int = 1000,
         tol: float = 1e-5,
@@ -256,13 +286,16 @@ class AUPRCClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         device: str = "cpu",
         warm_start: bool = False,
         cv: Any = 5,
+        n_jobs: int | None = None,
         random_state: Any = None,
     ):
         self.loss = loss
         self.margin = margin
         self.alpha = alpha
         self.anchor = anchor
+        self.positive = positive
         self.prior = prior
+        self.class_weight = class_weight
         self.solver = solver
         self.max_iter = max_iter
         self.tol = tol
@@ -275,11 +308,12 @@ class AUPRCClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         self.device = device
         self.warm_start = warm_start
         self.cv = cv
+        self.n_jobs = n_jobs
         self.random_state = random_state
 
     @unchanged_on_error
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+    def fit(self, X: Any, y: Any, sample_weight: Any = None, **params: Any) -> Self:
         """Fit the model.
 
         Parameters
@@ -294,6 +328,9 @@ class AUPRCClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             Non-negative weights; a weight of two is the same as a row given twice (with a SOAP
             solver on average, as its batches are random).
 
+        **params : dict
+            What `cv` splits by, ``groups`` say.
+
         Returns
         -------
         self : AUPRCClassifier
@@ -307,10 +344,15 @@ class AUPRCClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             If a module or a GPU is asked for and torch is not installed.
         """
         self._check_settings()
-        X, positive, weight, classes, kept = self._check_data(X, y, sample_weight)
+        metadata = self._route(params)
+        X, positive, given, classes, kept = self._check_data(X, y, sample_weight)
+        weight = class_weighted(self.class_weight, classes, positive, given)
         schedule = self._schedule(self.n_epochs)
         with callback_tasks(self, X, np.asarray(y)[kept]) as on_task:
-            anchor, alpha = self._choose(X, positive, weight, kept, schedule)
+            splits = []
+            if isinstance(self.alpha, str):
+                splits = make_splits(self.cv, positive, kept, metadata)
+            anchor, alpha, precision = self._choose(X, positive, weight, given, splits, schedule)
             objective = self._objective(X, positive, weight, anchor, alpha)
 
             def attributes(theta):  # with a Platt fit, for which most callbacks do not ask
@@ -329,6 +371,7 @@ class AUPRCClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
                 )
             results = {
                 "alpha_": alpha,
+                "cv_average_precision_": precision,
                 "n_iter_": solution.n_iter,
                 "surrogate_": solution.surrogate,
             }
@@ -378,7 +421,8 @@ class AUPRCClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         if not np.array_equal(expected, seen):
             raise ValueError(f"y has the labels {seen}, but {expected} are expected.")
 
-        alpha = self.alpha if self.alpha != "cv" and np.isfinite(self.alpha) else 0.0
+        weight = class_weighted(self.class_weight, seen, positive, weight)
+        alpha = 0.0 if isinstance(self.alpha, str) or np.isinf(self.alpha) else self.alpha
         start = np.zeros(X.shape[1]) if first else self._stream_coef_
         objective = self._objective(X, positive, weight, None, alpha)
         solution = self._solve(objective, start, self._schedule(n_epochs=1))
@@ -453,16 +497,17 @@ class AUPRCClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             check_module(self.module)
             if self.solver == "trust-ncg":
                 raise ValueError("solver='trust-ncg' needs a linear model; use 'lbfgs'.")
-        if self.anchor == "zero" and self.alpha == np.inf:
+            if self.positive or self._anchor_kind not in ("logistic", "zero"):
+                raise ValueError("A module takes positive=False and anchor='logistic' or 'zero'.")
+        if self.positive and self.solver != "lbfgs":
+            raise ValueError(f"positive=True needs solver='lbfgs', not {self.solver!r}.")
+        if self._anchor_kind == "zero" and self.alpha == np.inf:
             raise ValueError("alpha=inf with anchor='zero' leaves nothing to fit; lower alpha.")
-        if isinstance(self.threshold, tuple):
-            kind, level = self.threshold if len(self.threshold) == 2 else (None, None)
-            is_level = isinstance(level, Real) and 0 < float(level) <= 1
-            if kind not in ("precision", "recall") or not is_level:
-                raise ValueError(
-                    "threshold must be 'proba', 'f1', ('precision', p), ('recall', r) or a "
-                    f"probability, with p and r in (0, 1]; got {self.threshold!r}."
-                )
+        check_threshold(self.threshold)
+
+    @property
+    def _anchor_kind(self):
+        return self.anchor if isinstance(self.anchor, str) else "given"
 
     def _check_data(self, X, y, sample_weight, reset=True):
         """Return X, positives, weights without the rows of weight zero; classes; kept rows."""
@@ -471,6 +516,8 @@ class AUPRCClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         classes, positive = check_binary_target(y)
         weight = check_weights(sample_weight, X)
         check_weighted_classes(positive, weight)
+        if self._anchor_kind == "given":
+            check_anchor(self.anchor, X.shape[1], self.positive)
         weight, X, positive, kept = without_weightless(weight, X, positive)
         if positive.sum() < ENOUGH_POSITIVES and reset:
             warn_user(
@@ -479,9 +526,9 @@ class AUPRCClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             )
         return X, positive, weight, classes, kept
 
-    def _schedule(self, n_epochs):
+    def _schedule(self, n_epochs, seed=None):
         """Return how the stochastic solvers go through the rows."""
-        rng = check_random_state(self.random_state)
+        rng = check_random_state(self.random_state if seed is None else seed)
         return Schedule(self.batch_size, self.learning_rate, n_epochs, rng)
 
     def _model(self, X):
@@ -500,7 +547,7 @@ class AUPRCClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             positive,
             weight,
             number_equal_rows(X[positive]),
-            anchor=anchor if self.anchor == "logistic" else None,
+            anchor=None if self._anchor_kind == "zero" else anchor,
             alpha=alpha,
             loss=self.loss,
             margin=self.margin,
@@ -509,23 +556,24 @@ class AUPRCClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
 
     def _solve(self, objective, start, schedule, on_iteration=None):
         """Return the Solution from `start`."""
-        if np.isinf(objective.alpha):
-            return keep_anchor(objective)
-        if self.solver.startswith("soap-"):
-            adam = self.solver == "soap-adam"
-            return solve_soap(
-                objective, start, schedule, on_iteration, use_adam=adam, gamma=self.gamma
-            )
-        return solve_exact(
-            objective, start, on_iteration, solver=self.solver, tol=self.tol, max_iter=self.max_iter
+        return solve(
+            objective,
+            start,
+            schedule,
+            on_iteration,
+            solver=self.solver,
+            tol=self.tol,
+            max_iter=self.max_iter,
+            gamma=self.gamma,
+            nonnegative=self.positive,
         )
 
     def _fit_anchors(self, X, positive, weight, schedule, Cs=(1.0,)):
-        """Return the candidate anchors: logistic regressions, or one cross-entropy fit."""
+        """Return the candidate anchors, or starts: one for each C, or one cross-entropy fit."""
         if self.module is None:
-            if self.anchor == "zero":
-                return [np.zeros(X.shape[1])]
-            return logistic_path(X, positive, weight, Cs)
+            return make_anchors(
+                X, positive, weight, Cs, anchor=self.anchor, nonnegative=self.positive
+            )
         from pnsklearn._auprc._module import fit_cross_entropy
 
         model = self._model(X)
@@ -533,32 +581,57 @@ class AUPRCClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             return [model.get()]
         return [fit_cross_entropy(model, positive, weight, schedule)]
 
-    def _choose(self, X, positive, weight, kept, schedule):
-        """Return (anchor or start, alpha)."""
-        by_cv = self.alpha == "cv"
-        alphas = strengths(positive, self.anchor == "logistic") if by_cv else [float(self.alpha)]
-        splits = make_splits(self.cv, positive, kept) if by_cv else []
+    def _choose(self, X, positive, weight, given, splits, schedule):
+        """Return (anchor or start, alpha, average precision of the splits).
+
+        That is measured with the weights without those of the classes, `given`.
+        """
+        alphas = (
+            strengths(positive, self._anchor_kind != "zero")
+            if isinstance(self.alpha, str)
+            else [self.alpha]
+        )
         if not splits:
-            return self._fit_anchors(X, positive, weight, schedule)[0], alphas[0]
+            anchor = self._fit_anchors(X, positive, weight, schedule)[0]
+            return anchor, float(alphas[0]), np.array([])
+        # A seed for each split, so that n_jobs changes nothing.
+        seeds = schedule.rng.randint(2**31 - 1, size=len(splits))
 
-        def anchors(rows):
-            return self._fit_anchors(X[rows], positive[rows], weight[rows], schedule, C_GRID)
+        def part(number):
+            rows = splits[number][0]
+            return X[rows], positive[rows], weight[rows]
 
-        def solve(rows, anchor, alpha, start):
-            objective = self._objective(X[rows], positive[rows], weight[rows], anchor, alpha)
-            return self._solve(objective, start, schedule).theta
+        def anchors(number):
+            schedule = self._schedule(self.n_epochs, seeds[number])
+            return self._fit_anchors(*part(number), schedule, C_GRID)
+
+        def path(number, anchor):
+            schedule = self._schedule(self.n_epochs, seeds[number])
+            objective, theta = self._objective(*part(number), anchor, alphas[0]), anchor
+            for alpha in alphas:
+                anchored = dataclasses.replace(objective, alpha=alpha)
+                theta = self._solve(anchored, theta, schedule).theta
+                yield theta
 
         def scores(theta, rows):
             model = self._model(X[rows])
             return model.kernels.to_numpy(model.scores(theta))
 
         with threadpool_limits(1 if X.size < LARGEST_SERIAL_SIZE else None, user_api="blas"):
-            best, alpha = select(
-                positive, weight, splits, alphas, anchors=anchors, solve=solve, scores=scores
+            best, alpha, precision = select(
+                positive,
+                given,
+                splits,
+                alphas,
+                anchors=anchors,
+                path=path,
+                scores=scores,
+                by_one_se=self.alpha == "cv-1se",
+                n_jobs=self.n_jobs,
             )
             # The path is warm-started, so that C is reached as it was on the splits.
-            path = self._fit_anchors(X, positive, weight, schedule, C_GRID[: best + 1])
-        return path[-1], alpha
+            candidates = self._fit_anchors(X, positive, weight, schedule, C_GRID[: best + 1])
+        return candidates[-1], alpha, precision
 
     def _start(self, anchor):
         """Return the weights to start from: the anchor's, or the last fit's at its scale."""
@@ -590,6 +663,27 @@ class AUPRCClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             attributes["module_"] = copy.deepcopy(model.module).cpu().eval()
             attributes["calibration_"] = np.array([slope, intercept])
         return attributes
+
+    def _route(self, params):
+        """Return what `cv` splits by."""
+        if params and (self.cv is None or isinstance(self.cv, Integral)):
+            raise ValueError(
+                f"cv={self.cv} does not split by {', '.join(params)}; pass a splitter that does, "
+                "cv=StratifiedGroupKFold(5) say."
+            )
+        return process_routing(self, "fit", **params).splitter.split if params else {}
+
+    def get_metadata_routing(self) -> MetadataRouter:
+        """Return how `fit` hands on what it is given: weights stay here, `cv` gets the rest.
+
+        Returns
+        -------
+        routing : MetadataRouter
+            See scikit-learn's page on metadata routing.
+        """
+        mapping = MethodMapping().add(caller="fit", callee="split")
+        router = MetadataRouter(owner=self).add_self_request(self)
+        return router.add(splitter=self.cv, method_mapping=mapping)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

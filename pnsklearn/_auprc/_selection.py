@@ -1,26 +1,21 @@
 """Choose the anchor and its strength by cross-validated average precision."""
 
-import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from numbers import Integral
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.linalg import LinAlgWarning
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score
 from sklearn.model_selection import StratifiedKFold, check_cv
+from sklearn.utils.parallel import Parallel, delayed
 
-from pnsklearn._typing import Array, Matrix
+from pnsklearn._typing import Array
 
 C_GRID = tuple(float(C) for C in np.logspace(-4, 4, 9))
 # From logistic regression's own ranking to almost no anchor.
 ALPHA_GRID = (np.inf, 1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001)
 # Below this many positives a fit warns, and tries the two strongest anchors only.
 ENOUGH_POSITIVES = 10
-# Rows times features squared up to which Newton's method beats L-BFGS for the anchor.
-NEWTON_WORK = 2e7
 
 
 def strengths(positive: Array, anchored: bool) -> tuple[float, ...]:
@@ -30,7 +25,9 @@ def strengths(positive: Array, anchored: bool) -> tuple[float, ...]:
     return grid[:2] if np.count_nonzero(positive) < ENOUGH_POSITIVES else grid
 
 
-def make_splits(cv: Any, positive: Array, kept: Array) -> list[tuple[Array, Array]]:
+def make_splits(
+    cv: Any, positive: Array, kept: Array, metadata: dict | None = None
+) -> list[tuple[Array, Array]]:
     """Return the splits of the kept rows, which are empty where the data cannot be split.
 
     Parameters
@@ -39,6 +36,8 @@ def make_splits(cv: Any, positive: Array, kept: Array) -> list[tuple[Array, Arra
         Over all rows, also those that are not kept.
     positive : bool ndarray of shape (n_kept,)
     kept : bool ndarray of shape (n_rows,)
+    metadata : dict, default=None
+        What the generator splits by besides: groups, say, of all rows.
 
     Raises
     ------
@@ -51,7 +50,7 @@ def make_splits(cv: Any, positive: Array, kept: Array) -> list[tuple[Array, Arra
         return list(StratifiedKFold(folds).split(positive, positive)) if folds > 1 else []
     everyone = np.zeros(kept.shape[0], dtype=bool)
     everyone[kept] = positive
-    splits = check_cv(cv).split(everyone, everyone)
+    splits = check_cv(cv).split(everyone, everyone, **(metadata or {}))
     usable = usable_splits(splits, kept, positive)
     if not usable:
         raise ValueError(
@@ -71,20 +70,12 @@ def usable_splits(splits: Iterable, kept: Array, positive: Array) -> list[tuple[
     return [split for split in mapped if all(map(has_both, split))]
 
 
-def logistic_path(X: Matrix, positive: Array, weight: Array, Cs: Sequence[float]) -> list[Array]:
-    """Return the coefficients of logistic regressions at increasing C, each from the last."""
-    small = X.shape[0] * X.shape[1] ** 2 <= NEWTON_WORK
-    solver, tol = ("newton-cholesky", 1e-8) if small else ("lbfgs", 1e-4)
-    model = LogisticRegression(solver=solver, tol=tol, max_iter=1000, warm_start=True)
-    coefs = []
-    with warnings.catch_warnings():
-        # A candidate that did not converge (separable data at a large C) is judged as any other.
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        warnings.simplefilter("ignore", LinAlgWarning)
-        for C in Cs:
-            model.set_params(C=C).fit(X, positive, sample_weight=weight)
-            coefs.append(model.coef_[0].astype(np.float64))
-    return coefs
+class Choice(NamedTuple):
+    """What `select` chose: the index of the anchor, alpha, and its precision on each split."""
+
+    anchor: int
+    alpha: float
+    precision: Array
 
 
 def select(
@@ -93,39 +84,56 @@ def select(
     splits: list[tuple[Array, Array]],
     alphas: Sequence[float],
     *,
-    anchors: Callable[[Array], list[Array]],
-    solve: Callable[[Array, Array, float, Array], Array],
+    anchors: Callable[[int], list[Array]],
+    path: Callable[[int, Array], Iterator[Array]],
     scores: Callable[[Array, Array], Array],
-) -> tuple[int, float]:
-    """Return (index of the anchor, alpha) with the best mean average precision over the splits.
+    by_one_se: bool = False,
+    n_jobs: int | None = None,
+) -> Choice:
+    """Choose the anchor and alpha with the best mean average precision over the splits.
 
     The anchor is chosen first, for its own ranking; alpha then, at that anchor. On a tie the first
     candidate wins.
 
     Parameters
     ----------
-    anchors : callable (train) -> list of parameter vectors, the same candidates each time
-    solve : callable (train, anchor, alpha, start) -> parameter vector
-    scores : callable (parameter vector, test) -> scores of the rows `test`
+    anchors : callable (number of the split) -> parameter vectors, the same candidates each time
+    path : callable (number of the split, anchor) -> the solutions along the alphas
+    scores : callable (parameter vector, rows) -> scores of the rows
+    by_one_se : bool
+        Whether the first alpha stays unless another gains more than one standard error.
+    n_jobs : int or None
+        Splits at a time.
     """
 
-    def precision_of(theta, test):
+    def precision_of(thetas, test):
         # Rounded, so that rounding errors decide nothing: weights are to equal repetitions.
-        values = scores(theta, test)
-        values = np.round(values / (np.abs(values).max() or 1.0), 9)
-        return average_precision_score(positive[test], values, sample_weight=weight[test])
+        values = [scores(theta, test) for theta in thetas]
+        values = [np.round(value / (np.abs(value).max() or 1.0), 9) for value in values]
+        return [
+            average_precision_score(positive[test], v, sample_weight=weight[test]) for v in values
+        ]
 
-    def mean_precision(thetas):
-        pairs = zip(splits, thetas, strict=True)
-        values = [precision_of(theta, test) for (_, test), theta in pairs]
-        return round(float(np.mean(values)), 9)
+    def try_anchors(number):
+        found = anchors(number)
+        return found, precision_of(found, splits[number][1])
 
-    candidates = list(zip(*[anchors(train) for train, _ in splits], strict=True))
-    best = int(np.argmax([mean_precision(thetas) for thetas in candidates]))
-    chosen = starts = candidates[best]
-    precision = []
-    for alpha in alphas:
-        folds = zip(splits, chosen, starts, strict=True)
-        starts = [solve(train, anchor, alpha, start) for (train, _), anchor, start in folds]
-        precision.append(mean_precision(starts))
-    return best, alphas[int(np.argmax(precision))]
+    def try_alphas(number, anchor):
+        return precision_of(path(number, anchor), splits[number][1])
+
+    with Parallel(n_jobs=n_jobs) as parallel:
+        tried = parallel(delayed(try_anchors)(number) for number in range(len(splits)))
+        best = _best([precision for _, precision in tried])
+        chosen = [candidates[best] for candidates, _ in tried]
+        precision = np.array(parallel(delayed(try_alphas)(*pair) for pair in enumerate(chosen)))
+    winner = _best(precision)
+    if by_one_se:
+        gains = precision[:, winner] - precision[:, 0]
+        error = gains.std(ddof=1) / np.sqrt(len(gains))
+        winner = winner if gains.mean() > error else 0
+    return Choice(best, alphas[winner], precision[:, winner])
+
+
+def _best(precision):
+    """Return the column with the best mean over the rows."""
+    return int(np.argmax(np.round(np.mean(precision, axis=0), 9)))

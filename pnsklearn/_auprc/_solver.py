@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.optimize import minimize
+from scipy.optimize import Bounds, minimize
 
 from pnsklearn._auprc._objective import AnchoredObjective
 from pnsklearn._auprc._soap import Schedule, soap_epochs
@@ -28,6 +28,35 @@ class Solution:
     converged: bool
 
 
+def solve(
+    objective: AnchoredObjective,
+    theta: Array,
+    schedule: Schedule,
+    on_iteration: OnIteration = None,
+    *,
+    solver: str,
+    tol: float,
+    max_iter: int,
+    gamma: float,
+    nonnegative: bool,
+) -> Solution:
+    """Return the Solution from theta, by a solver of AUPRCClassifier and its parameters."""
+    if np.isinf(objective.alpha):
+        return keep_anchor(objective)
+    if solver.startswith("soap-"):
+        adam = solver == "soap-adam"
+        return solve_soap(objective, theta, schedule, on_iteration, use_adam=adam, gamma=gamma)
+    return solve_exact(
+        objective,
+        theta,
+        on_iteration,
+        solver=solver,
+        tol=tol,
+        max_iter=max_iter,
+        nonnegative=nonnegative,
+    )
+
+
 def keep_anchor(objective: AnchoredObjective) -> Solution:
     """Return the anchor, which is the solution where alpha is infinite."""
     theta = objective.anchor
@@ -43,10 +72,11 @@ def solve_exact(
     solver: str,
     tol: float,
     max_iter: int,
+    nonnegative: bool = False,
 ) -> Solution:
-    """Minimise J with SciPy's L-BFGS or trust-region Newton method.
+    """Minimise J with SciPy's L-BFGS or trust-region Newton method, over theta >= 0 if asked.
 
-    `tol` bounds the gradient in u = theta / ||anchor||.
+    `tol` bounds the (projected) gradient in u = theta / ||anchor||.
     """
     scale = objective.scale
 
@@ -74,6 +104,7 @@ def solve_exact(
         method="trust-ncg" if newton else "L-BFGS-B",
         hessp=hessian_product if newton else None,
         callback=callback,
+        bounds=Bounds(0.0) if nonnegative else None,
         options={"gtol": tol, "maxiter": max_iter} | ({} if newton else LINE_SEARCH),
     )
     theta = result.x * scale

@@ -9,7 +9,7 @@ from scipy.special import expit
 from sklearn.base import BaseEstimator, ClassifierMixin, _fit_context
 from sklearn.callback import CallbackSupportMixin
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import check_random_state, compute_class_weight
+from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
@@ -26,6 +26,7 @@ from pnsklearn._validation import (
     check_weighted_classes,
     check_weights,
     check_X,
+    class_weighted,
     refuse_overflow,
     without_weightless,
 )
@@ -546,15 +547,7 @@ class SMaLLClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         classes, positive = check_binary_target(y)
         weight = check_weights(sample_weight, X)
         check_weighted_classes(positive, weight)
-        factors = compute_class_weight(
-            self.class_weight, classes=classes, y=y, sample_weight=weight
-        )
-        if not (np.isfinite(factors).all() and (factors > 0).all()):
-            raise ValueError(
-                "class_weight must be positive and finite for both classes, got "
-                f"{self.class_weight!r}."
-            )
-        weight = weight * factors[positive.astype(int)]
+        weight = class_weighted(self.class_weight, classes, positive, weight)
         with np.errstate(over="ignore", divide="ignore"):
             lam = 1 / (self.C * weight.sum())
         if not 0 < lam < np.inf:

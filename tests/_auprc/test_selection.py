@@ -29,46 +29,49 @@ def test_selection_does_not_depend_on_the_unit_of_the_scores():
             weight,
             splits,
             [1.0],
-            anchors=lambda train: [unit * bad, unit * good],
-            solve=lambda train, anchor, alpha, start: anchor,
+            anchors=lambda split: [unit * bad, unit * good],
+            path=lambda split, anchor: [anchor],
             scores=lambda theta, test: X[test] @ theta,
-        )
+        )[:2]
 
     assert choose(1.0) == choose(1e-20) == (1, 1.0)
 
 
-def choose_among(n_anchors, alphas, quality):
-    """Return the choice, and the calls of `solve`; `quality` is the share of well ranked rows."""
-    positive, weight = np.arange(40) % 4 == 0, np.ones(40)
-    rng, calls = np.random.default_rng(0), []
-    noise = rng.standard_normal(40)
-
-    def solve(train, anchor, alpha, start):
-        calls.append((anchor, alpha, start))
-        return anchor[0], alpha
-
-    choice = select(
+def choose_among(n_anchors, alphas, quality, **options):
+    """Return the choice; `quality` is how well the rows are ranked."""
+    positive, weight = np.arange(60) % 4 == 0, np.ones(60)
+    noise = np.random.default_rng(0).standard_normal(60)
+    return select(
         positive,
         weight,
-        list(StratifiedKFold(2).split(positive, positive)),
+        list(StratifiedKFold(3).split(positive, positive)),
         alphas,
-        anchors=lambda train: [(k, None) for k in range(n_anchors)],
-        solve=solve,
+        anchors=lambda split: [(k, None, split) for k in range(n_anchors)],
+        path=lambda split, anchor: [(anchor[0], alpha, split) for alpha in alphas],
         scores=lambda theta, test: noise[test] + 10 * quality(*theta) * positive[test],
+        **options,
     )
-    return choice, calls
 
 
 def test_selection_takes_the_best_anchor_then_the_best_alpha():
-    choice, calls = choose_among(3, [8.0, 4.0, 2.0], lambda anchor, alpha: alpha == 4.0)
-    assert choice == (0, 4.0)  # all anchors are alike, the first wins
-    choice, calls = choose_among(3, [8.0, 4.0, 2.0], lambda anchor, alpha: anchor == 1)
-    assert choice == (1, 8.0)
-    # Both folds at one alpha after the other, from the solution before; the anchor to begin with.
-    anchor = (1, None)
-    starts = [anchor, (1, 8.0), (1, 4.0)]
-    expected = [(anchor, a, s) for a, s in zip([8.0, 4.0, 2.0], starts, strict=True)]
-    assert calls == [call for call in expected for _ in range(2)]
+    alphas = [8.0, 4.0, 2.0]
+    choice = choose_among(3, alphas, lambda anchor, alpha, split: alpha == 4.0)
+    assert choice[:2] == (0, 4.0)  # all anchors are alike, the first wins
+    assert_array_equal(choice.precision, 1.0)
+    choice = choose_among(3, alphas, lambda anchor, alpha, split: anchor == 1)
+    assert choice[:2] == (1, 8.0)
+
+
+def test_selection_by_one_standard_error_keeps_the_first_unless_the_gain_is_sure():
+    def on_all(anchor, alpha, split):
+        return alpha == 2.0
+
+    def on_one(anchor, alpha, split):
+        return alpha == 2.0 and split == 0
+
+    assert choose_among(1, [8.0, 2.0], on_all, by_one_se=True).alpha == 2.0
+    assert choose_among(1, [8.0, 2.0], on_one).alpha == 2.0
+    assert choose_among(1, [8.0, 2.0], on_one, by_one_se=True).alpha == 8.0
 
 
 def test_strengths():
