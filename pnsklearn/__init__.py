@@ -11,12 +11,14 @@ if TYPE_CHECKING:  # for editors and type checkers, which do not run `__getattr_
     from pnsklearn._pu_trend._estimator import PUTrendClassifier
     from pnsklearn._show_versions import show_versions
     from pnsklearn._small._estimator import SMaLLClassifier
+    from pnsklearn._stacking._estimator import AUPRCStackingClassifier
     from pnsklearn._topr._estimator import TOPRPolicy
 
 __version__ = "0.1.0"
 
 __all__ = [
     "AUPRCClassifier",
+    "AUPRCStackingClassifier",
     "PUTrendClassifier",
     "SMaLLClassifier",
     "TOPRPolicy",
@@ -30,6 +32,8 @@ def __getattr__(name):
     match name:
         case "AUPRCClassifier":
             from pnsklearn._auprc._estimator import AUPRCClassifier as value
+        case "AUPRCStackingClassifier":
+            from pnsklearn._stacking._estimator import AUPRCStackingClassifier as value
         case "PUTrendClassifier":
             from pnsklearn._pu_trend._estimator import PUTrendClassifier as value
         case "SMaLLClassifier":

@@ -13,7 +13,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, Options, StrOptions
 from sklearn.utils.extmath import safe_sparse_dot
-from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, process_routing
+from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 from threadpoolctl import threadpool_limits
@@ -26,6 +26,7 @@ from pnsklearn._auprc._selection import (
     ENOUGH_POSITIVES,
     make_splits,
     select,
+    split_metadata,
     strengths,
 )
 from pnsklearn._auprc._soap import Schedule
@@ -208,7 +209,7 @@ class AUPRCClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     ConvergenceWarning
         If `max_iter` is reached.
     UserWarning
-        If there are fewer than 10 positives.
+        If there are fewer than 10 positives, and `anchor` is neither "average" nor "shrunk".
 
     See Also
     --------
@@ -344,7 +345,7 @@ class AUPRCClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             If a module or a GPU is asked for and torch is not installed.
         """
         self._check_settings()
-        metadata = self._route(params)
+        metadata = split_metadata(self, params)
         X, positive, given, classes, kept = self._check_data(X, y, sample_weight)
         weight = class_weighted(self.class_weight, classes, positive, given)
         schedule = self._schedule(self.n_epochs)
@@ -519,7 +520,8 @@ class AUPRCClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         if self._anchor_kind == "given":
             check_anchor(self.anchor, X.shape[1], self.positive)
         weight, X, positive, kept = without_weightless(weight, X, positive)
-        if positive.sum() < ENOUGH_POSITIVES and reset:
+        bears_few = self._anchor_kind in ("average", "shrunk")
+        if positive.sum() < ENOUGH_POSITIVES and reset and not bears_few:
             warn_user(
                 f"Only {positive.sum()} positive samples: average precision can hardly be learned "
                 "from so few. Consider alpha=float('inf') or prior=0.1."
@@ -663,15 +665,6 @@ class AUPRCClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             attributes["module_"] = copy.deepcopy(model.module).cpu().eval()
             attributes["calibration_"] = np.array([slope, intercept])
         return attributes
-
-    def _route(self, params):
-        """Return what `cv` splits by."""
-        if params and (self.cv is None or isinstance(self.cv, Integral)):
-            raise ValueError(
-                f"cv={self.cv} does not split by {', '.join(params)}; pass a splitter that does, "
-                "cv=StratifiedGroupKFold(5) say."
-            )
-        return process_routing(self, "fit", **params).splitter.split if params else {}
 
     def get_metadata_routing(self) -> MetadataRouter:
         """Return how `fit` hands on what it is given: weights stay here, `cv` gets the rest.

@@ -1,0 +1,1 @@
+"""AUPRCStackingClassifier: members, out-of-fold log-odds, and the estimator on top."""

@@ -1,0 +1,195 @@
+"""The default members of a stack: four different models that take a table as it comes.
+
+Two boosted trees, a forest, and logistic regression on splines and a kernel: what counts is that
+they differ. Numbers may be missing; text, categories and booleans are encoded here.
+"""
+
+from functools import partial
+from numbers import Real
+from typing import Any
+
+import narwhals.stable.v2 as nw
+import numpy as np
+from scipy.sparse import issparse
+from sklearn.compose import ColumnTransformer
+from sklearn.decomposition import TruncatedSVD
+from sklearn.ensemble import ExtraTreesClassifier, HistGradientBoostingClassifier
+from sklearn.impute import SimpleImputer
+from sklearn.kernel_approximation import Nystroem
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline, make_union
+from sklearn.preprocessing import (
+    FunctionTransformer,
+    MaxAbsScaler,
+    OneHotEncoder,
+    OrdinalEncoder,
+    QuantileTransformer,
+    SplineTransformer,
+    StandardScaler,
+)
+from sklearn.utils._missing import is_pandas_na, is_scalar_nan
+
+from pnsklearn._typing import Array
+
+# Rows that each tree of the forest draws, at most: more make it dear, not better.
+FOREST_ROWS = 4_000
+MOST_LEVELS = 200  # of a category for trees, below the 255 bins of boosting; the rest is one level
+MOST_COLUMNS = 20  # of a category for the linear model
+N_COMPONENTS = 120  # of the kernel
+N_QUANTILES = 200
+FEW_VALUES = 10  # up to which a column gets no splines
+
+
+def default_members(X: Any, n_rows: int, random_state: int) -> list[tuple[str, Any]]:
+    """Return names and unfitted models for a table: a frame, an array or a sparse matrix.
+
+    Raises
+    ------
+    ValueError
+        If a column of a frame holds neither numbers, booleans, text nor categories.
+    """
+    trees = tree_models(n_rows, random_state)
+    linear = LogisticRegression(C=0.1, max_iter=1000)
+    if issparse(X):
+        svd = partial(TruncatedSVD, min(N_COMPONENTS, X.shape[1] - 1), random_state=random_state)
+        found = {name: make_pipeline(svd(), tree) for name, tree in trees.items()}
+        return [*found.items(), ("linear", make_pipeline(MaxAbsScaler(), linear))]
+
+    numbers, categories = columns(X)
+    impute = SimpleImputer(strategy="median", add_indicator=True, keep_empty_features=True)
+    smooth = smooth_features(n_rows, random_state)
+    if not categories:
+        return [
+            *trees.items(),
+            ("splines", make_pipeline(impute, smooth, StandardScaler(), linear)),
+        ]
+    for name in ("boosting", "shallow_boosting"):
+        trees[name].set_params(categorical_features=np.arange(len(categories)))
+    levels = OrdinalEncoder(
+        handle_unknown="use_encoded_value", unknown_value=np.nan, max_categories=MOST_LEVELS
+    )
+    one_hot = OneHotEncoder(
+        handle_unknown="infrequent_if_exist", max_categories=MOST_COLUMNS, sparse_output=False
+    )
+    as_text = partial(FunctionTransformer, to_text, feature_names_out="one-to-one")
+    as_floats = partial(FunctionTransformer, to_floats, feature_names_out="one-to-one")
+
+    def encoded(encoder, *steps):
+        of_categories = make_pipeline(as_text(), encoder)
+        of_numbers = make_pipeline(as_floats(), *steps)
+        return ColumnTransformer(
+            [("categories", of_categories, categories), ("numbers", of_numbers, numbers)]
+        )
+
+    found = {name: make_pipeline(encoded(levels), tree) for name, tree in trees.items()}
+    table = encoded(one_hot, impute)
+    return [*found.items(), ("splines", make_pipeline(table, smooth, StandardScaler(), linear))]
+
+
+def tree_models(n_rows: int, random_state: int) -> dict[str, Any]:
+    """Return two boosted models, deep and shallow, and a forest."""
+    boosting = partial(
+        HistGradientBoostingClassifier, early_stopping=False, random_state=random_state
+    )
+    forest = ExtraTreesClassifier(100, random_state=random_state)
+    if n_rows > FOREST_ROWS:
+        forest.set_params(bootstrap=True, max_samples=FOREST_ROWS / n_rows)
+    return {
+        "boosting": boosting(l2_regularization=0.3, max_features=0.5),
+        "shallow_boosting": boosting(max_leaf_nodes=8, min_samples_leaf=10, l2_regularization=1.0),
+        "extra_trees": forest,
+    }
+
+
+def smooth_features(n_rows: int, random_state: int) -> Any:
+    """Return what makes a linear model smooth: splines of the columns, and a kernel of the rows.
+
+    Splines are of ranks: no knots coincide where most values are equal, and what is far out counts
+    as the largest value seen.
+    """
+    few_rows = max(n_rows // 2, 1)  # a split may have no more
+    ranks = QuantileTransformer(n_quantiles=min(N_QUANTILES, few_rows), random_state=random_state)
+    splines = SplineTransformer(extrapolation="constant", include_bias=False)
+    parts = [
+        ("splines", make_pipeline(ranks, splines), many_valued),
+        ("as they are", "passthrough", few_valued),
+    ]
+    kernel = Nystroem(n_components=min(N_COMPONENTS, few_rows), random_state=random_state)
+    return make_union(ColumnTransformer(parts), make_pipeline(StandardScaler(), kernel))
+
+
+def many_valued(X: Array) -> list[int]:
+    """Return the columns with more than ten values, which get splines."""
+    return [column for column in range(X.shape[1]) if len(np.unique(X[:, column])) > FEW_VALUES]
+
+
+def few_valued(X: Array) -> list[int]:
+    """Return the other columns."""
+    return sorted(set(range(X.shape[1])).difference(many_valued(X)))
+
+
+def columns(X: Any) -> tuple[list, list]:
+    """Return the columns of numbers (booleans too) and of categories (text too).
+
+    They are names for a frame, numbers for an array.
+    """
+    if not nw.dependencies.is_into_dataframe(X):
+        X = np.asarray(X)
+        if X.dtype.kind in "biuf":
+            return list(range(X.shape[1])), []
+        is_number = [_is_number(X[:, column]) for column in range(X.shape[1])]
+        return (
+            [column for column, number in enumerate(is_number) if number],
+            [column for column, number in enumerate(is_number) if not number],
+        )
+    numbers, categories = [], []
+    for name, dtype in nw.from_native(X, eager_only=True).schema.items():
+        if dtype.is_numeric() or dtype == nw.Boolean:
+            numbers.append(name)
+        elif dtype in (nw.String, nw.Categorical, nw.Enum, nw.Object):
+            of_object = dtype == nw.Object and _is_number(np.asarray(X[name], dtype=object))
+            (numbers if of_object else categories).append(name)
+        else:
+            raise ValueError(
+                f"Column {name!r} holds {dtype}; turn it into numbers or text (of a date: its age "
+                "in days, its weekday), or drop it."
+            )
+    return numbers, categories
+
+
+def _is_number(values):
+    """Return whether all entries of an object array are numbers or missing."""
+    known = values[~_is_missing(values)]
+    return all(isinstance(value, (Real, np.bool_)) for value in known)
+
+
+def _is_missing(values):
+    """Return which entries are None, NaN or pandas' NA."""
+
+    def check(value):
+        return value is None or is_scalar_nan(value) or is_pandas_na(value)
+
+    return np.frompyfunc(check, 1, 1)(values).astype(bool)
+
+
+def to_floats(X: Any) -> Array:
+    """Return numbers and booleans as float64, NaN where they are missing."""
+    X, missing = _entries(X)
+    return np.where(missing, np.nan, X).astype(np.float64)
+
+
+def to_text(X: Any) -> Array:
+    """Return levels as text, None where they are missing."""
+    X, missing = _entries(X)
+    return np.where(missing, None, X.astype(str))
+
+
+def _entries(X):
+    """Return the entries of a frame or array, and which are missing."""
+    if not nw.dependencies.is_into_dataframe(X):
+        X = np.asarray(X)
+        return X, _is_missing(X) if X.dtype == object else np.zeros(X.shape, dtype=bool)
+    frame = nw.from_native(X, eager_only=True)
+    series = [frame[name] for name in frame.columns]
+    missing = np.column_stack([column.is_null().to_numpy() for column in series])
+    return np.column_stack([column.to_numpy() for column in series]), missing
