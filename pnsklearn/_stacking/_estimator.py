@@ -4,13 +4,12 @@ from numbers import Integral, Real
 from typing import Any, NamedTuple, Self
 
 import numpy as np
-from scipy.sparse import issparse
 from sklearn import config_context
 from sklearn.base import _fit_context
 from sklearn.callback import CallbackSupportMixin
 from sklearn.ensemble import StackingClassifier
 from sklearn.metrics import average_precision_score
-from sklearn.utils import Bunch, _safe_indexing, check_array, check_random_state
+from sklearn.utils import Bunch, _safe_indexing, check_array, check_random_state, indexable
 from sklearn.utils._param_validation import Interval, Options, StrOptions
 from sklearn.utils._repr_html.estimator import _VisualBlock
 from sklearn.utils.metadata_routing import (
@@ -22,7 +21,6 @@ from sklearn.utils.metadata_routing import (
 from sklearn.utils.validation import (
     _check_feature_names,
     _check_y,
-    check_consistent_length,
     check_is_fitted,
 )
 
@@ -266,7 +264,7 @@ class AUPRCStackingClassifier(CallbackSupportMixin, StackingClassifier):
         ValueError
             If a parameter, X, y or a weight is out of its range, a class has fewer than two
             samples, or a member takes no weights.
-        RuntimeError
+        ValueError, TypeError or RuntimeError
             If the fit of a member fails; it is named.
         """
         check_threshold(self.threshold)
@@ -382,13 +380,14 @@ class AUPRCStackingClassifier(CallbackSupportMixin, StackingClassifier):
         _check_feature_names(self, X, reset=reset)
         if self.estimators is None and not hasattr(X, "columns"):
             X = check_array(X, accept_sparse="csr", dtype=None, ensure_all_finite="allow-nan")
-        return X.tocsr() if issparse(X) else X
+        return X
 
     def _check_data(self, X, y, sample_weight):
         """Return the rows of positive weight."""
         refuse_unreadable(X, y)
-        X, y = self._check_X(X, reset=True), _check_y(y)
-        check_consistent_length(X, y)
+        X, y = indexable(self._check_X(X, reset=True), _check_y(y))
+        if not len(y):
+            raise ValueError("X has 0 sample(s); both classes need at least two.")
         classes, positive = check_binary_target(y)
         if sample_weight is None:
             return _Rows(X, positive, None, classes, np.ones(len(y), dtype=bool))

@@ -46,7 +46,7 @@ def fit_member(member: Member, X: Any, y: Array, rows: Array | None) -> Any:
 
     Raises
     ------
-    RuntimeError
+    ValueError, TypeError or RuntimeError
         With the name of the member, if its fit fails.
     """
     metadata = member.metadata
@@ -57,7 +57,8 @@ def fit_member(member: Member, X: Any, y: Array, rows: Array | None) -> Any:
         return clone(member.estimator).fit(X, y, **metadata)
     except Exception as error:
         on = "all rows" if rows is None else "the training rows of a split"
-        raise RuntimeError(f"Member {member.name!r} cannot be fitted on {on}: {error}") from error
+        kind = type(error) if type(error) in (ValueError, TypeError) else RuntimeError
+        raise kind(f"Member {member.name!r} cannot be fitted on {on}: {error}") from error
 
 
 def log_odds(name: str, estimator: Any, X: Any, n_train: int) -> Array:
