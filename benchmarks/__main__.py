@@ -10,11 +10,21 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks._engine import Options, run_sections
-from benchmarks.studies import auprc, first_use, language, pu_trend, small, small_guide, suite, topr
+from benchmarks.studies import (
+    auprc,
+    first_use,
+    language,
+    pu_trend,
+    small,
+    small_guide,
+    stacking,
+    suite,
+    topr,
+)
 
 STUDIES = {
-    "suite": suite, "auprc": auprc, "small": small, "small_guide": small_guide,
-    "pu_trend": pu_trend, "topr": topr, "language": language, "first_use": first_use,
+    "suite": suite, "auprc": auprc, "stacking": stacking, "small": small,
+    "small_guide": small_guide, "pu_trend": pu_trend, "topr": topr, "language": language, "first_use": first_use,
 }  # fmt: skip
 
 

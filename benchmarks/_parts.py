@@ -7,6 +7,7 @@ import numpy as np
 from sklearn.dummy import DummyClassifier
 
 from pnsklearn import PUTrendClassifier
+from pnsklearn._auprc._calibration import platt
 from pnsklearn._auprc._objective import Pairs, gradient, loss_terms, surrogate
 from pnsklearn._pu_trend._breaks import natural_break
 from pnsklearn._pu_trend._presets import Plan
@@ -19,7 +20,7 @@ from pnsklearn._small._relaxation import Relaxation, solve_fista, solve_saddle
 from pnsklearn._topr._objective import Linear, PolicyObjective
 
 RELAXATIONS = {"fista": solve_fista, "saddle": solve_saddle}
-__all__ = ["RELAXATIONS", "TRENDS", "blocks", "natural_break"]
+__all__ = ["RELAXATIONS", "TRENDS", "blocks", "natural_break", "platt"]
 
 
 def average_precision(scores, y, loss, margin):
