@@ -24,7 +24,8 @@ from benchmarks.studies import (
 
 STUDIES = {
     "suite": suite, "auprc": auprc, "stacking": stacking, "small": small,
-    "small_guide": small_guide, "pu_trend": pu_trend, "topr": topr, "language": language, "first_use": first_use,
+    "small_guide": small_guide, "pu_trend": pu_trend, "topr": topr, "language": language,
+    "first_use": first_use,
 }  # fmt: skip
 
 
