@@ -89,10 +89,10 @@ class AUPRCClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         values below 1e-3 count as 1e-3, and values above 1e6 as 1e6.
 
     alpha : "cv", "cv-1se" or float, default="cv"
-        Strength of the anchor, from 0 to infinity inclusive. "cv" chooses it by cross-validated average
-        precision; with fewer than 10 positives only among strong anchors. "cv-1se" keeps the anchor
-        itself unless another strength gains more than one standard error of the splits. Either
-        chooses the `C` of ``anchor="logistic"`` too; otherwise `C` is 1.
+        Strength of the anchor, from 0 to infinity inclusive. "cv" chooses it by cross-validated
+        average precision; with fewer than 10 positives only among strong anchors. "cv-1se" keeps
+        the anchor itself unless another strength gains more than one standard error of the splits.
+        Either chooses the `C` of ``anchor="logistic"`` too; otherwise `C` is 1.
 
     anchor : {"logistic", "zero", "average", "shrunk"} or array-like of shape (n_features,), \
             default="logistic"

@@ -95,8 +95,9 @@ class AUPRCStackingClassifier(CallbackSupportMixin, StackingClassifier):
 
     cv : int, cross-validation generator, iterable, "prefit" or None, default=None
         Splits for the held-out log-odds; an int is stratified, and at most the number of positives.
-        None is 5, and 3 for more than 10,000 rows. They need not cover all rows, nor each once: splits by time do. With "prefit" the members
-        are fitted already, on other rows than those given to `fit`.
+        None is 5, and 3 for more than 10,000 rows. They need not cover all rows, nor each once:
+        splits by time do. With "prefit" the members are fitted already, on other rows than those
+        given to `fit`.
 
     n_jobs : int or None, default=None
         Fits at a time; None is one, -1 is one for each core. The result is the same.

@@ -31,8 +31,8 @@ from sklearn.utils._missing import is_pandas_na, is_scalar_nan
 
 from pnsklearn._typing import Array
 
-# Beyond so many rows boosting gets more rounds, and the forest fewer trees, of few rows each: on
-# all rows it would cost more than the rest, and add nothing.
+# Beyond so many rows boosting gets more rounds, and each tree of the forest few rows: on all it
+# would cost more than the rest, and add nothing.
 MANY_ROWS = 10_000
 FOREST_ROWS = 5_000
 MOST_LEVELS = 200  # of a category for trees, below the 255 bins of boosting; the rest is one level
@@ -97,7 +97,7 @@ def tree_models(n_rows: int, random_state: int) -> dict[str, Any]:
         early_stopping=False,
         random_state=random_state,
     )
-    forest = ExtraTreesClassifier(50 if many else 100, random_state=random_state)
+    forest = ExtraTreesClassifier(50, random_state=random_state)
     if many:
         forest.set_params(bootstrap=True, max_samples=FOREST_ROWS / n_rows)
     return {
