@@ -28,7 +28,7 @@ from pnsklearn._auprc._estimator import AUPRCClassifier
 from pnsklearn._auprc._selection import make_splits, split_metadata, usable_splits
 from pnsklearn._auprc._threshold import check_threshold
 from pnsklearn._fitting import callback_tasks, replace_fitted, unchanged_on_error, warn_user
-from pnsklearn._stacking._members import default_members
+from pnsklearn._stacking._members import MANY_ROWS, default_members
 from pnsklearn._stacking._out_of_fold import Member, held_out, log_odds, refitted, weighted
 from pnsklearn._typing import Array
 from pnsklearn._validation import (
@@ -93,10 +93,11 @@ class AUPRCStackingClassifier(CallbackSupportMixin, StackingClassifier):
         Probability above which `predict` says positive, see :class:`AUPRCClassifier`; chosen on the
         held-out log-odds.
 
-    cv : int, cross-validation generator, iterable or "prefit", default=5
+    cv : int, cross-validation generator, iterable, "prefit" or None, default=None
         Splits for the held-out log-odds; an int is stratified, and at most the number of positives.
-        They need not cover all rows, nor each once: splits by time do. With "prefit" the members
-        are fitted already, on other rows than those given to `fit`.
+        None is 5, and 3 for more than 10,000 rows. They need not cover all rows, nor each once:
+        splits by time do. With "prefit" the members are fitted already, on other rows than those
+        given to `fit`.
 
     n_jobs : int or None, default=None
         Fits at a time; None is one, -1 is one for each core. The result is the same.
@@ -205,7 +206,7 @@ class AUPRCStackingClassifier(CallbackSupportMixin, StackingClassifier):
         alpha: str | float = "cv-1se",
         margin: str | float = "auto",
         threshold: str | tuple[str, float] | float = "proba",
-        cv: Any = 5,
+        cv: Any = None,
         n_jobs: int | None = None,
         random_state: Any = None,
     ):
@@ -272,7 +273,9 @@ class AUPRCStackingClassifier(CallbackSupportMixin, StackingClassifier):
         members, metadata = self._members(rows, params)
         if self.cv == "prefit":
             return self._finish(*self._fitted_before(members, rows), rows, [])
-        splits = make_splits(self.cv, rows.positive, rows.kept, metadata)
+        n_folds = 3 if len(rows.positive) > MANY_ROWS else 5
+        cv = n_folds if self.cv is None else self.cv
+        splits = make_splits(cv, rows.positive, rows.kept, metadata)
         if not splits:
             raise ValueError("A class has one sample; held-out rows need at least two of each.")
         target, n_tasks = rows.positive.astype(int), len(members) * (len(splits) + 1)

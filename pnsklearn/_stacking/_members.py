@@ -31,8 +31,10 @@ from sklearn.utils._missing import is_pandas_na, is_scalar_nan
 
 from pnsklearn._typing import Array
 
-# Rows that each tree of the forest draws, at most: more make it dear, not better.
-FOREST_ROWS = 4_000
+# Beyond so many rows boosting gets more rounds, and each tree of the forest few rows: on all it
+# would cost more than the rest, and add nothing.
+MANY_ROWS = 10_000
+FOREST_ROWS = 5_000
 MOST_LEVELS = 200  # of a category for trees, below the 255 bins of boosting; the rest is one level
 MOST_COLUMNS = 20  # of a category for the linear model
 N_COMPONENTS = 120  # of the kernel
@@ -49,7 +51,7 @@ def default_members(X: Any, n_rows: int, random_state: int) -> list[tuple[str, A
         If a column of a frame holds neither numbers, booleans, text nor categories.
     """
     trees = tree_models(n_rows, random_state)
-    linear = LogisticRegression(C=0.1, max_iter=1000)
+    linear = LogisticRegression(C=0.1, tol=1e-3, max_iter=1000)
     if issparse(X):
         svd = partial(TruncatedSVD, min(N_COMPONENTS, X.shape[1] - 1), random_state=random_state)
         found = {name: make_pipeline(svd(), tree) for name, tree in trees.items()}
@@ -88,11 +90,15 @@ def default_members(X: Any, n_rows: int, random_state: int) -> list[tuple[str, A
 
 def tree_models(n_rows: int, random_state: int) -> dict[str, Any]:
     """Return two boosted models, deep and shallow, and a forest."""
+    many = n_rows > MANY_ROWS
     boosting = partial(
-        HistGradientBoostingClassifier, early_stopping=False, random_state=random_state
+        HistGradientBoostingClassifier,
+        max_iter=150 if many else 100,
+        early_stopping=False,
+        random_state=random_state,
     )
-    forest = ExtraTreesClassifier(100, random_state=random_state)
-    if n_rows > FOREST_ROWS:
+    forest = ExtraTreesClassifier(50, random_state=random_state)
+    if many:
         forest.set_params(bootstrap=True, max_samples=FOREST_ROWS / n_rows)
     return {
         "boosting": boosting(l2_regularization=0.3, max_features=0.5),
