@@ -15,7 +15,9 @@ from scipy.optimize import check_grad, minimize
 from scipy.stats import rankdata
 from sklearn.datasets import load_breast_cancer
 from sklearn.dummy import DummyClassifier
+from sklearn.ensemble import StackingClassifier
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import average_precision_score
 from sklearn.model_selection import RepeatedStratifiedKFold
 from sklearn.tree import DecisionTreeClassifier
 
@@ -23,9 +25,9 @@ from benchmarks import _engine as engine
 from benchmarks.__main__ import STUDIES, main
 from benchmarks._data import at_most, fold, load, stored
 from benchmarks._report import Results
-from benchmarks.peers import auprc, pu, small, topr
-from benchmarks.studies import suite
-from pnsklearn import SMaLLClassifier, TOPRPolicy
+from benchmarks.peers import auprc, pu, small, tables, topr
+from benchmarks.studies import stacking, suite
+from pnsklearn import AUPRCStackingClassifier, SMaLLClassifier, TOPRPolicy
 from pnsklearn.metrics import average_precision_surrogate, snips_value
 
 
@@ -366,6 +368,105 @@ def test_balanced_batches_are_half_positive():
     assert batches.shape == (25, 8)  # an epoch of the negatives
     assert (y[batches].sum(axis=1) == 4).all()
     assert set(batches.ravel()) == set(range(110))
+
+
+@pytest.fixture(scope="module")
+def stacked():
+    """A stack, the rows of its fit, and others."""
+    X, y = load_breast_cancer(return_X_y=True)
+    X, y, X_test, y_test = X[::2], 1 - y[::2], X[1::2], 1 - y[1::2]
+    return AUPRCStackingClassifier(random_state=0).fit(X, y), X, y, X_test, y_test
+
+
+def test_heads_are_stacks_of_the_same_members(stacked):
+    stack, X, y, X_test, _ = stacked
+    P, P_test = tables.member_probabilities(stack, X_test)
+    members = list(stack.named_estimators_.items())
+    expected = StackingClassifier(members, LogisticRegression()).fit(X, y).predict_proba(X_test)
+    found = tables.stacking_classifier(P, y, P_test)
+    assert np.allclose(found, expected[:, 1], atol=1e-6)
+    voted = np.mean([member.predict_proba(X_test)[:, 1] for _, member in members], axis=0)
+    assert np.allclose(tables.soft_voting(P, y, P_test), voted)
+
+
+def test_an_ablation_that_changes_nothing_is_the_stack(stacked, monkeypatch):
+    stack, _, y, X_test, _ = stacked
+    monkeypatch.setattr(stacking, "ABLATIONS", {"nothing": {}})
+    found = dict(
+        stacking.ablations(stack, stacking.standardised(stack), y, stack.transform(X_test))
+    )
+    assert np.allclose(found["nothing"], stack.decision_function(X_test))
+    assert set(found) == {"nothing", *(f"without {name}" for name in stack.named_estimators_)}
+
+
+def test_greedy_selection_is_no_worse_than_its_best_member():
+    rng = np.random.default_rng(0)
+    y = np.repeat([0, 1], [180, 20])
+    P = rng.random((200, 3)) + y[:, np.newaxis] * [0.5, 0.5, 0.0]
+    weights = tables.greedy_weights(P, y)
+    singles = [average_precision_score(y, column) for column in P.T]
+    assert weights.sum() == pytest.approx(1) and (weights >= 0).all()
+    assert average_precision_score(y, P @ weights) > max(singles) + 0.05
+    assert weights[2] < weights[:2].min()  # which is noise
+    # The first round takes the best, the second the best addition to it.
+    two = tables.greedy_weights(P, y, n_rounds=2)
+    best = np.eye(3)[np.argmax(singles)]
+    pairs = [(best + np.eye(3)[i]) / 2 for i in range(3)]
+    tried = [best, *pairs]
+    expected = tried[int(np.argmax([average_precision_score(y, P @ pair) for pair in tried]))]
+    assert np.allclose(two, expected)
+
+
+def test_settings_are_drawn_once_with_the_stock_ones_first():
+    drawn = tables.candidates(tables.SPACES["HGB"], 20)
+    assert drawn[0] == {} and len(drawn) == 20
+    assert drawn == tables.candidates(tables.SPACES["HGB"], 20)
+    for setting in drawn[1:]:
+        assert all(value in tables.SPACES["HGB"][name] for name, (value,) in setting.items())
+
+
+def test_positives_are_cut_and_labels_flipped():
+    y = np.repeat([0, 1], [300, 100])
+    train = np.arange(0, 400, 2)
+    rows, labels = stacking.few_positives(y, train, 10, 0)
+    assert labels.sum() == 10 and len(rows) == 160
+    assert set(rows) <= set(train) and np.array_equal(labels, y[rows])
+    assert stacking.few_positives(y, train, 50, 0) is None
+    rows, labels = stacking.flipped(y, train, 0.05, 0)
+    assert np.array_equal(rows, train) and (labels != y[train]).sum() == 10
+    assert y.sum() == 100
+
+
+def test_best_single_model_is_of_a_set_or_of_a_split():
+    names = [stacking.OURS, "LightGBM, tuned", "HGB, tuned"]
+    rows = pd.DataFrame(engine.grid(set=["a", "b"], split=range(2), model=names))
+    rows["AP"] = [0.9, 0.8, 0.6, 0.9, 0.5, 0.6, 0.5, 0.3, 0.4, 0.5, 0.4, 0.6]
+    rows["cv"] = [np.nan, 0.1, 0.2, np.nan, 0.2, 0.1, np.nan, 0.2, 0.1, np.nan, 0.2, 0.1]
+    table, best = stacking.with_best(engine.wide(rows, "AP", "set", "split"), rows)
+    assert best.to_dict() == {"a": "LightGBM, tuned", "b": "HGB, tuned"}
+    assert table[stacking.BY_TEST].tolist() == [0.8, 0.5, 0.4, 0.6]
+    assert table[stacking.BY_CV].tolist() == [0.6, 0.5, 0.3, 0.4]
+    summary = stacking.differences(table).set_index(stacking.AGAINST)
+    assert summary.loc["LightGBM, tuned", "difference"] == pytest.approx(0.2)  # of 0.25 and 0.15
+    assert summary.loc[stacking.BY_TEST, "difference"] == pytest.approx(0.125)  # of 0.25 and 0
+    reached = stacking.bars(
+        ("reached", summary.reset_index(), "LightGBM, tuned", 0.19),
+        ("not", summary.reset_index(), "LightGBM, tuned", 0.21),
+        ("did not run", summary.reset_index(), "XGBoost, tuned", 0.0),
+    )
+    assert [row["reached"] for row in reached] == [True, False]
+
+
+def test_sets_are_lost_by_two_standard_errors_and_by_more_than_a_trifle():
+    gains = {"far": (-0.1, -0.11), "noisy": (-0.1, 0.05), "small": (-0.004, -0.004)}
+    rows = [
+        {"set": name, "split": split, "model": model, "AP": 0.5 + (model == "stack") * gain}
+        for name, of_splits in gains.items()
+        for split, gain in enumerate(of_splits)
+        for model in ("stack", "x")
+    ]
+    summary = stacking.differences(engine.wide(pd.DataFrame(rows), "AP", "set", "split")).loc[0]
+    assert summary["lost by 2 se"] == 2 and summary["and by 0.005"] == "far"
 
 
 def test_sparse_logistic_is_a_refit_on_few_features():
