@@ -601,7 +601,7 @@ class AUPRCClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         # A seed for each split, so that n_jobs changes nothing.
         seeds = schedule.rng.randint(2**31 - 1, size=len(splits))
 
-        def part(number):
+        def part(number: int) -> tuple[Any, Any, Any]:
             rows = splits[number][0]
             return X[rows], positive[rows], weight[rows]
 

@@ -427,11 +427,12 @@ class AUPRCStackingClassifier(CallbackSupportMixin, StackingClassifier):
         routed, kept = process_routing(self, "fit", **params), np.flatnonzero(rows.kept)
         return {
             name: {key: _safe_indexing(values, kept) for key, values in routed[name].fit.items()}
-            for name, _ in self.estimators
+            for name, _ in self.estimators or []
         }, routed.splitter.split
 
     def _members(self, rows, routed, n_fewest=0):
         """Return the members, and what their fits are given beside X and y."""
+        named: Any
         if self.estimators is not None:
             named = zip(*self._validate_estimators(), strict=True)
         elif self.cv != "prefit":

@@ -69,7 +69,8 @@ def default_members(X: Any, n_fewest: int, random_state: int) -> list[tuple[str,
     impute = SimpleImputer(strategy="median", add_indicator=True, keep_empty_features=True)
     linear = [smooth_features(n_fewest, random_state), StandardScaler(), linear]
     if not categories and not _entries(X)[1].any():
-        return [*trees.items(), ("splines", make_pipeline(*linear))]
+        splines = make_pipeline(_function(to_floats), impute, *linear)
+        return [*trees.items(), ("splines", splines)]
     for name in BOOSTED:
         trees[name].set_params(categorical_features=np.arange(len(categories)))
     levels = OrdinalEncoder(
@@ -154,7 +155,8 @@ def columns(X: Any) -> tuple[list, list]:
             [column for column, number in enumerate(is_number) if number],
             [column for column, number in enumerate(is_number) if not number],
         )
-    numbers, categories = [], []
+    numbers: list = []
+    categories: list = []
     for name, dtype in nw.from_native(X, eager_only=True).schema.items():
         if dtype.is_numeric() or dtype == nw.Boolean:
             numbers.append(name)
@@ -206,7 +208,9 @@ def to_floats(X: Any) -> Array:
 def to_text(X: Any) -> Array:
     """Return levels as text, None where they are missing."""
     X, missing = _entries(X)
-    return np.where(missing, None, X.astype(str))
+    text = X.astype(str).astype(object)
+    text[missing] = None
+    return text
 
 
 def _entries(X):

@@ -30,16 +30,16 @@ def weighted(name: str, estimator: Any, weight: Array | None) -> dict[str, Any]:
     """Return the argument by which weights reach a member, or the last step of a pipeline."""
     if weight is None:
         return {}
-    key, last = "sample_weight", estimator
+    prefix, last = "", estimator
     while isinstance(last, Pipeline):
         step, last = last.steps[-1]
-        key = f"{step}__{key}"
+        prefix += f"{step}__"
     if not has_fit_parameter(last, "sample_weight"):
         raise ValueError(
             f"Member {name!r}, {type(last).__name__}, takes no sample_weight; leave it out, or fit "
             "without weights."
         )
-    return {key: weight}
+    return {f"{prefix}sample_weight": weight}
 
 
 def fit_member(member: Member, X: Any, y: Array, rows: Array | None) -> Any:
