@@ -173,18 +173,6 @@ class LibAUCNetwork(ClassifierMixin, BaseEstimator):
         return np.column_stack([1 - positive, positive])
 
 
-def flaml(X, y, seconds, seed):
-    """Return FLAML's best model for average precision within some seconds of the wall."""
-    from flaml import AutoML
-
-    model = AutoML()
-    model.fit(
-        X, y, task="classification", metric="ap", time_budget=seconds, n_jobs=1, seed=seed,
-        verbose=0,
-    )  # fmt: skip
-    return model
-
-
 # Other ways to combine the members of a fitted stack: functions of the members' probabilities on
 # held-out rows, their labels, and the probabilities on test rows; they return test scores.
 

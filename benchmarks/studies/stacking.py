@@ -21,7 +21,7 @@ from benchmarks._parts import platt
 from benchmarks.peers import tables as peers
 from pnsklearn import AUPRCStackingClassifier
 
-PACKAGES = ("numpy", "scipy", "scikit-learn", "numba", "lightgbm", "xgboost", "catboost", "flaml")
+PACKAGES = ("numpy", "scipy", "scikit-learn", "numba", "lightgbm", "xgboost", "catboost", "libauc")
 DENSE = (
     "ecoli4", "yeast4", "yeast6", "oil_spill", "car_vgood", "wine_red_ge7", "abalone19", "sick",
     "phoneme", "page_blocks_not1", "satimage_4", "letter_a", "mammography", "creditcard_fraud",
@@ -39,9 +39,9 @@ MAX_TRAIN = 4_000  # training rows
 ENOUGH = 20  # test positives below which a set's average precision says little
 # Splits of the models that take long.
 SPLITS = {
-    "HGB, tuned": 2, "CatBoost, tuned": 2, "LibAUC network": 2, "FLAML": 2,
+    "HGB, tuned": 2, "CatBoost, tuned": 2, "LibAUC network": 2,
 }  # fmt: skip
-SLOW = ("CatBoost, tuned", "LibAUC network", "FLAML")  # left out of --quick
+SLOW = ("CatBoost, tuned", "LibAUC network")  # left out of --quick
 # Models whose best is the best single one: each tuned, but the forest.
 SINGLE = (
     BASE, "HGB, tuned", "XGBoost, tuned", "CatBoost, tuned", "extra trees, tuned", "forest",
@@ -161,21 +161,28 @@ def ablations(stack, Z, y, Z_test):
         yield f"without {name}", head.decision_function(Z_test[:, rest])
 
 
-def peer_rows(name, protocol, report, models, **axes):
-    """Return the rows of single models, which do not depend on the stack."""
+def peer_rows(name, protocol, report, models, places):
+    """Return the rows of single models at some places; they do not depend on the stack."""
     quick = protocol.options.quick
-    models = [model for model in models if not (quick and model in SLOW)]
     cells = [
-        cell for cell in engine.grid(**axes, model=models)
-        if cell["split"] < SPLITS.get(cell["model"], np.inf)
+        place | {"model": model} for place in places for model in models
+        if place["split"] < SPLITS.get(model, np.inf) and not (quick and model in SLOW)
     ]  # fmt: skip
     return report.runs(f"{name}_peers", cells, protocol.run_peer)
 
 
-def stack_rows(name, protocol, report, ablated=False, **axes):
-    """Return the rows of the stack, and of all that is made of its members."""
+def stack_rows(name, protocol, report, places, ablated=False):
+    """Return the rows of the stack at some places, and of all that is made of its members."""
     run = partial(protocol.run_stack, ablated=ablated)
-    return report.runs(f"{name}_stack", engine.grid(**axes, model=[OURS]), run)
+    return report.runs(f"{name}_stack", [place | {"model": OURS} for place in places], run)
+
+
+def _table_places(options):
+    """Return sets, level and splits of `tables`; sparse sets take longer."""
+    if options.quick:
+        return engine.grid(set=BUNDLED, level=[0], split=[0])
+    dense = engine.grid(set=DENSE, level=[0], split=options.seeds_of(5))
+    return dense + engine.grid(set=SPARSE, level=[0], split=options.seeds_of(2))
 
 
 # Tables.
@@ -273,25 +280,10 @@ def tables(options, report):
 
 
 def _tables_rows(options, report):
-    n_splits = len(options.seeds_of(5))
-    protocol = Protocol(options)
-    axes = {"set": options.pick((*DENSE, *SPARSE), BUNDLED), "level": [0], "split": range(n_splits)}
-    found = stack_rows("tables", protocol, report, ablated=True, **axes)
-    rows = [found, peer_rows("tables", protocol, report, list(peers.SINGLE), **axes)]
-    if not options.quick and engine.is_installed("flaml"):
-        axes["split"] = range(SPLITS["FLAML"])
-        axes["set"] = DENSE
-        seconds = found[found["model"] == OURS].groupby(["set", "split"])["seconds"].first()
-
-        def run(set, level, split, model):
-            X, y, X_test, y_test = protocol.task(set, level, split)
-            search = partial(peers.flaml, X, y, seconds[set, split], split)
-            model, used = engine.seconds_of(search)
-            return scores(y_test, model.predict_proba(X_test)[:, 1]) | {"seconds": used}
-
-        cells = engine.grid(**axes, model=["FLAML"])
-        rows.append(report.runs("tables_flaml", cells, run))
-    return pd.concat(rows, ignore_index=True)
+    protocol, places = Protocol(options), _table_places(options)
+    found = stack_rows("tables", protocol, report, places, ablated=True)
+    rows = peer_rows("tables", protocol, report, list(peers.SINGLE), places)
+    return pd.concat([found, rows], ignore_index=True)
 
 
 def _tables_bars(found):
@@ -346,7 +338,7 @@ def large(options, report):
     """Test AP with as many training rows as there are, up to 100,000."""
     protocol = Protocol(options, max_train=100_000)
     models = [BASE, "HGB", "LightGBM"]
-    rows = _levels_rows("large", protocol, report, models, LARGE, [0], n_splits=2)
+    rows = _levels_rows("large", protocol, report, models, LARGE, [0], n_splits=1)
     compared = [BASE, "HGB", "LightGBM", "StackingClassifier", "soft voting"]
     summary = _levels(rows, report, "large", compared)[0]
     rows = bars(("tuned LightGBM, above 0", summary, BASE, 1e-9))
@@ -356,12 +348,13 @@ def large(options, report):
     report.table("large_bars", rows, "Bars:")
 
 
-def _levels_rows(name, protocol, report, models, sets, levels, n_splits=3):
+def _levels_rows(name, protocol, report, models, sets, levels, n_splits=2):
     options = protocol.options
-    axes = {"set": options.pick(sets, BUNDLED[:1]), "level": levels}
-    axes["split"] = options.seeds_of(n_splits)
-    found = stack_rows(name, protocol, report, **axes)
-    rows = peer_rows(name, protocol, report, models, **axes)
+    places = engine.grid(
+        set=options.pick(sets, BUNDLED[:1]), level=levels, split=options.seeds_of(n_splits)
+    )
+    found = stack_rows(name, protocol, report, places)
+    rows = peer_rows(name, protocol, report, models, places)
     return pd.concat([found, rows], ignore_index=True)
 
 
@@ -388,9 +381,8 @@ def _levels(rows, report, name, compared):
 
 def calibration(options, report):
     """Log-loss and Brier score of the stack against its members, each after a Platt fit."""
-    axes = {"set": options.pick((*DENSE, *SPARSE), BUNDLED), "level": [0]}
-    axes["split"] = options.seeds_of(5)
-    rows = stack_rows("tables", Protocol(options), report, ablated=True, **axes)
+    places = _table_places(options)
+    rows = stack_rows("tables", Protocol(options), report, places, ablated=True)
     weight = rows.groupby("set", sort=False)["test n+"].first()
     members = rows.loc[rows["part"] == "member", "model"].unique()
     found, summary = [], []
