@@ -425,6 +425,15 @@ def test_settings_are_drawn_once_with_the_stock_ones_first():
         assert all(value in tables.SPACES["HGB"][name] for name, (value,) in setting.items())
 
 
+def test_precision_of_the_cross_validation_is_of_tuned_models():
+    X, y = load_breast_cancer(return_X_y=True)
+    tuned = tables.tuned(DecisionTreeClassifier(), {"max_depth": [1, 3]}, 0).fit(X, y)
+    assert tables.cv_precision(tuned) == tuned.cv_results_["mean_test_score"].max()
+    linear = tables.SINGLE["linear AUPRC"](0, True, False).fit(X, y)
+    assert tables.cv_precision(linear) == linear[-1].cv_average_precision_.mean()
+    assert np.isnan(tables.cv_precision(tables.boosted("HGB", 0).fit(X, y)))
+
+
 def test_positives_are_cut_and_labels_flipped():
     y = np.repeat([0, 1], [300, 100])
     train = np.arange(0, 400, 2)

@@ -123,9 +123,10 @@ NO_SPARSE = ("HGB", "HGB, tuned", "LibAUC network")  # take no sparse X
 
 def cv_precision(model):
     """Return the cross-validated average precision of a tuned model, NaN of another."""
+    if isinstance(model, GridSearchCV):
+        return model.best_score_
     last = model[-1] if isinstance(model, Pipeline) else model
-    own = getattr(last, "cv_average_precision_", [np.nan])
-    return getattr(last, "best_score_", np.mean(own))
+    return np.mean(getattr(last, "cv_average_precision_", [np.nan]))
 
 
 class LibAUCNetwork(ClassifierMixin, BaseEstimator):
