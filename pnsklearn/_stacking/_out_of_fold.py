@@ -95,15 +95,10 @@ def held_out(
 
     Each is of a fit without the row; the mean where several splits test it, NaN where none does.
     """
-
-    def one(member, train, test):
-        fitted = fit_member(member, X, y, train)
-        return log_odds(member.name, fitted, _safe_indexing(X, test), len(train))
-
     total = np.zeros((len(y), len(members)))
     times = np.zeros((len(y), 1))
     tasks = [(column, split) for column in range(len(members)) for split in range(len(splits))]
-    found = _in_order(n_jobs, [(one, members[c], *splits[s]) for c, s in tasks])
+    found = _in_order(n_jobs, [(_of_split, members[c], X, y, *splits[s]) for c, s in tasks])
     for (column, split), scores in zip(tasks, found, strict=True):
         test = splits[split][1]
         total[test, column] += scores
@@ -111,6 +106,12 @@ def held_out(
         on_fit(f"{members[column].name}, split {split + 1} of {len(splits)}")
     with np.errstate(invalid="ignore"):
         return total / times
+
+
+def _of_split(member, X, y, train, test):
+    """Return the log-odds of the rows `test`, of a fit on the rows `train`."""
+    fitted = fit_member(member, X, y, train)
+    return log_odds(member.name, fitted, _safe_indexing(X, test), len(train))
 
 
 def refitted(
