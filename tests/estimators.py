@@ -10,12 +10,26 @@ from collections import namedtuple
 
 import numpy as np
 from sklearn.base import clone
-from sklearn.linear_model import SGDClassifier
+from sklearn.linear_model import LogisticRegression, SGDClassifier
+from sklearn.naive_bayes import GaussianNB
 
-from pnsklearn import AUPRCClassifier, PUTrendClassifier, SMaLLClassifier, TOPRPolicy
+from pnsklearn import (
+    AUPRCClassifier,
+    AUPRCStackingClassifier,
+    PUTrendClassifier,
+    SMaLLClassifier,
+    TOPRPolicy,
+)
 
-KINDS = AUPRCClassifier, PUTrendClassifier, SMaLLClassifier, TOPRPolicy
+KINDS = (
+    AUPRCClassifier,
+    AUPRCStackingClassifier,
+    PUTrendClassifier,
+    SMaLLClassifier,
+    TOPRPolicy,
+)
 
+MEMBERS = [("logistic", LogisticRegression()), ("bayes", GaussianNB())]
 SHORT = {"n_snapshots": 2, "n_folds": 2, "n_passes": 1}
 KNOWN = {"class_prior": 0.05, "n_snapshots": 3, "n_folds": 2}
 SETTINGS = [
@@ -33,6 +47,11 @@ SETTINGS = [
         "hard",
     ),
     (AUPRCClassifier(anchor="zero", alpha=0.01, prior=0.3), "checked hard"),
+    (AUPRCClassifier(positive=True, anchor="shrunk", alpha="cv-1se"), "checked"),
+    (AUPRCClassifier(positive=True, anchor="shrunk", alpha=0.1), "common onnx hard"),
+    (AUPRCClassifier(alpha=0.1, class_weight="balanced"), "checked common hard"),
+    (AUPRCStackingClassifier(cv=2), "checked"),
+    (AUPRCStackingClassifier(MEMBERS, cv=3), "checked common onnx hard"),
     (PUTrendClassifier(), "checked"),
     (PUTrendClassifier("mlp", final_estimator="same", n_snapshots=4, trend="pairwise"), "checked"),
     (PUTrendClassifier(SGDClassifier(), trend="last", split="natural", **SHORT), "checked"),
@@ -96,6 +115,7 @@ def rewarded(X, noise):
 Task = namedtuple("Task", "name kind target")
 TASKS = [
     Task("AUPRCClassifier", AUPRCClassifier, binary),
+    Task("AUPRCStackingClassifier", AUPRCStackingClassifier, binary),
     Task("PUTrendClassifier", PUTrendClassifier, positive_unlabelled),
     Task("SMaLLClassifier", SMaLLClassifier, binary),
     Task("TOPRPolicy", TOPRPolicy, decisions),
