@@ -9,8 +9,8 @@ hard: bad and odd inputs, `tests.hard_use`
 from collections import namedtuple
 
 import numpy as np
+from sklearn import config_context
 from sklearn.base import clone
-from sklearn.ensemble import ExtraTreesClassifier
 from sklearn.linear_model import LogisticRegression, SGDClassifier
 from sklearn.naive_bayes import GaussianNB
 
@@ -31,8 +31,13 @@ KINDS = (
 )
 
 MEMBERS = [("logistic", LogisticRegression()), ("bayes", GaussianNB())]
-# Those of a stack that takes sparse data.
-SPARSE_MEMBERS = [MEMBERS[0], ("trees", ExtraTreesClassifier(5, random_state=0))]
+# Those of a stack that takes sparse data, and weights also where metadata are routed.
+with config_context(enable_metadata_routing=True):
+    SPARSE_MEMBERS = [
+        ("logistic", AUPRCClassifier(alpha=np.inf).set_fit_request(sample_weight=True)),
+        ("hinge", AUPRCClassifier("squared_hinge", alpha=1.0).set_fit_request(sample_weight=True)),
+    ]
+
 SHORT = {"n_snapshots": 2, "n_folds": 2, "n_passes": 1}
 KNOWN = {"class_prior": 0.05, "n_snapshots": 3, "n_folds": 2}
 SETTINGS = [

@@ -599,7 +599,7 @@ class AUPRCClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         # A seed for each split, so that n_jobs changes nothing.
         seeds = schedule.rng.randint(2**31 - 1, size=len(splits))
 
-        def part(number):
+        def part(number) -> tuple[Array, Array, Array]:
             rows = splits[number][0]
             return X[rows], positive[rows], weight[rows]
 
