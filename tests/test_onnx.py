@@ -172,7 +172,7 @@ MEMBERS = {
     "scaled_boosting": make_pipeline(StandardScaler(), BOOSTING),
     "bayes": GaussianNB(),
     "neighbours": KNeighborsClassifier(),
-    "network": MLPClassifier((5,), max_iter=20, random_state=0),
+    "network": MLPClassifier((5,), solver="lbfgs", alpha=1.0, max_iter=50, random_state=0),
 }
 
 
