@@ -98,6 +98,14 @@ def settings(use, kind=object, **params):
     return found
 
 
+def unequal_weights(estimator, reason=None):
+    """Return scikit-learn's checks that fail where weights are no repetitions, and why."""
+    if isinstance(estimator, AUPRCStackingClassifier):
+        reason = "a row that is repeated may be in several folds"
+    names = [f"check_sample_weight_equivalence_on_{data}_data" for data in ("dense", "sparse")]
+    return dict.fromkeys(names, reason) if reason else {}
+
+
 # Targets for X of a few columns
 
 

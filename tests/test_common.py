@@ -19,14 +19,9 @@ from sklearn.metrics import average_precision_score
 from sklearn.utils.estimator_checks import check_estimator, parametrize_with_checks
 
 import pnsklearn
-from pnsklearn import (
-    AUPRCClassifier,
-    AUPRCStackingClassifier,
-    PUTrendClassifier,
-    TOPRPolicy,
-)
+from pnsklearn import AUPRCClassifier, PUTrendClassifier, TOPRPolicy
 from tests.callbacks import Callback
-from tests.estimators import KINDS, settings
+from tests.estimators import KINDS, settings, unequal_weights
 
 FAST = settings("common", random_state=0)
 # What a callback is called for.
@@ -35,19 +30,11 @@ STEPS = ("iteration", "snapshot")
 STEPWISE = settings("common", (AUPRCClassifier, TOPRPolicy), random_state=0)
 
 
-def expected_failures(estimator):
-    """Return checks that fail, and why."""
-    if not isinstance(estimator, AUPRCStackingClassifier):
-        return {}
-    names = [f"check_sample_weight_equivalence_on_{data}_data" for data in ("dense", "sparse")]
-    return dict.fromkeys(names, "a row that is repeated may be in several folds")
-
-
 # Some checks use a handful of rows.
 @pytest.mark.filterwarnings("ignore:Only . positive samples:UserWarning")
 @pytest.mark.filterwarnings("ignore:Dropped members that predict a constant:UserWarning")
 @pytest.mark.filterwarnings("ignore::pnsklearn.exceptions.PUTrendWarning")
-@parametrize_with_checks(settings("checked"), expected_failed_checks=expected_failures)
+@parametrize_with_checks(settings("checked"), expected_failed_checks=unequal_weights)
 def test_scikit_learn_checks(estimator, check):
     check(estimator)
 

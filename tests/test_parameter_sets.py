@@ -10,7 +10,7 @@ from sklearn.datasets import make_classification
 from sklearn.utils._param_validation import Interval, Options
 from sklearn.utils.estimator_checks import check_estimator
 
-from tests.estimators import KINDS, MEMBERS
+from tests.estimators import KINDS, MEMBERS, unequal_weights
 
 N_SETTINGS = 1  # of each estimator
 # Integers without an upper bound, and those that would take long.
@@ -95,7 +95,5 @@ def test_checks_at_a_random_setting(kind, number, global_random_seed):
     else:
         raise AssertionError("no setting was accepted")
     print(estimator)  # shown where a check fails
-    names = [f"check_sample_weight_equivalence_on_{data}_data" for data in ("dense", "sparse")]
-    reason = INEXACT.get(getattr(estimator, "solver", None))
-    expected = dict.fromkeys(names, reason) if reason else {}
+    expected = unequal_weights(estimator, INEXACT.get(getattr(estimator, "solver", None)))
     check_estimator(estimator, on_skip=None, expected_failed_checks=expected)
