@@ -39,12 +39,13 @@ def unchanged_on_error(fit: Callable) -> Callable:
 @contextlib.contextmanager
 def callback_tasks(
     estimator: Any, X: Any, y: Any, n_tasks: int | None = None
-) -> Iterator[Callable[[str, Callable[[], dict]], bool]]:
+) -> Iterator[Callable[[str, Callable[[], dict | None]], bool]]:
     """Open a fit to its callbacks; the block sets the fitted attributes before it ends.
 
     Provides ``on_task(name, attributes)``, to be called after each iteration, which returns whether
     a callback asks to stop. `attributes` is a function that returns the attributes of the model so
-    far, as most callbacks do not ask for them. `n_tasks` is the number of calls, where it is known.
+    far (None where it cannot predict yet), as most callbacks do not ask for them. `n_tasks` is the
+    largest number of calls, where it is known.
     """
     context = estimator._init_callback_context(max_subtasks=n_tasks)
     context.call_on_fit_task_begin(estimator=estimator, X=X, y=y)

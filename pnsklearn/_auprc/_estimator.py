@@ -89,10 +89,10 @@ class AUPRCClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         values below 1e-3 count as 1e-3, and values above 1e6 as 1e6.
 
     alpha : "cv", "cv-1se" or float, default="cv"
-        Strength of the anchor, from 0 to infinity inclusive. "cv" chooses it, and the `C` of the
-        logistic regression, by cross-validated average precision; with fewer than 10 positives
-        only among strong anchors. "cv-1se" keeps the anchor itself unless another strength gains
-        more than one standard error of the splits. With a number, `C` is 1.
+        Strength of the anchor, from 0 to infinity inclusive. "cv" chooses it by cross-validated
+        average precision; with fewer than 10 positives only among strong anchors. "cv-1se" keeps
+        the anchor itself unless another strength gains more than one standard error of the splits.
+        Either chooses the `C` of ``anchor="logistic"`` too; otherwise `C` is 1.
 
     anchor : {"logistic", "zero", "average", "shrunk"} or array-like of shape (n_features,), \
             default="logistic"
@@ -596,16 +596,18 @@ class AUPRCClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         if not splits:
             anchor = self._fit_anchors(X, positive, weight, schedule)[0]
             return anchor, float(alphas[0]), np.array([])
+        # Features on one scale, which the other anchors are for, leave C little to do.
+        Cs = C_GRID if self._anchor_kind == "logistic" else (1.0,)
         # A seed for each split, so that n_jobs changes nothing.
         seeds = schedule.rng.randint(2**31 - 1, size=len(splits))
 
-        def part(number) -> tuple[Array, Array, Array]:
+        def part(number: int) -> tuple[Any, Any, Any]:
             rows = splits[number][0]
             return X[rows], positive[rows], weight[rows]
 
         def anchors(number):
             schedule = self._schedule(self.n_epochs, seeds[number])
-            return self._fit_anchors(*part(number), schedule, C_GRID)
+            return self._fit_anchors(*part(number), schedule, Cs)
 
         def path(number, anchor):
             schedule = self._schedule(self.n_epochs, seeds[number])
@@ -632,7 +634,7 @@ class AUPRCClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
                 n_jobs=self.n_jobs,
             )
             # The path is warm-started, so that C is reached as it was on the splits.
-            candidates = self._fit_anchors(X, positive, weight, schedule, C_GRID[: best + 1])
+            candidates = self._fit_anchors(X, positive, weight, schedule, Cs[: best + 1])
         return candidates[-1], alpha, precision
 
     def _start(self, anchor):

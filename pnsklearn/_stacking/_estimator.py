@@ -24,12 +24,20 @@ from sklearn.utils.validation import (
     check_is_fitted,
 )
 
+from pnsklearn._auprc._anchors import check_anchor
 from pnsklearn._auprc._estimator import AUPRCClassifier
 from pnsklearn._auprc._selection import make_splits, split_metadata, usable_splits
 from pnsklearn._auprc._threshold import check_threshold
 from pnsklearn._fitting import callback_tasks, replace_fitted, unchanged_on_error, warn_user
-from pnsklearn._stacking._members import default_members
-from pnsklearn._stacking._out_of_fold import Member, held_out, log_odds, refitted, weighted
+from pnsklearn._stacking._members import MANY_ROWS, default_members
+from pnsklearn._stacking._out_of_fold import (
+    Member,
+    held_out,
+    log_odds,
+    precisions,
+    refitted,
+    weighted,
+)
 from pnsklearn._typing import Array
 from pnsklearn._validation import (
     check_binary_target,
@@ -75,7 +83,7 @@ class AUPRCStackingClassifier(CallbackSupportMixin, StackingClassifier):
         The members: classifiers with `decision_function` or `predict_proba`, or "drop". None
         stands for two gradient boosted trees (`HistGradientBoostingClassifier`), one deep and one
         shallow, extremely randomised trees, and logistic regression on splines and a kernel; for a
-        sparse X the trees see its leading singular vectors, and the fourth is logistic regression.
+        sparse X boosting sees its leading singular vectors, and the fourth is logistic regression.
 
     anchor : {"shrunk", "logistic", "average"} or array-like of shape (n_members,), default="shrunk"
         The weights to start from, and stay near: :math:`w_0` above, :math:`a`, equal weights, or
@@ -93,10 +101,11 @@ class AUPRCStackingClassifier(CallbackSupportMixin, StackingClassifier):
         Probability above which `predict` says positive, see :class:`AUPRCClassifier`; chosen on the
         held-out log-odds.
 
-    cv : int, cross-validation generator, iterable or "prefit", default=5
+    cv : int, cross-validation generator, iterable, "prefit" or None, default=None
         Splits for the held-out log-odds; an int is stratified, and at most the number of positives.
-        They need not cover all rows, nor each once: splits by time do. With "prefit" the members
-        are fitted already, on other rows than those given to `fit`.
+        None is 5, and 3 for more than 10,000 rows. They need not cover all rows, nor each once:
+        splits by time do. With "prefit" the members are fitted already, on other rows than those
+        given to `fit`.
 
     n_jobs : int or None, default=None
         Fits at a time; None is one, -1 is one for each core. The result is the same.
@@ -150,8 +159,8 @@ class AUPRCStackingClassifier(CallbackSupportMixin, StackingClassifier):
     Warns
     -----
     UserWarning
-        If a member predicts a constant, which drops it; if there are fewer than 10 positives; if a
-        member that was fitted before ranks the rows without an error.
+        If a given member predicts a constant, which drops it; or one that was fitted before ranks
+        the rows without an error.
 
     See Also
     --------
@@ -205,7 +214,7 @@ class AUPRCStackingClassifier(CallbackSupportMixin, StackingClassifier):
         alpha: str | float = "cv-1se",
         margin: str | float = "auto",
         threshold: str | tuple[str, float] | float = "proba",
-        cv: Any = 5,
+        cv: Any = None,
         n_jobs: int | None = None,
         random_state: Any = None,
     ):
@@ -269,12 +278,18 @@ class AUPRCStackingClassifier(CallbackSupportMixin, StackingClassifier):
         """
         check_threshold(self.threshold)
         rows = self._check_data(X, y, sample_weight)
-        members, metadata = self._members(rows, params)
+        routed, metadata = self._route(rows, params)
         if self.cv == "prefit":
-            return self._finish(*self._fitted_before(members, rows), rows, [])
-        splits = make_splits(self.cv, rows.positive, rows.kept, metadata)
+            members = self._members(rows, routed)
+            Z = self._predicted(members, rows)
+            used = self._varying(members, Z, [np.arange(len(Z))])
+            return self._finish(members, [m.estimator for m in members], Z, used, rows, [])
+        n_folds = 3 if len(rows.positive) > MANY_ROWS else 5
+        cv = n_folds if self.cv is None else self.cv
+        splits = make_splits(cv, rows.positive, rows.kept, metadata)
         if not splits:
             raise ValueError("A class has one sample; held-out rows need at least two of each.")
+        members = self._members(rows, routed, min(len(train) for train, _ in splits))
         target, n_tasks = rows.positive.astype(int), len(members) * (len(splits) + 1)
         with (
             callback_tasks(self, rows.X, target, n_tasks) as on_task,
@@ -285,10 +300,10 @@ class AUPRCStackingClassifier(CallbackSupportMixin, StackingClassifier):
                 on_task(name, lambda: None)
 
             Z = held_out(members, rows.X, target, splits, self.n_jobs, on_fit)
-            used = self._varying(members, Z)
-            members, Z = [members[column] for column in used], Z[:, used]
-            estimators = refitted(members, rows.X, target, self.n_jobs, on_fit)
-        return self._finish([member.name for member in members], estimators, Z, rows, splits)
+            used = self._varying(members, Z, [test for _, test in splits])
+            kept = [members[column] for column in used]
+            estimators = refitted(kept, rows.X, target, self.n_jobs, on_fit)
+        return self._finish(kept, estimators, Z[:, used], used, rows, splits)
 
     def transform(self, X: Any) -> Array:
         """Return the standardised log-odds of the members.
@@ -402,63 +417,74 @@ class AUPRCStackingClassifier(CallbackSupportMixin, StackingClassifier):
         """Return whether metadata reach the members as scikit-learn's routing says."""
         return _routing_enabled() and self.estimators is not None
 
-    def _members(self, rows, params):
-        """Return the members, and what `cv` splits by."""
-        if self.estimators is None:
-            seed = check_random_state(self.random_state).randint(2**31 - 1)
-            named = default_members(rows.X, len(rows.positive), seed)
-        else:
-            named = [pair for pair in zip(*self._validate_estimators(), strict=True)]
-            named = [(name, estimator) for name, estimator in named if estimator != "drop"]
+    def _route(self, rows, params):
+        """Return {member: arguments of its fit}, None without routing; and what `cv` splits by."""
         if not self._routes():
-            weights = [
-                (name, member, weighted(name, member, rows.weight)) for name, member in named
-            ]
-            return [Member(*parts) for parts in weights], split_metadata(self, params)
+            return None, split_metadata(self, params)
         if rows.weight is not None:
             params = {**params, "sample_weight": np.zeros(len(rows.kept))}
             params["sample_weight"][rows.kept] = rows.weight
         routed, kept = process_routing(self, "fit", **params), np.flatnonzero(rows.kept)
-        return [
-            Member(name, member, {k: _safe_indexing(v, kept) for k, v in routed[name].fit.items()})
-            for name, member in named
-        ], routed.splitter.split
+        return {
+            name: {key: _safe_indexing(values, kept) for key, values in routed[name].fit.items()}
+            for name, _ in self.estimators or []
+        }, routed.splitter.split
 
-    def _fitted_before(self, members, rows):
-        """Return names, estimators and log-odds of members that vary, and were fitted before."""
+    def _members(self, rows, routed, n_fewest=0):
+        """Return the members, and what their fits are given beside X and y."""
+        named: Any
+        if self.estimators is not None:
+            named = zip(*self._validate_estimators(), strict=True)
+        elif self.cv != "prefit":
+            seed = check_random_state(self.random_state).randint(2**31 - 1)
+            named = default_members(rows.X, n_fewest, seed)
+        else:
+            raise ValueError("cv='prefit' needs estimators, which were fitted.")
+        members = [
+            Member(
+                name,
+                member,
+                weighted(name, member, rows.weight) if routed is None else routed[name],
+            )
+            for name, member in named
+            if not isinstance(member, str)  # "drop"
+        ]
+        if not isinstance(self.anchor, str):
+            check_anchor(self.anchor, len(members), nonnegative=True)
+        return members
+
+    def _predicted(self, members, rows):
+        """Return the log-odds of members that were fitted before."""
         columns = []
         for name, member, _ in members:
             check_is_fitted(member)
-            known = [rows.classes.tolist(), [0, 1]]
-            if list(member.classes_) not in known:
+            if list(member.classes_) not in (rows.classes.tolist(), [0, 1]):
                 raise ValueError(
                     f"Member {name!r} was fitted with the labels {member.classes_}, but y has "
                     f"{rows.classes}."
                 )
             columns.append(log_odds(name, member, rows.X, len(rows.positive)))
-            precision = average_precision_score(rows.positive, columns[-1])
-            if precision == 1:
+            if average_precision_score(rows.positive, columns[-1]) == 1:
                 warn_user(
                     f"Member {name!r} ranks the rows without an error. With cv='prefit' they must "
                     "be others than those of its fit."
                 )
-        Z = np.column_stack(columns)
-        used = self._varying(members, Z)
-        return [members[c].name for c in used], [members[c].estimator for c in used], Z[:, used]
+        return np.column_stack(columns)
 
-    def _varying(self, members, Z):
-        """Return the columns that are not constant; warn of the others."""
-        found = Z[~np.isnan(Z[:, 0])]
-        varies = np.ptp(found, axis=0) > 1e-12 * np.abs(found).max(axis=0)
+    def _varying(self, members, Z, tests):
+        """Return the columns that are not constant on all the tests; warn of the others."""
+        parts = [Z[test] for test in tests]
+        varies = [np.ptp(part, axis=0) > 1e-12 * np.abs(part).max(axis=0) for part in parts]
+        varies = np.any(varies, axis=0)
         constant = [member.name for member, kept in zip(members, varies, strict=True) if not kept]
         if not varies.any():
             raise ValueError(f"All members predict a constant: {', '.join(constant)}.")
-        if constant:
+        if constant and self.estimators is not None:
             warn_user(f"Dropped members that predict a constant: {', '.join(constant)}.")
         return np.flatnonzero(varies)
 
-    def _finish(self, names, estimators, Z, rows, splits):
-        """Combine the members, and set the fitted attributes."""
+    def _finish(self, members, estimators, Z, used, rows, splits):
+        """Combine the members, the `used` ones of all, and set the fitted attributes."""
         tested = ~np.isnan(Z[:, 0])
         positive, weight = rows.positive[tested], rows.weight
         weight = np.ones(len(positive)) if weight is None else weight[tested]
@@ -467,29 +493,28 @@ class AUPRCStackingClassifier(CallbackSupportMixin, StackingClassifier):
         features = (Z[tested] - center) / scale
         splits = usable_splits(splits, tested, positive)
         head = self.final_estimator.set_params(cv=splits or 5, n_jobs=self.n_jobs)
+        if not isinstance(self.anchor, str):
+            head.set_params(anchor=np.asarray(self.anchor)[used])
         head.fit(features, rows.classes[positive.astype(int)], weight)
-        everyone = np.full((len(rows.kept), len(names)), np.nan)
+        everyone = np.full((len(rows.kept), len(members)), np.nan)
         everyone[rows.kept] = Z
-        replace_fitted(
-            self,
-            {
-                "classes_": rows.classes,
-                "estimators_": estimators,
-                "named_estimators_": Bunch(**dict(zip(names, estimators, strict=True))),
-                "final_estimator_": head,
-                "coef_": head.coef_,
-                "intercept_": head.intercept_,
-                "alpha_": head.alpha_,
-                "threshold_": head.threshold_,
-                "center_": center,
-                "scale_": scale,
-                "oof_decision_function_": everyone,
-                "oof_average_precision_": _precisions(
-                    names, features, positive, weight, splits, head.cv_average_precision_
-                ),
-                "_n_train_": len(rows.positive),
-            },
-        )
+        names = [member.name for member in members]
+        attributes = {
+            "classes_": rows.classes,
+            "estimators_": estimators,
+            "named_estimators_": Bunch(**dict(zip(names, estimators, strict=True))),
+            "final_estimator_": head,
+            "coef_": head.coef_,
+            "intercept_": head.intercept_,
+            "alpha_": head.alpha_,
+            "threshold_": head.threshold_,
+            "center_": center,
+            "scale_": scale,
+            "oof_decision_function_": everyone,
+            "oof_average_precision_": precisions(names, features, positive, weight, splits, head),
+            "_n_train_": len(rows.positive),
+        }
+        replace_fitted(self, attributes)
         return self
 
     def get_metadata_routing(self) -> MetadataRouter:
@@ -523,19 +548,3 @@ class AUPRCStackingClassifier(CallbackSupportMixin, StackingClassifier):
         # scikit-learn's checks want the likelier class from predict, and know no threshold.
         tags._skip_test = self.threshold not in ("proba", 0.5)
         return tags
-
-
-def _precisions(names, Z, positive, weight, splits, of_stack):
-    """Return {name: (mean, standard error)} of average precision on the test rows of splits."""
-
-    def one(column, test):
-        values = Z[test, column]
-        return average_precision_score(positive[test], values, sample_weight=weight[test])
-
-    values = {name: [one(column, test) for _, test in splits] for column, name in enumerate(names)}
-    values["stack"] = of_stack
-    return {
-        name: (float(np.mean(found)), float(np.std(found, ddof=1) / np.sqrt(len(found))))
-        for name, found in values.items()
-        if len(found) > 1
-    }

@@ -27,43 +27,51 @@ from sklearn.preprocessing import (
     SplineTransformer,
     StandardScaler,
 )
+from sklearn.utils import _safe_indexing
 from sklearn.utils._missing import is_pandas_na, is_scalar_nan
 
 from pnsklearn._typing import Array
 
-# Rows that each tree of the forest draws, at most: more make it dear, not better.
-FOREST_ROWS = 4_000
+# Beyond so many rows boosting gets more rounds, and each tree of the forest few rows: on all it
+# would cost more than the rest, and add nothing.
+MANY_ROWS = 10_000
+FOREST_ROWS = 5_000
 MOST_LEVELS = 200  # of a category for trees, below the 255 bins of boosting; the rest is one level
 MOST_COLUMNS = 20  # of a category for the linear model
 N_COMPONENTS = 120  # of the kernel
 N_QUANTILES = 200
+BOOSTED = "boosting", "shallow_boosting"
 FEW_VALUES = 10  # up to which a column gets no splines
 
 
-def default_members(X: Any, n_rows: int, random_state: int) -> list[tuple[str, Any]]:
+def default_members(X: Any, n_fewest: int, random_state: int) -> list[tuple[str, Any]]:
     """Return names and unfitted models for a table: a frame, an array or a sparse matrix.
+
+    No fit is to have fewer than `n_fewest` of its rows.
 
     Raises
     ------
     ValueError
         If a column of a frame holds neither numbers, booleans, text nor categories.
     """
-    trees = tree_models(n_rows, random_state)
-    linear = LogisticRegression(C=0.1, max_iter=1000)
+    trees = tree_models(X.shape[0], random_state)
+    linear = LogisticRegression(C=0.1, tol=1e-3, max_iter=1000)
     if issparse(X):
-        svd = partial(TruncatedSVD, min(N_COMPONENTS, X.shape[1] - 1), random_state=random_state)
-        found = {name: make_pipeline(svd(), tree) for name, tree in trees.items()}
-        return [*found.items(), ("linear", make_pipeline(MaxAbsScaler(), linear))]
+        if X.shape[1] > N_COMPONENTS:
+            reduced = partial(TruncatedSVD, N_COMPONENTS, random_state=random_state)
+        else:
+            reduced = partial(FunctionTransformer, to_dense, accept_sparse=True)
+        for name in BOOSTED:  # the forest takes X as it is
+            trees[name] = make_pipeline(reduced(), trees[name])
+        return [*trees.items(), ("linear", make_pipeline(MaxAbsScaler(), linear))]
 
     numbers, categories = columns(X)
     impute = SimpleImputer(strategy="median", add_indicator=True, keep_empty_features=True)
-    smooth = smooth_features(n_rows, random_state)
-    if not categories:
-        return [
-            *trees.items(),
-            ("splines", make_pipeline(impute, smooth, StandardScaler(), linear)),
-        ]
-    for name in ("boosting", "shallow_boosting"):
+    linear = [smooth_features(n_fewest, random_state), StandardScaler(), linear]
+    if not categories and not _entries(X)[1].any():
+        splines = make_pipeline(_function(to_floats), impute, *linear)
+        return [*trees.items(), ("splines", splines)]
+    for name in BOOSTED:
         trees[name].set_params(categorical_features=np.arange(len(categories)))
     levels = OrdinalEncoder(
         handle_unknown="use_encoded_value", unknown_value=np.nan, max_categories=MOST_LEVELS
@@ -71,28 +79,34 @@ def default_members(X: Any, n_rows: int, random_state: int) -> list[tuple[str, A
     one_hot = OneHotEncoder(
         handle_unknown="infrequent_if_exist", max_categories=MOST_COLUMNS, sparse_output=False
     )
-    as_text = partial(FunctionTransformer, to_text, feature_names_out="one-to-one")
-    as_floats = partial(FunctionTransformer, to_floats, feature_names_out="one-to-one")
 
     def encoded(encoder, *steps):
-        of_categories = make_pipeline(as_text(), encoder)
-        of_numbers = make_pipeline(as_floats(), *steps)
+        of_categories = make_pipeline(_function(to_text), encoder)
+        of_numbers = make_pipeline(_function(to_floats), *steps)
+        known = partial(known_columns, names=numbers)
         return ColumnTransformer(
-            [("categories", of_categories, categories), ("numbers", of_numbers, numbers)]
+            [("categories", of_categories, categories), ("numbers", of_numbers, known)]
         )
 
     found = {name: make_pipeline(encoded(levels), tree) for name, tree in trees.items()}
-    table = encoded(one_hot, impute)
-    return [*found.items(), ("splines", make_pipeline(table, smooth, StandardScaler(), linear))]
+    return [*found.items(), ("splines", make_pipeline(encoded(one_hot, impute), *linear))]
+
+
+def _function(function):
+    return FunctionTransformer(function, feature_names_out="one-to-one")
 
 
 def tree_models(n_rows: int, random_state: int) -> dict[str, Any]:
     """Return two boosted models, deep and shallow, and a forest."""
+    many = n_rows > MANY_ROWS
     boosting = partial(
-        HistGradientBoostingClassifier, early_stopping=False, random_state=random_state
+        HistGradientBoostingClassifier,
+        max_iter=150 if many else 100,
+        early_stopping=False,
+        random_state=random_state,
     )
-    forest = ExtraTreesClassifier(100, random_state=random_state)
-    if n_rows > FOREST_ROWS:
+    forest = ExtraTreesClassifier(50, random_state=random_state)
+    if many:
         forest.set_params(bootstrap=True, max_samples=FOREST_ROWS / n_rows)
     return {
         "boosting": boosting(l2_regularization=0.3, max_features=0.5),
@@ -101,20 +115,19 @@ def tree_models(n_rows: int, random_state: int) -> dict[str, Any]:
     }
 
 
-def smooth_features(n_rows: int, random_state: int) -> Any:
+def smooth_features(n_fewest: int, random_state: int) -> Any:
     """Return what makes a linear model smooth: splines of the columns, and a kernel of the rows.
 
     Splines are of ranks: no knots coincide where most values are equal, and what is far out counts
     as the largest value seen.
     """
-    few_rows = max(n_rows // 2, 1)  # a split may have no more
-    ranks = QuantileTransformer(n_quantiles=min(N_QUANTILES, few_rows), random_state=random_state)
+    ranks = QuantileTransformer(n_quantiles=min(N_QUANTILES, n_fewest), random_state=random_state)
     splines = SplineTransformer(extrapolation="constant", include_bias=False)
     parts = [
         ("splines", make_pipeline(ranks, splines), many_valued),
         ("as they are", "passthrough", few_valued),
     ]
-    kernel = Nystroem(n_components=min(N_COMPONENTS, few_rows), random_state=random_state)
+    kernel = Nystroem(n_components=min(N_COMPONENTS, n_fewest), random_state=random_state)
     return make_union(ColumnTransformer(parts), make_pipeline(StandardScaler(), kernel))
 
 
@@ -142,7 +155,8 @@ def columns(X: Any) -> tuple[list, list]:
             [column for column, number in enumerate(is_number) if number],
             [column for column, number in enumerate(is_number) if not number],
         )
-    numbers, categories = [], []
+    numbers: list = []
+    categories: list = []
     for name, dtype in nw.from_native(X, eager_only=True).schema.items():
         if dtype.is_numeric() or dtype == nw.Boolean:
             numbers.append(name)
@@ -155,6 +169,19 @@ def columns(X: Any) -> tuple[list, list]:
                 "in days, its weekday), or drop it."
             )
     return numbers, categories
+
+
+def to_dense(X: Any) -> Array:
+    """Return a sparse matrix as an array."""
+    return X.toarray()
+
+
+def known_columns(X: Any, names: list) -> list:
+    """Return those of the named columns that are not missing altogether, in a split say."""
+    if not names:
+        return []
+    absent = _entries(_safe_indexing(X, names, axis=1))[1].all(axis=0)
+    return [name for name, is_absent in zip(names, absent, strict=True) if not is_absent]
 
 
 def _is_number(values):
@@ -181,14 +208,16 @@ def to_floats(X: Any) -> Array:
 def to_text(X: Any) -> Array:
     """Return levels as text, None where they are missing."""
     X, missing = _entries(X)
-    return np.where(missing, None, X.astype(str))
+    text = X.astype(str).astype(object)
+    text[missing] = None
+    return text
 
 
 def _entries(X):
     """Return the entries of a frame or array, and which are missing."""
     if not nw.dependencies.is_into_dataframe(X):
         X = np.asarray(X)
-        return X, _is_missing(X) if X.dtype == object else np.zeros(X.shape, dtype=bool)
+        return X, _is_missing(X) if X.dtype.kind in "OU" else np.isnan(X)
     frame = nw.from_native(X, eager_only=True)
     series = [frame[name] for name in frame.columns]
     missing = np.column_stack([column.is_null().to_numpy() for column in series])

@@ -7,6 +7,7 @@ import numpy as np
 from scipy.special import logit
 from sklearn.base import clone
 from sklearn.ensemble import BaggingClassifier, ExtraTreesClassifier, RandomForestClassifier
+from sklearn.metrics import average_precision_score
 from sklearn.pipeline import Pipeline
 from sklearn.utils import _safe_indexing
 from sklearn.utils.parallel import Parallel, delayed
@@ -29,16 +30,16 @@ def weighted(name: str, estimator: Any, weight: Array | None) -> dict[str, Any]:
     """Return the argument by which weights reach a member, or the last step of a pipeline."""
     if weight is None:
         return {}
-    key, last = "sample_weight", estimator
+    prefix, last = "", estimator
     while isinstance(last, Pipeline):
         step, last = last.steps[-1]
-        key = f"{step}__{key}"
+        prefix += f"{step}__"
     if not has_fit_parameter(last, "sample_weight"):
         raise ValueError(
             f"Member {name!r}, {type(last).__name__}, takes no sample_weight; leave it out, or fit "
             "without weights."
         )
-    return {key: weight}
+    return {f"{prefix}sample_weight": weight}
 
 
 def fit_member(member: Member, X: Any, y: Array, rows: Array | None) -> Any:
@@ -122,6 +123,38 @@ def refitted(
         estimators.append(estimator)
         on_fit(f"{member.name}, all rows")
     return estimators
+
+
+def precisions(
+    names: list[str],
+    Z: Array,
+    positive: Array,
+    weight: Array,
+    splits: list[tuple[Array, Array]],
+    head: Any,
+) -> dict[str, tuple[float, float]]:
+    """Return {name: (mean, standard error)} of average precision on the test rows of the splits.
+
+    "stack" is the last: `head` fitted on the log-odds Z of the training rows, at its own alpha.
+    """
+
+    def precision_of(scores, test):
+        return average_precision_score(positive[test], scores, sample_weight=weight[test])
+
+    found = {
+        name: [precision_of(Z[test, column], test) for _, test in splits]
+        for column, name in enumerate(names)
+    }
+    found["stack"] = []
+    fixed = clone(head).set_params(alpha=head.alpha_)
+    for train, test in splits:
+        fixed.fit(Z[train], positive[train], weight[train])
+        found["stack"].append(precision_of(fixed.decision_function(Z[test]), test))
+    return {
+        name: (float(np.mean(values)), float(np.std(values, ddof=1) / np.sqrt(len(values))))
+        for name, values in found.items()
+        if len(values) > 1
+    }
 
 
 def _in_order(n_jobs: int | None, calls: list[tuple]) -> Iterator[Any]:
