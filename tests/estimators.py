@@ -31,11 +31,14 @@ KINDS = (
 )
 
 MEMBERS = [("logistic", LogisticRegression()), ("bayes", GaussianNB())]
-# Those of a stack that takes sparse data, and weights also where metadata are routed.
+# Those of a stack that takes sparse data and gives, for any form of X, the same to the last digit.
+OWN_MEMBERS = [
+    ("logistic", AUPRCClassifier(alpha=np.inf)),
+    ("hinge", AUPRCClassifier("squared_hinge", alpha=1.0)),
+]
 with config_context(enable_metadata_routing=True):
-    SPARSE_MEMBERS = [
-        ("logistic", AUPRCClassifier(alpha=np.inf).set_fit_request(sample_weight=True)),
-        ("hinge", AUPRCClassifier("squared_hinge", alpha=1.0).set_fit_request(sample_weight=True)),
+    ROUTED_MEMBERS = [
+        (name, clone(member).set_fit_request(sample_weight=True)) for name, member in OWN_MEMBERS
     ]
 
 SHORT = {"n_snapshots": 2, "n_folds": 2, "n_passes": 1}
@@ -59,8 +62,9 @@ SETTINGS = [
     (AUPRCClassifier(positive=True, anchor="shrunk", alpha=0.1), "common onnx hard"),
     (AUPRCClassifier(alpha=0.1, class_weight="balanced"), "checked common hard"),
     (AUPRCStackingClassifier(cv=2), "checked"),
-    (AUPRCStackingClassifier(MEMBERS, cv=3), "checked common onnx"),
-    (AUPRCStackingClassifier(SPARSE_MEMBERS, cv=3), "hard"),
+    (AUPRCStackingClassifier(MEMBERS, cv=3), "checked onnx"),
+    (AUPRCStackingClassifier(OWN_MEMBERS, cv=3), "common"),
+    (AUPRCStackingClassifier(ROUTED_MEMBERS, cv=3), "hard"),
     (PUTrendClassifier(), "checked"),
     (PUTrendClassifier("mlp", final_estimator="same", n_snapshots=4, trend="pairwise"), "checked"),
     (PUTrendClassifier(SGDClassifier(), trend="last", split="natural", **SHORT), "checked"),
