@@ -61,7 +61,6 @@ SETTINGS = [
     (AUPRCClassifier(positive=True, anchor="shrunk", alpha="cv-1se"), "checked"),
     (AUPRCClassifier(positive=True, anchor="shrunk", alpha=0.1), "common onnx hard"),
     (AUPRCClassifier(alpha=0.1, class_weight="balanced"), "checked common hard"),
-    (AUPRCStackingClassifier(cv=2), "checked"),
     (AUPRCStackingClassifier(MEMBERS, cv=3), "checked onnx"),
     (AUPRCStackingClassifier(OWN_MEMBERS, cv=3), "common"),
     (AUPRCStackingClassifier(ROUTED_MEMBERS, cv=3), "hard"),

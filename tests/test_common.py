@@ -422,7 +422,6 @@ def test_scoring_monitor(estimator, cancer):
         assert scores[-1] == pytest.approx(final, abs=1e-12)
 
 
-@pytest.mark.xfail(raises=AttributeError, reason="the task of the fit ends too early")
 def test_scoring_monitor_of_a_stack(cancer):
     """It cannot score until the end, and then gives the score of the fitted stack."""
     X, y = cancer
