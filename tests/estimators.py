@@ -86,7 +86,7 @@ SETTINGS = [
     (SMaLLClassifier(2, 2, n_init=1, binarize="quantile"), "common onnx"),
     (SMaLLClassifier(2, 2, n_init=2, binarize="quantile", class_weight="balanced"), "hard"),
     (TOPRPolicy(), "checked common onnx hard"),
-    (TOPRPolicy(solver="adam", fit_intercept=False), "checked"),
+    (TOPRPolicy(solver="adam", fit_intercept=False, n_epochs=5), "checked"),
     (TOPRPolicy(solver="adam", n_epochs=3), "common hard"),
     (TOPRPolicy(positive_bounds=(0, np.inf), negative_bounds=(0, np.inf)), "hard"),
 ]
