@@ -35,6 +35,7 @@ sphinx_gallery_conf = {
     "abort_on_example_error": True,
     "capture_repr": (),  # what is worth showing is printed or drawn
     "show_memory": False,
+    "parallel": True,  # as many as `sphinx -j` says
 }
 
 html_theme = "pydata_sphinx_theme"

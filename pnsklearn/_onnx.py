@@ -4,10 +4,13 @@ Scores are computed in double precision whatever the type of X, and the probabil
 that type last: so they are those of scikit-learn, for float32 too.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 from onnx import TensorProto
+from onnx.numpy_helper import from_array
 from scipy.special import logit
-from skl2onnx import get_model_alias
+from skl2onnx import convert_sklearn, get_model_alias
 from skl2onnx.algebra.onnx_ops import (
     OnnxAdd,
     OnnxArgMax,
@@ -17,7 +20,9 @@ from skl2onnx.algebra.onnx_ops import (
     OnnxGather,
     OnnxGreater,
     OnnxIdentity,
+    OnnxLog,
     OnnxMatMul,
+    OnnxMul,
     OnnxNeg,
     OnnxReduceMaxApi18,
     OnnxReshape,
@@ -32,16 +37,33 @@ from skl2onnx.common.data_types import (
     guess_proto_type,
 )
 from skl2onnx.common.utils_classifier import get_label_classes
-from sklearn.ensemble import ExtraTreesClassifier, RandomForestClassifier
+from sklearn.ensemble import (
+    ExtraTreesClassifier,
+    HistGradientBoostingClassifier,
+    RandomForestClassifier,
+)
 from sklearn.linear_model import LogisticRegression, SGDClassifier
+from sklearn.naive_bayes import GaussianNB
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 
-from pnsklearn import AUPRCClassifier, PUTrendClassifier, SMaLLClassifier, TOPRPolicy
+from pnsklearn import (
+    AUPRCClassifier,
+    AUPRCStackingClassifier,
+    PUTrendClassifier,
+    SMaLLClassifier,
+    TOPRPolicy,
+)
 from pnsklearn._pu_trend._networks import Linear
+from pnsklearn._typing import Array
 
 FORESTS = ExtraTreesClassifier, RandomForestClassifier
 SECOND_STAGES = *FORESTS, LogisticRegression, SGDClassifier
+LINEAR = LogisticRegression, SGDClassifier, AUPRCClassifier
+# Members of a stack besides these and boosted trees, of which skl2onnx gives exact probabilities.
+OTHER_MEMBERS = GaussianNB, KNeighborsClassifier, MLPClassifier
 
 
 def convert_auprc(scope, operator, container):
@@ -66,10 +88,9 @@ def convert_pu_trend(scope, operator, container):
         return
     network = getattr(final, "model", None)
     if not isinstance(network, Linear):
-        names = ", ".join(stage.__name__ for stage in SECOND_STAGES)
         raise NotImplementedError(
             "A PUTrendClassifier converts to ONNX if its final_estimator_ is the default, a linear "
-            f"model or one of {names}. Set final_estimator to one of these."
+            f"model or one of {names_of(SECOND_STAGES)}. Set final_estimator to one of these."
         )
     center = 0.0 if network.scaler.center is None else network.scaler.center
     X = graph.add(OnnxSub, graph.X, np.float64(center))
@@ -93,6 +114,16 @@ def convert_small(scope, operator, container):
     graph.add_binary(log_odds)
 
 
+def convert_stacking(scope, operator, container):
+    """Add the nodes of an AUPRCStackingClassifier: the log-odds of its members, and their sum."""
+    graph, model = Graph(scope, operator, container), operator.raw_operator
+    members = model.named_estimators_.items()
+    columns = [graph.add_member(name, member, model._n_train_) for name, member in members]
+    Z = graph.add(OnnxSub, graph.add(OnnxConcat, *columns, axis=1), model.center_)
+    log_odds = graph.linear(graph.add(OnnxDiv, Z, model.scale_), model.coef_, model.intercept_)
+    graph.add_binary(log_odds, above=logit(model.threshold_))
+
+
 def convert_topr(scope, operator, container):
     """Add the nodes of a TOPRPolicy: a softmax over the actions."""
     graph, model = Graph(scope, operator, container), operator.raw_operator
@@ -107,10 +138,23 @@ def convert_topr(scope, operator, container):
 
 CONVERTERS = {
     AUPRCClassifier: convert_auprc,
+    AUPRCStackingClassifier: convert_stacking,
     PUTrendClassifier: convert_pu_trend,
     SMaLLClassifier: convert_small,
     TOPRPolicy: convert_topr,
 }
+
+
+class Tree(NamedTuple):
+    """The nodes of a tree: arrays with an entry, or a row of values, for each node."""
+
+    left: Array  # where a feature is at most the threshold
+    right: Array
+    feature: Array
+    threshold: Array
+    missing_to_left: Array
+    is_leaf: Array
+    values: Array
 
 
 class Graph:
@@ -122,6 +166,9 @@ class Graph:
         # Asked for by skl2onnx where scikit-learn calls decision_function, to calibrate say.
         options = container.get_options(operator.raw_operator, {"raw_scores": False})
         self.is_raw = options["raw_scores"]
+        # As in scikit-learn, transformers keep float32.
+        is_float = isinstance(operator.inputs[0].type, FloatTensorType)
+        self.kind = FloatTensorType if is_float else DoubleTensorType
 
     def add(self, node, *inputs, **attributes):
         """Return a new node, which is in the graph once an output needs it."""
@@ -160,22 +207,28 @@ class Graph:
 
     def add_second_stage(self, final):
         """Add both outputs, from a scikit-learn classifier or pipeline for the labels 0, 1."""
-        *transformers, last = final.steps if isinstance(final, Pipeline) else [(None, final)]
-        given = self.operator.inputs[0]
-        # As in scikit-learn, transformers keep float32.
-        is_float = isinstance(given.type, FloatTensorType)
-        X = self.cast(given, FloatTensorType if is_float else DoubleTensorType)
+        X, last = self.add_transformers(final)
+        probability = self.add_classifier(last, X)
+        positive = self.add(OnnxGather, probability, np.array([1]), axis=1)
+        self.add_outputs(self.is_above(positive, 0.5), probability, OnnxIdentity)
+
+    def add_transformers(self, model):
+        """Return what the last step of a pipeline sees, a variable, and this step."""
+        *transformers, last = model.steps if isinstance(model, Pipeline) else [(None, model)]
+        X = self.cast(self.operator.inputs[0], self.kind)
         for _, step in transformers:
             if isinstance(step, StandardScaler):
                 # Not times the inverse: trees must see the digits that they see in scikit-learn.
                 self.container.add_options(id(step), {"div": "div"})
             (X,) = self.add_model(step, X, type(X.type))
-        # Trees compare in 32 bits, in scikit-learn too.
-        kind = FloatTensorType if isinstance(last[1], FORESTS) else DoubleTensorType
-        _, probability = self.add_model(last[1], self.cast(X, kind), Int64TensorType, kind)
-        probability = self.add(OnnxCast, probability, to=TensorProto.DOUBLE)
-        positive = self.add(OnnxGather, probability, np.array([1]), axis=1)
-        self.add_outputs(self.is_above(positive, 0.5), probability, OnnxIdentity)
+        return X, last[1]
+
+    def add_classifier(self, model, X):
+        """Return the probabilities of a scikit-learn classifier in double precision."""
+        if isinstance(model, FORESTS):
+            return self.add_forest(model, X)
+        kinds = Int64TensorType, DoubleTensorType
+        return self.add_model(model, self.cast(X, DoubleTensorType), *kinds)[1]
 
     def add_model(self, model, X, *kinds):
         """Add a model that skl2onnx converts; return its outputs, variables of these types."""
@@ -184,6 +237,113 @@ class Graph:
         for kind in kinds:
             inner.outputs.append(self.scope.declare_local_variable("inner", kind()))
         return inner.outputs
+
+    def add_member(self, name, member, n_train):
+        """Return the log-odds of a member of a stack, of shape (n_samples, 1).
+
+        Raises
+        ------
+        NotImplementedError
+            If it does not convert; it is named.
+        """
+        *transformers, last = member.steps if isinstance(member, Pipeline) else [(None, member)]
+        known = *LINEAR, *FORESTS, HistGradientBoostingClassifier, *OTHER_MEMBERS
+        if not isinstance(last[1], known) or hasattr(last[1], "module_"):
+            refuse_member(name, f"its {type(last[1]).__name__} is none of {names_of(known)}")
+        if transformers:
+            try:  # alone first: within the graph, the errors of skl2onnx name no member
+                given = [("X", self.kind([None, member.n_features_in_]))]
+                convert_sklearn(Pipeline(transformers), initial_types=given)
+            except Exception as error:
+                refuse_member(name, "skl2onnx has no graph for its transformers", error)
+        X, model = self.add_transformers(member)
+        if isinstance(model, LINEAR):
+            X = self.add(OnnxCast, X, to=TensorProto.DOUBLE)
+            return self.linear(X, model.coef_, model.intercept_)
+        if isinstance(model, HistGradientBoostingClassifier):
+            if model.is_categorical_ is not None:
+                refuse_member(name, "its boosted trees have categorical features")
+            return self.add_boosted_trees(model, X)
+        n_votes = len(model.estimators_) if isinstance(model, FORESTS) else n_train
+        # From both columns, as the smaller one has digits that one minus the larger has lost.
+        votes = self.add(OnnxMul, self.add_classifier(model, X), np.array([float(n_votes)]))
+        logs = self.add(OnnxLog, self.add(OnnxAdd, votes, np.array([0.5])))
+        return self.add(OnnxMatMul, logs, np.array([[-1.0], [1.0]]))
+
+    def add_boosted_trees(self, model, X):
+        """Return the log-odds of a HistGradientBoostingClassifier, of shape (n_samples, 1)."""
+        nodes = [predictor.nodes for (predictor,) in model._predictors]
+        trees = [
+            Tree(
+                left=tree["left"],
+                right=tree["right"],
+                feature=tree["feature_idx"],
+                threshold=tree["num_threshold"],
+                missing_to_left=tree["missing_go_to_left"],
+                is_leaf=tree["is_leaf"] == 1,
+                values=tree["value"][:, np.newaxis],
+            )
+            for tree in nodes
+        ]
+        return self.add(OnnxAdd, self.add_trees(trees, X), model._baseline_prediction)
+
+    def add_forest(self, model, X):
+        """Return the probabilities of a forest."""
+        trees = [
+            Tree(
+                left=tree.children_left,
+                right=tree.children_right,
+                feature=tree.feature,
+                threshold=tree.threshold,
+                missing_to_left=tree.missing_go_to_left,
+                is_leaf=tree.children_left < 0,
+                values=tree.value[:, 0] / tree.value[:, 0].sum(axis=1, keepdims=True),
+            )
+            for tree in (estimator.tree_ for estimator in model.estimators_)
+        ]
+        # They compare in 32 bits, in scikit-learn too.
+        votes = self.add_trees(trees, self.cast(X, FloatTensorType))
+        return self.add(OnnxDiv, votes, np.array([float(len(trees))]))
+
+    def add_trees(self, trees, X):
+        """Return the sums of the trees' values, of shape (n_samples, n_values).
+
+        skl2onnx has no such graph of the boosted trees, nor of those for missing values.
+        """
+        nodes = Tree(*map(np.concatenate, zip(*trees, strict=True)))
+        sizes = [len(tree.is_leaf) for tree in trees]
+        tree_ids = np.repeat(np.arange(len(trees)), sizes)
+        node_ids = np.concatenate([np.arange(size) for size in sizes])
+        leaf, n_values = nodes.is_leaf, nodes.values.shape[1]
+        whole = {
+            "nodes_treeids": tree_ids,
+            "nodes_nodeids": node_ids,
+            "nodes_featureids": np.where(leaf, 0, nodes.feature),
+            "nodes_truenodeids": np.where(leaf, 0, nodes.left),
+            "nodes_falsenodeids": np.where(leaf, 0, nodes.right),
+            "nodes_missing_value_tracks_true": np.where(leaf, 0, nodes.missing_to_left),
+            "target_treeids": np.repeat(tree_ids[leaf], n_values),
+            "target_nodeids": np.repeat(node_ids[leaf], n_values),
+            "target_ids": np.tile(np.arange(n_values), leaf.sum()),
+        }
+        real = {
+            "nodes_values_as_tensor": np.where(leaf, 0.0, nodes.threshold),
+            "target_weights_as_tensor": nodes.values[leaf].ravel(),
+        }
+        total = self.scope.declare_local_variable("trees", FloatTensorType([None, n_values]))
+        self.container.add_node(
+            "TreeEnsembleRegressor",
+            [self.cast(X, DoubleTensorType).full_name],
+            [total.full_name],
+            op_domain="ai.onnx.ml",
+            op_version=3,
+            name=self.scope.get_unique_operator_name("Trees"),
+            n_targets=n_values,
+            nodes_modes=np.where(leaf, "LEAF", "BRANCH_LEQ").tolist(),
+            **{key: values.astype(int).tolist() for key, values in whole.items()},
+            **{key: from_array(values.astype(np.float64)) for key, values in real.items()},
+        )
+        return self.add(OnnxCast, total, to=TensorProto.DOUBLE)
 
     def cast(self, X, kind):
         """Return X as a variable of a type, which `add_model` takes."""
@@ -199,3 +359,13 @@ def refuse_module(model):
             f"Only a linear {type(model).__name__} converts to ONNX, and this one has a torch "
             "module. Export its module_ with torch.onnx.export."
         )
+
+
+def refuse_member(name, why, error=None):
+    """Raise NotImplementedError for a member of a stack."""
+    raise NotImplementedError(f"Member {name!r} does not convert to ONNX: {why}.") from error
+
+
+def names_of(classes):
+    """Return the names of classes, joined by commas."""
+    return ", ".join(item.__name__ for item in classes)

@@ -11,6 +11,11 @@ def register_converters() -> None:
     To be called once, before ``skl2onnx.to_onnx``; a second call changes nothing. These convert:
 
     - `AUPRCClassifier` and `TOPRPolicy` without a torch module,
+    - `AUPRCStackingClassifier`, if all its members do: `LogisticRegression`, `SGDClassifier`,
+      `AUPRCClassifier`, `HistGradientBoostingClassifier` without categorical features,
+      `RandomForestClassifier`, `ExtraTreesClassifier`, `GaussianNB`, `KNeighborsClassifier` or
+      `MLPClassifier`, alone or at the end of a pipeline (of the default members "splines" does
+      not),
     - `SMaLLClassifier`,
     - `PUTrendClassifier`, if its second stage is the default, ``"same"`` of the linear model, or a
       `LogisticRegression`, `SGDClassifier`, `RandomForestClassifier` or `ExtraTreesClassifier`,

@@ -20,6 +20,32 @@ def global_random_seed(request):
     return request.param
 
 
+@pytest.fixture
+def few_trees(monkeypatch):
+    """Ten trees in the default second stage, where nothing depends on how many there are."""
+    from pnsklearn._pu_trend import _second_stage
+
+    trees = _second_stage.default_trees
+
+    def ten_trees(*args):
+        return trees(*args).set_params(extratreesclassifier__n_estimators=10)
+
+    monkeypatch.setattr(_second_stage, "default_trees", ten_trees)
+
+
+@pytest.fixture
+def short_searches(monkeypatch, few_trees):
+    """Fewer steps, starts and candidates in a fit, where nothing depends on how many there are."""
+    from pnsklearn._auprc import _estimator, _selection
+    from pnsklearn._pu_trend import _presets
+    from pnsklearn._small import _solver
+
+    monkeypatch.setattr(_presets, "FEWEST_STEPS", 10)
+    monkeypatch.setattr(_solver, "N_STARTS_FEW_ENTRIES", 3)
+    monkeypatch.setattr(_estimator, "C_GRID", (0.01, 1.0))
+    monkeypatch.setattr(_selection, "ALPHA_GRID", (float("inf"), 0.1, 0.01))
+
+
 @pytest.fixture(scope="session")
 def cancer():
     """Breast cancer, standardised, with 60 of the malignant tumours (1): (X, y)."""

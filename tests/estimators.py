@@ -9,12 +9,37 @@ hard: bad and odd inputs, `tests.hard_use`
 from collections import namedtuple
 
 import numpy as np
+from sklearn import config_context
 from sklearn.base import clone
-from sklearn.linear_model import SGDClassifier
+from sklearn.linear_model import LogisticRegression, SGDClassifier
+from sklearn.naive_bayes import GaussianNB
 
-from pnsklearn import AUPRCClassifier, PUTrendClassifier, SMaLLClassifier, TOPRPolicy
+from pnsklearn import (
+    AUPRCClassifier,
+    AUPRCStackingClassifier,
+    PUTrendClassifier,
+    SMaLLClassifier,
+    TOPRPolicy,
+)
 
-KINDS = AUPRCClassifier, PUTrendClassifier, SMaLLClassifier, TOPRPolicy
+KINDS = (
+    AUPRCClassifier,
+    AUPRCStackingClassifier,
+    PUTrendClassifier,
+    SMaLLClassifier,
+    TOPRPolicy,
+)
+
+MEMBERS = [("logistic", LogisticRegression()), ("bayes", GaussianNB())]
+# Those of a stack that takes sparse data and gives, for any form of X, the same to the last digit.
+OWN_MEMBERS = [
+    ("logistic", AUPRCClassifier(alpha=np.inf)),
+    ("hinge", AUPRCClassifier("squared_hinge", alpha=1.0)),
+]
+with config_context(enable_metadata_routing=True):
+    ROUTED_MEMBERS = [
+        (name, clone(member).set_fit_request(sample_weight=True)) for name, member in OWN_MEMBERS
+    ]
 
 SHORT = {"n_snapshots": 2, "n_folds": 2, "n_passes": 1}
 KNOWN = {"class_prior": 0.05, "n_snapshots": 3, "n_folds": 2}
@@ -33,6 +58,12 @@ SETTINGS = [
         "hard",
     ),
     (AUPRCClassifier(anchor="zero", alpha=0.01, prior=0.3), "checked hard"),
+    (AUPRCClassifier(positive=True, anchor="shrunk", alpha="cv-1se"), "checked"),
+    (AUPRCClassifier(positive=True, anchor="shrunk", alpha=0.1), "common onnx hard"),
+    (AUPRCClassifier(alpha=0.1, class_weight="balanced"), "checked common hard"),
+    (AUPRCStackingClassifier(MEMBERS, cv=3), "checked onnx"),
+    (AUPRCStackingClassifier(OWN_MEMBERS, cv=3), "common"),
+    (AUPRCStackingClassifier(ROUTED_MEMBERS, cv=3), "hard"),
     (PUTrendClassifier(), "checked"),
     (PUTrendClassifier("mlp", final_estimator="same", n_snapshots=4, trend="pairwise"), "checked"),
     (PUTrendClassifier(SGDClassifier(), trend="last", split="natural", **SHORT), "checked"),
@@ -55,7 +86,7 @@ SETTINGS = [
     (SMaLLClassifier(2, 2, n_init=1, binarize="quantile"), "common onnx"),
     (SMaLLClassifier(2, 2, n_init=2, binarize="quantile", class_weight="balanced"), "hard"),
     (TOPRPolicy(), "checked common onnx hard"),
-    (TOPRPolicy(solver="adam", fit_intercept=False), "checked"),
+    (TOPRPolicy(solver="adam", fit_intercept=False, n_epochs=5), "checked"),
     (TOPRPolicy(solver="adam", n_epochs=3), "common hard"),
     (TOPRPolicy(positive_bounds=(0, np.inf), negative_bounds=(0, np.inf)), "hard"),
 ]
@@ -68,6 +99,14 @@ def settings(use, kind=object, **params):
         known = estimator.get_params(deep=False).keys() & params
         estimator.set_params(**{name: params[name] for name in known})
     return found
+
+
+def unequal_weights(estimator, reason=None):
+    """Return scikit-learn's checks that fail where weights are no repetitions, and why."""
+    if isinstance(estimator, AUPRCStackingClassifier):
+        reason = "a row that is repeated may be in several folds"
+    names = [f"check_sample_weight_equivalence_on_{data}_data" for data in ("dense", "sparse")]
+    return dict.fromkeys(names, reason) if reason else {}
 
 
 # Targets for X of a few columns
@@ -96,6 +135,7 @@ def rewarded(X, noise):
 Task = namedtuple("Task", "name kind target")
 TASKS = [
     Task("AUPRCClassifier", AUPRCClassifier, binary),
+    Task("AUPRCStackingClassifier", AUPRCStackingClassifier, binary),
     Task("PUTrendClassifier", PUTrendClassifier, positive_unlabelled),
     Task("SMaLLClassifier", SMaLLClassifier, binary),
     Task("TOPRPolicy", TOPRPolicy, decisions),

@@ -466,5 +466,5 @@ VALUES = {
     "huge integer": 10**9, "integer beyond 64 bits": 10**25,
     "RandomState": np.random.RandomState(3), "Generator": np.random.default_rng(3),
 }  # fmt: skip
-WORK = {"n_epochs", "n_init", "n_snapshots", "n_passes"}
+WORK = {"n_epochs", "n_init", "n_jobs", "n_snapshots", "n_passes"}
 ASTRONOMICAL = {"1e12", "1e300", "huge integer", "integer beyond 64 bits"}

@@ -173,3 +173,10 @@ def test_a_logistic_scale_gives_the_same_interval(global_random_seed):
     plain = class_prior(positive, unlabeled, n_bootstrap=5, random_state=0)
     mapped = class_prior(expit(positive), expit(unlabeled), n_bootstrap=5, random_state=0)
     assert plain == pytest.approx(mapped)
+
+
+def test_density_ratio_has_a_bin_without_negatives():
+    """A thousand positives make ten bins: the highest, above all negatives, shows the prior."""
+    positive, negative = (np.arange(1000) + 0.5) / 1000, np.linspace(0.0, 0.89, 700)
+    unlabeled = np.concatenate([(np.arange(300) + 0.5) / 300, negative])
+    assert class_prior(positive, unlabeled, method="dedpul") == pytest.approx(0.3, abs=0.03)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from sklearn.datasets import make_classification
 from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import StratifiedShuffleSplit
 
 import pnsklearn
 from pnsklearn import PUTrendClassifier
@@ -28,7 +29,7 @@ def test_version_is_set():
 
 
 @pytest.mark.filterwarnings("ignore::pnsklearn.exceptions.PUTrendWarning")  # the data are small
-def test_tour_prints_a_row_per_model(monkeypatch, capsys, tmp_path):
+def test_tour_prints_a_row_per_model(monkeypatch, capsys, tmp_path, short_searches):
     X, y = make_classification(120, 12, weights=[0.7], random_state=0)
     monkeypatch.chdir(tmp_path)
     for name in ("_rare_breast_cancer", "_digit_eight", "_even_digits"):
@@ -38,6 +39,12 @@ def test_tour_prints_a_row_per_model(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(tour, "N_LABELED", 10)
     quick = partial(PUTrendClassifier, "linear", n_snapshots=2, n_folds=2)
     monkeypatch.setattr(tour, "PUTrendClassifier", quick)
+
+    def few_splits(n_splits, **how):
+        assert n_splits == 10  # as it prints
+        return StratifiedShuffleSplit(3, **how)
+
+    monkeypatch.setattr(tour, "StratifiedShuffleSplit", few_splits)
     tour.main()
     output = capsys.readouterr().out
     scores = [

@@ -241,7 +241,7 @@ def test_bad_input_of_dr(change, message):
 @pytest.mark.parametrize("container", [np.asarray, csr_array])
 def test_direct_rewards_by_normal_equations(container, global_random_seed):
     rng = np.random.default_rng(global_random_seed)
-    X, action = rng.normal(size=(80, 3)), rng.integers(3, size=80)
+    X, action = rng.normal(size=(80, 3)) * [0.1, 1, 30], rng.integers(3, size=80)
     reward, weight = rng.normal(size=80), rng.uniform(0, 2, size=80)
     found = direct_rewards(container(X), action, reward, 4, weight)
     half = np.random.default_rng(0).permutation(80) % 2

@@ -5,13 +5,28 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
-from sklearn.ensemble import ExtraTreesClassifier, GradientBoostingClassifier
+from sklearn.ensemble import (
+    ExtraTreesClassifier,
+    GradientBoostingClassifier,
+    HistGradientBoostingClassifier,
+    RandomForestClassifier,
+)
+from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression, SGDClassifier
 from sklearn.multiclass import OneVsRestClassifier
+from sklearn.naive_bayes import GaussianNB
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import MinMaxScaler, StandardScaler
+from sklearn.preprocessing import MinMaxScaler, SplineTransformer, StandardScaler
 
-from pnsklearn import AUPRCClassifier, PUTrendClassifier, SMaLLClassifier, TOPRPolicy
+from pnsklearn import (
+    AUPRCClassifier,
+    AUPRCStackingClassifier,
+    PUTrendClassifier,
+    SMaLLClassifier,
+    TOPRPolicy,
+)
 from pnsklearn.onnx import register_converters
 from tests.estimators import settings
 
@@ -144,6 +159,59 @@ def test_integers_as_input(global_random_seed):
         assert_allclose(outputs["probabilities"], model.predict_proba(X), rtol=0, atol=ATOL)
 
 
+# Members of a stack
+
+BOOSTING = HistGradientBoostingClassifier(max_iter=20, min_samples_leaf=5, random_state=0)
+MEMBERS = {
+    "logistic": make_pipeline(MinMaxScaler(), StandardScaler(), LogisticRegression()),
+    "hinge": SGDClassifier(random_state=0),
+    "auprc": AUPRCClassifier(alpha=0.1),
+    "extra_trees": ExtraTreesClassifier(20, random_state=0),
+    "forest": make_pipeline(StandardScaler(), RandomForestClassifier(20, random_state=0)),
+    "boosting": BOOSTING,
+    "scaled_boosting": make_pipeline(StandardScaler(), BOOSTING),
+    "bayes": GaussianNB(),
+    "neighbours": KNeighborsClassifier(),
+    "network": MLPClassifier((5,), solver="lbfgs", alpha=1.0, max_iter=50, random_state=0),
+}
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("name", MEMBERS)
+def test_members_of_a_stack(name, dtype, global_random_seed):
+    X, code = make_data(global_random_seed)
+    X = StandardScaler().fit_transform(X).astype(dtype)
+    stack = AUPRCStackingClassifier([(name, clone(MEMBERS[name]))], cv=2, alpha=np.inf)
+    check(stack.set_params(threshold=("budget", 0.2)).fit(X, ANIMALS[code]), X)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_stack_of_equal_weights(dtype, global_random_seed):
+    """Of members on scales of their own, and of two that were fitted before."""
+    X, code = make_data(global_random_seed)
+    X = StandardScaler().fit_transform(X).astype(dtype)
+    names = ["logistic", "extra_trees", "boosting", "bayes"]
+    members = [(name, clone(MEMBERS[name])) for name in names]
+    settings = {"anchor": "average", "alpha": np.inf, "cv": 2}
+    stack = AUPRCStackingClassifier(members, **settings).fit(X[:200], NUMBERS[code[:200]])
+    check(stack, X)
+    before = [(name, model.fit(X[:100], NUMBERS[code[:100]])) for name, model in members[1:3]]
+    settings["cv"] = "prefit"
+    check(AUPRCStackingClassifier(before, **settings).fit(X[100:], NUMBERS[code[100:]]), X)
+
+
+def test_members_for_missing_values(global_random_seed):
+    X, code = make_data(global_random_seed)
+    X = StandardScaler().fit_transform(X).astype(np.float32)
+    rng = np.random.RandomState(global_random_seed)
+    X[rng.uniform(size=X.shape) < 0.2] = np.nan
+    imputed = make_pipeline(SimpleImputer(), StandardScaler(), LogisticRegression())
+    members = [(name, clone(MEMBERS[name])) for name in ("extra_trees", "boosting")]
+    for used in (members[:1], members[1:], [*members, ("imputed", imputed)]):
+        check(AUPRCStackingClassifier(used, cv=2, anchor="average", alpha=np.inf).fit(X, code), X)
+
+
 # Options
 
 
@@ -197,6 +265,34 @@ def test_other_second_stages(params, global_random_seed):
     model = PUTrendClassifier(**({"estimator": "linear"} | PU | params)).fit(X, code)
     with pytest.raises(NotImplementedError, match="final_estimator_ is the default, a linear"):
         to_onnx(model, X)
+
+
+CATEGORIES = HistGradientBoostingClassifier(categorical_features=[0], max_iter=2)
+SPLINES = make_pipeline(SplineTransformer(), LogisticRegression())
+
+
+@pytest.mark.parametrize(
+    "member, message",
+    [
+        (SPLINES, "skl2onnx has no graph for its transformers"),
+        (CATEGORIES, "its boosted trees have categorical features"),
+        (GradientBoostingClassifier(n_estimators=2), "its GradientBoostingClassifier is none of"),
+    ],
+)
+def test_members_that_do_not_convert(member, message, global_random_seed):
+    X, code = make_data(global_random_seed)
+    X[:, 0] = np.arange(len(X)) % 3
+    members = [("bayes", GaussianNB()), ("other", member)]
+    stack = AUPRCStackingClassifier(members, cv=2).fit(X, code)
+    with pytest.raises(NotImplementedError, match=f"Member 'other' does not .*: {message}"):
+        to_onnx(stack, X)
+
+
+def test_default_stack_does_not_convert(global_random_seed):
+    X, code = make_data(global_random_seed)
+    stack = AUPRCStackingClassifier(cv=2, random_state=0).fit(X, code)
+    with pytest.raises(NotImplementedError, match="Member 'splines' does not convert to ONNX"):
+        to_onnx(stack, X)
 
 
 def test_modules(global_random_seed):

@@ -10,7 +10,7 @@ from sklearn.datasets import make_classification
 from sklearn.utils._param_validation import Interval, Options
 from sklearn.utils.estimator_checks import check_estimator
 
-from tests.estimators import KINDS
+from tests.estimators import KINDS, MEMBERS, unequal_weights
 
 N_SETTINGS = 1  # of each estimator
 # Integers without an upper bound, and those that would take long.
@@ -26,7 +26,9 @@ RANGES = {
     "n_snapshots": (1, 4),
 }
 # Where these are not drawn: the defaults, which take longer, are checked elsewhere.
-QUICK = {"alpha": 0.1, "n_init": 2, "n_folds": 2, "n_passes": 1, "n_snapshots": 3}
+QUICK = {
+    "alpha": 0.1, "estimators": MEMBERS, "n_init": 2, "n_folds": 2, "n_passes": 1, "n_snapshots": 3
+}  # fmt: skip
 # Powers of ten of what, beyond these, leaves a fit that has learned little.
 SCALES = {"C": (-1, 1), "learning_rate": (-2.5, -1), "tol": (-7, -3)}
 # Solvers to which a weight is not just a repetition, to the last digits that the checks compare.
@@ -75,6 +77,7 @@ def random_setting(kind, rng):
     return kind(**params)
 
 
+@pytest.mark.usefixtures("short_searches")
 @pytest.mark.filterwarnings("ignore::UserWarning")  # some checks use a handful of rows
 @pytest.mark.parametrize("number", range(N_SETTINGS))
 @pytest.mark.parametrize("kind", KINDS)
@@ -93,7 +96,5 @@ def test_checks_at_a_random_setting(kind, number, global_random_seed):
     else:
         raise AssertionError("no setting was accepted")
     print(estimator)  # shown where a check fails
-    names = [f"check_sample_weight_equivalence_on_{data}_data" for data in ("dense", "sparse")]
-    reason = INEXACT.get(getattr(estimator, "solver", None))
-    expected = dict.fromkeys(names, reason) if reason else {}
+    expected = unequal_weights(estimator, INEXACT.get(getattr(estimator, "solver", None)))
     check_estimator(estimator, on_skip=None, expected_failed_checks=expected)

@@ -686,4 +686,6 @@ class AUPRCClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         # scikit-learn's checks want the likelier class from predict, and know no threshold.
         tags._skip_test = self.threshold not in ("proba", 0.5)
         tags.input_tags.sparse = self.module is None
+        # Of features of which less means positive, weights of at least zero learn nothing.
+        tags.classifier_tags.poor_score = self.positive
         return tags

@@ -59,7 +59,7 @@ def make_splits(
     Raises
     ------
     ValueError
-        If no split of a generator or iterable has both classes on both sides.
+        If a generator or iterable gives no rows, or no split with both classes on both sides.
     """
     if cv is None or isinstance(cv, Integral):
         folds = min(cv or 5, positive.sum(), (~positive).sum())
@@ -67,8 +67,14 @@ def make_splits(
         return list(StratifiedKFold(folds).split(positive, positive)) if folds > 1 else []
     everyone = np.zeros(kept.shape[0], dtype=bool)
     everyone[kept] = positive
-    splits = check_cv(cv).split(everyone, everyone, **(metadata or {}))
-    usable = usable_splits(splits, kept, positive)
+    try:
+        splits = check_cv(cv).split(everyone, everyone, **(metadata or {}))
+        usable = usable_splits(splits, kept, positive)
+    except (IndexError, TypeError) as error:
+        raise ValueError(
+            f"cv must give pairs of indices, to train and to test on, of the {len(kept)} rows: "
+            f"{error}."
+        ) from error
     if not usable:
         raise ValueError(
             "cv has no split with both classes on both sides; use cv=5 or a fixed alpha."
@@ -146,7 +152,8 @@ def select(
     winner = _best(precision)
     if by_one_se:
         gains = precision[:, winner] - precision[:, 0]
-        error = gains.std(ddof=1) / np.sqrt(len(gains))
+        # One split has no standard error: nothing is sure.
+        error = gains.std(ddof=1) / np.sqrt(len(gains)) if len(gains) > 1 else np.inf
         winner = winner if gains.mean() > error else 0
     return Choice(best, alphas[winner], precision[:, winner])
 

@@ -71,8 +71,8 @@ class AUPRCStackingClassifier(CallbackSupportMixin, StackingClassifier):
         \qquad \lambda = \frac{n_+}{n_+ + 30},
 
     with :math:`a` the non-negative logistic regression of the M members; they move on from
-    :math:`w_0` towards a better average precision only where cross-validation is sure that it
-    pays. The members are then fitted again on all rows.
+    :math:`w_0` towards a better average precision where that gains more than a standard error in
+    cross-validation. The members are then fitted again on all rows.
 
     Without `estimators` there are four that take a table as it comes, with missing values,
     categories, text and booleans. Read more in the :ref:`User Guide <stacking>`.
@@ -279,7 +279,7 @@ class AUPRCStackingClassifier(CallbackSupportMixin, StackingClassifier):
         check_threshold(self.threshold)
         rows = self._check_data(X, y, sample_weight)
         routed, metadata = self._route(rows, params)
-        if self.cv == "prefit":
+        if isinstance(self.cv, str):  # "prefit"
             members = self._members(rows, routed)
             Z = self._predicted(members, rows)
             used = self._varying(members, Z, [np.arange(len(Z))])
@@ -303,7 +303,7 @@ class AUPRCStackingClassifier(CallbackSupportMixin, StackingClassifier):
             used = self._varying(members, Z, [test for _, test in splits])
             kept = [members[column] for column in used]
             estimators = refitted(kept, rows.X, target, self.n_jobs, on_fit)
-        return self._finish(kept, estimators, Z[:, used], used, rows, splits)
+            return self._finish(kept, estimators, Z[:, used], used, rows, splits)
 
     def transform(self, X: Any) -> Array:
         """Return the standardised log-odds of the members.
@@ -417,6 +417,15 @@ class AUPRCStackingClassifier(CallbackSupportMixin, StackingClassifier):
         """Return whether metadata reach the members as scikit-learn's routing says."""
         return _routing_enabled() and self.estimators is not None
 
+    def _named(self):
+        """Return names and members, checked by scikit-learn; "stack" is the name of the whole."""
+        given: Any = self.estimators
+        if not all(isinstance(pair, tuple) and len(pair) == 2 for pair in given):
+            raise ValueError("estimators must be a list of pairs (name, estimator).")
+        if "stack" in dict(given):
+            raise ValueError("A member cannot be named 'stack'; give it another name.")
+        return zip(*self._validate_estimators(), strict=True)
+
     def _route(self, rows, params):
         """Return {member: arguments of its fit}, None without routing; and what `cv` splits by."""
         if not self._routes():
@@ -434,8 +443,8 @@ class AUPRCStackingClassifier(CallbackSupportMixin, StackingClassifier):
         """Return the members, and what their fits are given beside X and y."""
         named: Any
         if self.estimators is not None:
-            named = zip(*self._validate_estimators(), strict=True)
-        elif self.cv != "prefit":
+            named = self._named()
+        elif not isinstance(self.cv, str):
             seed = check_random_state(self.random_state).randint(2**31 - 1)
             named = default_members(rows.X, n_fewest, seed)
         else:

@@ -218,7 +218,6 @@ def _entries(X):
     if not nw.dependencies.is_into_dataframe(X):
         X = np.asarray(X)
         return X, _is_missing(X) if X.dtype.kind in "OU" else np.isnan(X)
-    frame = nw.from_native(X, eager_only=True)
-    series = [frame[name] for name in frame.columns]
+    series = list(nw.from_native(X, eager_only=True).iter_columns())
     missing = np.column_stack([column.is_null().to_numpy() for column in series])
     return np.column_stack([column.to_numpy() for column in series]), missing

@@ -58,7 +58,8 @@ def fit_member(member: Member, X: Any, y: Array, rows: Array | None) -> Any:
         return clone(member.estimator).fit(X, y, **metadata)
     except Exception as error:
         on = "all rows" if rows is None else "the training rows of a split"
-        kind = type(error) if type(error) in (ValueError, TypeError) else RuntimeError
+        kinds = [kind for kind in (ValueError, TypeError) if isinstance(error, kind)]
+        kind = kinds[0] if kinds else RuntimeError
         raise kind(f"Member {member.name!r} cannot be fitted on {on}: {error}") from error
 
 

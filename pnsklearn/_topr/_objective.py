@@ -60,20 +60,6 @@ def log_bounds(
     return low, high
 
 
-def tapered(
-    xp: ModuleType, u: Tensor, gain: Tensor, log_low: Tensor, log_high: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Return R F(u) and R F'(u) for the gains R.
-
-    To autograd nothing here is a constant: the gradient of F is F'.
-    """
-    # v moves with u inside the bounds and not outside. F' is e^v in both cases, and so on a bound
-    # too, as u = 0 is for most on-policy batches, whatever autograd takes there.
-    v = xp.minimum(xp.maximum(u, log_low), log_high)
-    pull = gain * xp.exp(v)
-    return pull * (1 + u - v), pull
-
-
 def get_kernels(device: str) -> ModuleType:
     """Return the module that computes linear policies on a device; see `_kernels`."""
     if device == "cpu":
@@ -146,7 +132,7 @@ class PolicyObjective:
     def loss(self, W: Array, b: Array) -> tuple[float, Array, Array]:
         """Return -J, and its gradients by the weights and biases."""
         rows = tuple(getattr(self, name) for name in ROWS)
-        return total(_loss, rows, self.kernels, (W, b))
+        return total(self.kernels.loss, rows, W, b)
 
     def value_and_gradient(self, theta: Array) -> tuple[float, Array]:
         """Return the value, which is to be minimised, and its gradient, of the shape of theta."""
@@ -165,10 +151,3 @@ class PolicyObjective:
         """Return the convex objective that learns from gains only, whatever their ratio."""
         zeros = self.kernels.xp.zeros_like(self.gain)
         return replace(self, gain=self.gain.clip(min=0), log_low=zeros, log_high=zeros)
-
-
-def _loss(X, action, gain, log_propensity, log_low, log_high, kernels, weights):
-    """Return -J of a block of rows, and its gradients by the weights and biases."""
-    log_pi, softmax = kernels.forward(X, action, *weights)
-    terms, pull = tapered(kernels.xp, log_pi - log_propensity, gain, log_low, log_high)
-    return -float(terms.sum()), *kernels.backward(X, action, softmax, pull)

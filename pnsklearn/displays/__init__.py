@@ -2,7 +2,14 @@
 
 from pnsklearn.displays._policy_value import PolicyValueDisplay
 from pnsklearn.displays._prototypes import PrototypeDisplay
+from pnsklearn.displays._stacking import StackingDisplay
 from pnsklearn.displays._threshold import ThresholdDisplay
 from pnsklearn.displays._trend import TrendDisplay
 
-__all__ = ["PolicyValueDisplay", "PrototypeDisplay", "ThresholdDisplay", "TrendDisplay"]
+__all__ = [
+    "PolicyValueDisplay",
+    "PrototypeDisplay",
+    "StackingDisplay",
+    "ThresholdDisplay",
+    "TrendDisplay",
+]

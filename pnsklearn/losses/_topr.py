@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pnsklearn._topr._objective import check_bounds, log_bounds, tapered
+from pnsklearn._topr._objective import check_bounds, log_bounds
+from pnsklearn._topr._torch import tapered
 
 # The largest log-ratio that counts where the upper bound is infinite: e^60 times anything a batch
 # may hold is finite, in float32 too.
@@ -143,7 +144,7 @@ def topr_loss(
     )
     gain, bounds = scale * (reward - baseline), (positive_bounds, negative_bounds)
     log_low, log_high = log_bounds(torch, gain, bounds, LARGEST_LOG_RATIO)
-    terms, _ = tapered(torch, logprob - behavior_logprob, gain, log_low, log_high)
+    terms, _ = tapered(logprob - behavior_logprob, gain, log_low, log_high)
     return -terms.sum() / denominator
 
 

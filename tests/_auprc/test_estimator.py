@@ -24,6 +24,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import check_non_transformer_estimators_n_iter
 
 from pnsklearn import AUPRCClassifier
+from pnsklearn._auprc._threshold import choose_threshold
 from tests import brute_force
 
 FAST = AUPRCClassifier(alpha=0.1)
@@ -122,6 +123,93 @@ def test_weights_are_repetitions_and_zero_weights_drop_rows(noisy):
     repeated = AUPRCClassifier(alpha=0.1, tol=1e-9).fit(X[rows], y[rows])
     assert_allclose(weighted.coef_, repeated.coef_, rtol=1e-4)
     assert weighted.surrogate_ == pytest.approx(repeated.surrogate_, abs=1e-9)
+
+
+CLASS_WEIGHTS = {
+    "dict": ({0: 0.5, 1: 3.0}, [0.5, 3.0]),
+    "one class": ({1: 4}, [1.0, 4.0]),
+    "balanced": ("balanced", None),
+}
+
+
+def class_weights_by_hand(case, y, weight):
+    """Return the weights of the rows: of "balanced", half of the whole weight for each class."""
+    _, factors = CLASS_WEIGHTS[case]
+    if factors is None:
+        factors = [weight.sum() / 2 / weight[y == label].sum() for label in (0, 1)]
+    return weight * np.array(factors)[y]
+
+
+@pytest.mark.parametrize("case", CLASS_WEIGHTS)
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"alpha": np.inf},
+        {"alpha": 0.1, "threshold": "f1"},
+        {"alpha": 0.1, "anchor": "shrunk", "positive": True, "threshold": ("budget", 0.1)},
+        {"alpha": 0.1, "solver": "soap-adam", "n_epochs": 3, "random_state": 0},
+    ],
+)
+def test_class_weights_are_sample_weights(params, case, noisy):
+    X, y = noisy
+    for weight in (np.ones(len(y)), np.arange(len(y)) % 4 + 0.5 * y):
+        model = AUPRCClassifier(class_weight=CLASS_WEIGHTS[case][0], **params).fit(X, y, weight)
+        by_hand = class_weights_by_hand(case, y, weight)
+        expected = AUPRCClassifier(**params).fit(X, y, by_hand)
+        assert_allclose(model.coef_, expected.coef_, rtol=1e-12)
+        assert_allclose(model.intercept_, expected.intercept_, rtol=1e-12)
+        assert model.threshold_ == pytest.approx(expected.threshold_, rel=1e-12)
+        assert model.surrogate_ == pytest.approx(expected.surrogate_, rel=1e-12)
+        plain = AUPRCClassifier(**params).fit(X, y, weight)
+        assert abs(plain.surrogate_ - model.surrogate_) > 0.01
+
+
+def test_class_weights_of_a_stream(noisy):
+    X, y = noisy
+    params = {"solver": "soap-sgd", "random_state": 0}
+    labels = np.array(["no", "yes"])[y]
+    model = AUPRCClassifier(class_weight={"no": 1, "yes": 5}, **params)
+    expected = AUPRCClassifier(**params)
+    for rows in (slice(0, 300), slice(300, 600)):
+        model.partial_fit(X[rows], labels[rows])
+        expected.partial_fit(X[rows], y[rows], sample_weight=1 + 4 * y[rows])
+        assert_allclose(model.coef_, expected.coef_, rtol=1e-12)
+
+
+def test_class_weights_do_not_change_what_splits_measure(noisy):
+    """alpha is chosen by the average precision of the rows as they are."""
+    X, y = noisy
+    weight, factors = 1.0 + np.arange(len(y)) % 2, np.array([1.0, 20.0])
+    splits = list(StratifiedKFold(3).split(X, y))
+    anchor = np.ones(8)
+    model = AUPRCClassifier(
+        alpha="cv-1se", anchor=anchor, cv=splits, class_weight={1: 20.0}, tol=1e-9
+    ).fit(X, y, weight)
+    expected = []
+    for train, test in splits:
+        part = AUPRCClassifier(alpha=model.alpha_, anchor=anchor, tol=1e-9)
+        part.fit(X[train], y[train], (weight * factors[y])[train])
+        scores = part.decision_function(X[test])
+        expected.append(average_precision_score(y[test], scores, sample_weight=weight[test]))
+    assert_allclose(model.cv_average_precision_, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "class_weight, message",
+    [
+        ({0: 1.0, 1: 0.0}, "class_weight must be positive and finite for both classes"),
+        ({0: -1.0}, "class_weight must be positive and finite for both classes"),
+        ({1: np.nan}, "class_weight must be positive and finite for both classes"),
+        ({1: np.inf}, "class_weight must be positive and finite for both classes"),
+        ({1: 1.0, 2: 1.0}, r"classes, \[0\], are not in class_weight"),
+        ({2: 1.0}, r"classes, \[0, 1\], are not in class_weight"),
+        ("even", "'class_weight' parameter"),
+        ([1.0, 2.0], "'class_weight' parameter"),
+    ],
+)
+def test_bad_class_weights(class_weight, message):
+    model = clone(FAST).set_params(class_weight=class_weight)
+    assert_refused(model, X_SMALL, Y_SMALL.astype(int), None, message)
 
 
 # Output
@@ -247,6 +335,46 @@ def test_threshold_precision_and_recall(level, noisy):
     assert precision_score(y, predicted) == pytest.approx(precision[recall >= level].max())
 
 
+@pytest.mark.parametrize("share", [0.001, 0.05, 0.37, 1.0])
+@pytest.mark.parametrize("is_weighted", [False, True])
+def test_threshold_budget(is_weighted, share, noisy):
+    """The lowest threshold with at most a share of the weight above it, ties and all."""
+    X, y = noisy
+    X = np.round(X)  # equal rows, whose probabilities are equal
+    weight = 1.0 + np.arange(len(y)) % 5 if is_weighted else np.ones(len(y))
+    model = AUPRCClassifier(alpha=0.1, threshold=("budget", share)).fit(X, y, weight)
+    probability = model.predict_proba(X)[:, 1].round(12)
+    assert len(np.unique(probability)) < len(y)
+    said = model.predict(X) == 1
+    shares = [np.average(probability >= cut, weights=weight) for cut in np.unique(probability)]
+    allowed = [s for s in shares if s <= share + 1e-12]
+    assert np.average(said, weights=weight) == pytest.approx(max(allowed, default=0.0))
+    if share < 1 / len(y) and not is_weighted:
+        assert not said.any()
+    if 0 < said.sum() < len(y):
+        assert probability[said].min() > model.threshold_ > probability[~said].max()
+
+
+def test_budget_of_equal_and_of_few_weights():
+    """Ties stay together; sums of weights are rounded, so that ten times 0.1 is one."""
+    positive = np.arange(10) < 3
+    ties = np.repeat([0.9, 0.6, 0.2], [2, 5, 3])
+    expected = {0.1: 0.95, 0.2: 0.75, 0.69: 0.75, 0.7: 0.4, 0.99: 0.4, 1: 0.0}
+    for weight in (1.0, 0.1, 1e-60, 3e60):
+        for share, threshold in expected.items():
+            found = choose_threshold(("budget", share), positive, ties, np.full(10, weight))
+            assert found == pytest.approx(threshold)
+    alone = choose_threshold(("budget", 0.3), positive, np.linspace(0.9, 0.1, 10), np.full(10, 0.1))
+    assert 0.1 + 0.1 + 0.1 > 0.3
+    assert alone == pytest.approx(0.9 - 2.5 * 0.8 / 9)
+
+
+@pytest.mark.parametrize("share", [0, -0.1, 1.1, np.nan, "half"])
+def test_budget_out_of_its_range(share):
+    model = clone(FAST).set_params(threshold=("budget", share))
+    assert_refused(model, X_SMALL, Y_SMALL, None, r"threshold must be .*\('budget', b\)")
+
+
 def test_threshold_number(noisy):
     X, y = noisy
     model = AUPRCClassifier(alpha=0.1, threshold=0.2).fit(X, y)
@@ -327,6 +455,22 @@ def test_custom_splits(noisy):
     weight[0] = 0.0
     splits.append((np.arange(len(y)), np.flatnonzero(y == 0)))
     assert np.isfinite(AUPRCClassifier(cv=splits).fit(X, y, weight).coef_).all()
+
+
+@pytest.mark.parametrize(
+    "params",
+    [{"positive": True, "anchor": "shrunk"}, {"solver": "soap-adam", "n_epochs": 2}],
+)
+def test_jobs_change_nothing(params, noisy):
+    X, y = noisy
+    one, two = (
+        AUPRCClassifier(cv=3, n_jobs=n_jobs, random_state=0, **params).fit(X, y)
+        for n_jobs in (None, 2)
+    )
+    assert_array_equal(two.coef_, one.coef_)
+    assert two.alpha_ == one.alpha_
+    assert_array_equal(two.cv_average_precision_, one.cv_average_precision_)
+    assert one.cv_average_precision_.shape == (3,)
 
 
 # Bad input

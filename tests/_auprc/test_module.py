@@ -2,12 +2,14 @@
 
 import copy
 import pickle
+import warnings
 
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
 from sklearn.datasets import make_moons
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import average_precision_score
 
 from pnsklearn import AUPRCClassifier
@@ -121,6 +123,22 @@ def test_alpha_by_cross_validation(moons, model):
     with pytest.warns(UserWarning, match="max_iter=5"):
         fitted.set_params(solver="lbfgs").fit(*moons)
     assert fitted.alpha_ > 0
+
+
+def test_jobs_change_nothing(moons, model):
+    """Dropout draws random numbers at each step."""
+    X, y = moons
+    module = torch.nn.Sequential(
+        torch.nn.Linear(2, 8), torch.nn.Dropout(0.3), torch.nn.Linear(8, 1)
+    ).double()
+    settings = {"module": module, "alpha": "cv-1se", "cv": 2, "n_epochs": 3, "max_iter": 20}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        one, two = (
+            clone(model).set_params(n_jobs=n_jobs, **settings).fit(X, y) for n_jobs in (None, 2)
+        )
+    assert_array_equal(two.decision_function(X), one.decision_function(X))
+    assert_array_equal(two.cv_average_precision_, one.cv_average_precision_)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

@@ -3,8 +3,11 @@
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import average_precision_score
 from sklearn.model_selection import StratifiedKFold
 
+from pnsklearn import AUPRCClassifier
 from pnsklearn._auprc._selection import (
     ALPHA_GRID,
     C_GRID,
@@ -74,6 +77,106 @@ def test_selection_by_one_standard_error_keeps_the_first_unless_the_gain_is_sure
     assert choose_among(1, [8.0, 2.0], on_one, by_one_se=True).alpha == 8.0
 
 
+def test_one_split_has_no_standard_error():
+    """So that the first strength stays, whatever the gain; the others are chosen as ever."""
+    X, y = make_rare_positives(400, 3, prior=0.2, random_state=0)
+    positive, one = y == 1, [(np.arange(200), np.arange(200, 400))]
+    rest = {
+        "anchors": lambda split: [-np.ones(3)],
+        "path": lambda split, anchor: [anchor, np.ones(3)],
+        "scores": lambda theta, test: X[test] @ theta,
+    }
+    choices = [
+        select(positive, np.ones(400), one, [8.0, 2.0], by_one_se=by_one_se, **rest)
+        for by_one_se in (False, True)
+    ]
+    assert [choice.alpha for choice in choices] == [2.0, 8.0]
+    model = AUPRCClassifier(alpha="cv-1se", cv=one).fit(X, y)
+    assert model.alpha_ == np.inf
+    assert model.cv_average_precision_.shape == (1,)
+
+
+def precision_by_hand(X, y, weight, splits, alphas, **params):
+    """Return the average precision of each split and alpha, by a loop of fits."""
+    return np.array(
+        [
+            [
+                average_precision_score(
+                    y[test],
+                    AUPRCClassifier(alpha=alpha, **params)
+                    .fit(X[train], y[train], weight[train])
+                    .decision_function(X[test]),
+                    sample_weight=weight[test],
+                )
+                for alpha in alphas
+            ]
+            for train, test in splits
+        ]
+    )
+
+
+@pytest.mark.parametrize("is_sure, seed", [(True, 1), (False, 0), (False, 2)])
+def test_choice_of_alpha_by_hand(is_sure, seed):
+    """A given anchor has no C to choose, so that the splits are plain fits."""
+    X, y = make_rare_positives(600, 4, class_sep=2.0, prior=0.1, outliers=0.2, random_state=seed)
+    weight = np.random.default_rng(seed).uniform(0.5, 2.0, 600)
+    params = {"anchor": np.array([1.0, 0.5, 0.2, 0.1]), "tol": 1e-9}
+    splits = list(StratifiedKFold(4).split(X, y))
+    precision = precision_by_hand(X, y, weight, splits, ALPHA_GRID, **params)
+    best = precision.mean(axis=0).argmax()
+    gains = precision[:, best] - precision[:, 0]
+    error = np.sqrt(np.sum((gains - gains.mean()) ** 2) / 3 / 4)
+    assert best > 0
+    assert (gains.mean() > error) == is_sure
+    for alpha, expected in (("cv", best), ("cv-1se", best if is_sure else 0)):
+        model = AUPRCClassifier(alpha=alpha, cv=4, **params).fit(X, y, weight)
+        assert model.alpha_ == ALPHA_GRID[expected]
+        assert_allclose(model.cv_average_precision_, precision[:, expected], atol=1e-7)
+
+
+def test_choice_of_the_anchor_by_hand():
+    """Of nine C's that with the best average precision; alpha is infinite by the few positives."""
+    X, y = make_rare_positives(600, 4, prior=0.1, random_state=0)
+    X[:, 1:] = np.random.default_rng(0).standard_normal((600, 3)) * [1, 10, 100]
+    keep = (y == 0) | (np.cumsum(y) <= 9)
+    X, y = X[keep], y[keep]
+    splits = list(StratifiedKFold(3).split(X, y))
+    precision = np.array(
+        [
+            [
+                average_precision_score(
+                    y[test],
+                    LogisticRegression(C=C, solver="newton-cholesky", tol=1e-10, max_iter=1000)
+                    .fit(X[train], y[train])
+                    .decision_function(X[test]),
+                )
+                for C in C_GRID
+            ]
+            for train, test in splits
+        ]
+    )
+    best = np.round(precision.mean(axis=0), 9).argmax()
+    assert 0 < best < 8
+    with pytest.warns(UserWarning, match="Only 9 positive samples"):
+        model = AUPRCClassifier(alpha="cv-1se", cv=3).fit(X, y)
+    assert model.alpha_ == np.inf
+    assert_allclose(model.cv_average_precision_, precision[:, best])
+    expected = LogisticRegression(C=C_GRID[best]).fit(X, y).coef_[0]
+    cosine = model.coef_[0] @ expected / np.linalg.norm(model.coef_) / np.linalg.norm(expected)
+    assert cosine == pytest.approx(1, abs=1e-4)
+
+
+def test_a_fixed_alpha_has_no_precision_of_splits():
+    X, y = make_rare_positives(200, 3, prior=0.2, random_state=0)
+    assert AUPRCClassifier(alpha=0.1).fit(X, y).cv_average_precision_.shape == (0,)
+
+
+def test_a_sure_gain_moves():
+    """Mirrored positives mislead logistic regression, and not the bounded step."""
+    X, y = make_rare_positives(2000, class_sep=3.0, outliers=0.2, random_state=1)
+    assert AUPRCClassifier(alpha="cv-1se").fit(X, y).alpha_ < 1
+
+
 def test_strengths():
     """Few positives try the strongest only; without an anchor, infinity has no meaning."""
     many, few = np.ones(10, dtype=bool), np.ones(9, dtype=bool)
@@ -104,6 +207,12 @@ def test_splits_of_the_kept_rows():
     assert_array_equal(usable[0][1], [2, 3])
     with pytest.raises(ValueError, match="both classes on both sides"):
         make_splits(splits[3:], positive, kept)
+
+
+@pytest.mark.parametrize("cv", [b"auto", [1, 2], [([0, 1, 2], [3, 99])], [([0.5], [1.5])]])
+def test_splits_that_are_no_rows(cv):
+    with pytest.raises(ValueError, match=r"cv must give pairs of indices, .* of the 30 rows"):
+        make_splits(cv, np.arange(30) % 2 == 0, np.ones(30, dtype=bool))
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,11 @@ from pnsklearn._pu_trend._sample import Rows, Sample
 from pnsklearn._pu_trend._split import (
     BREAK_SPREAD,
     WIDTH_90,
+    Ranking,
+    Split,
     choose_ranking,
     compromise,
+    doubts,
     split_trends,
 )
 from pnsklearn._pu_trend._trend import OnlineTrend
@@ -238,6 +241,14 @@ def test_warns_of_an_undetermined_prior():
     with pytest.warns(PUTrendWarning, match="leave the share of positives.*Set class_prior"):
         split = split_of(stage, "mean", "prior")
     assert split.interval[1] - split.interval[0] > 0.4
+
+
+@pytest.mark.parametrize(("width", "warned"), [(0.39, False), (0.41, True)])
+def test_a_wide_interval_is_wider_than_two_fifths(width, warned):
+    ranking = Ranking("mean", np.ones(10), np.arange(10) / 10, auc=0.95)
+    split = Split(ranking, threshold=0.45, share=0.5, prior=0.3, interval=(0.1, 0.1 + width))
+    said = list(doubts(split, make_sample(10, 10)))
+    assert [f"from 0.10 to {0.1 + width:.2f}" in doubt for doubt in said] == [True] * warned
 
 
 def test_warns_of_hopeless_scores():

@@ -180,6 +180,19 @@ def test_bad_input_is_refused_with_a_sentence(X, y, match):
         stack().fit(X, y)
 
 
+@pytest.mark.parametrize(
+    "members, match",
+    [
+        ([0.1, 0.9], "must be a list of pairs"),
+        ([("stack", GaussianNB())], "cannot be named 'stack'"),
+        ([("a", GaussianNB()), ("a", GaussianNB())], "not unique"),
+    ],
+)
+def test_bad_members_are_refused(members, match):
+    with pytest.raises(ValueError, match=match):
+        stack(members).fit(X, Y)
+
+
 @pytest.mark.parametrize("anchor", [[1.0], [1.0, np.nan, 1.0], [1.0, -1.0, 1.0]])
 def test_bad_anchors_are_refused(anchor):
     with pytest.raises(ValueError, match="anchor"):

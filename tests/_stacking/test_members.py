@@ -106,12 +106,13 @@ def numbers(**changes):
         sparse.random(N, 300, density=0.05, random_state=0, format="csr"),
         sparse.coo_array(numbers()[:, :1]),
         numbers().tolist(),
+        pd.DataFrame(numbers(c1=np.nan)),  # named 0, 1, ...
         FRAME[["text"]],
         FRAME[["flag"]],
     ],
     ids=[
         "rare", "constant", "missing", "almost missing", "far out", "float32", "sparse", "wide",
-        "one column", "list", "text", "booleans",
+        "one column", "list", "numbered", "text", "booleans",
     ],
 )  # fmt: skip
 def test_odd_columns(X):
