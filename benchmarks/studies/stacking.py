@@ -42,6 +42,7 @@ SPLITS = {
     "HGB, tuned": 2, "XGBoost, tuned": 2, "extra trees, tuned": 2, "CatBoost, tuned": 1,
     "LibAUC network": 1,
 }  # fmt: skip
+SPARSE_MODELS = (BASE, "LightGBM", "logistic, tuned")  # those that are quick on a sparse X
 SLOW = ("CatBoost, tuned", "LibAUC network")  # left out of --quick
 # Models whose best is the best single one: each tuned, but the forest.
 SINGLE = (
@@ -177,11 +178,11 @@ def stack_rows(name, protocol, report, places, ablated=False):
 
 
 def _table_places(options):
-    """Return sets, level and splits of `tables`; sparse sets take longer."""
+    """Return sets, level and splits of `tables`: the dense ones, and the sparse ones."""
     if options.quick:
-        return engine.grid(set=BUNDLED, level=[0], split=[0])
+        return engine.grid(set=BUNDLED, level=[0], split=[0]), []
     dense = engine.grid(set=DENSE, level=[0], split=options.seeds_of(3))
-    return dense + engine.grid(set=SPARSE, level=[0], split=options.seeds_of(2))
+    return dense, engine.grid(set=SPARSE, level=[0], split=[0])
 
 
 # Tables.
@@ -287,10 +288,14 @@ def tables(options, report):
 
 
 def _tables_rows(options, report):
-    protocol, places = Protocol(options), _table_places(options)
-    found = stack_rows("tables", protocol, report, places, ablated=True)
-    rows = peer_rows("tables", protocol, report, list(peers.SINGLE), places)
-    return pd.concat([found, rows], ignore_index=True)
+    protocol, (dense, sparse) = Protocol(options), _table_places(options)
+    rows = [
+        stack_rows("tables", protocol, report, dense + sparse, ablated=True),
+        peer_rows("tables", protocol, report, list(peers.SINGLE), dense),
+    ]
+    if sparse:
+        rows.append(peer_rows("tables", protocol, report, SPARSE_MODELS, sparse))
+    return pd.concat(rows, ignore_index=True)
 
 
 def _tables_bars(found):
@@ -391,8 +396,8 @@ def _levels(rows, report, name, compared):
 
 def calibration(options, report):
     """Log-loss and Brier score of the stack against its members, each after a Platt fit."""
-    places = _table_places(options)
-    rows = stack_rows("tables", Protocol(options), report, places, ablated=True)
+    dense, sparse = _table_places(options)
+    rows = stack_rows("tables", Protocol(options), report, dense + sparse, ablated=True)
     weight = rows.groupby("set", sort=False)["test n+"].first()
     members = rows.loc[rows["part"] == "member", "model"].unique()
     found, summary = [], []
