@@ -192,7 +192,7 @@ def differences(table, alone=False):
     """Return a row for each model: the stack less it, over the sets (the first level of units)."""
     gain, error = engine.differences(table, OURS)
     rows = []
-    for model in gain:
+    for model in gain.dropna(axis=1, how="all"):
         of_sets, errors = gain[model].dropna(), error[model].reindex(gain[model].dropna().index)
         lost = of_sets[(of_sets < -2 * errors) & (of_sets < -0.005)]
         mean, of_mean = engine.mean_se(of_sets)
@@ -218,11 +218,11 @@ def with_best(table, rows):
     """
     models = [model for model in SINGLE if model in table]
     gain, _ = engine.differences(table[[OURS, *models]], OURS)
-    best = gain.idxmin(axis=1)
+    best = gain.dropna(how="all").idxmin(axis=1)
     chosen = rows[rows["model"].isin(models)].dropna(subset="cv")
     chosen = chosen.loc[chosen.groupby(["set", "split"])["cv"].idxmax()]
     by_cv = chosen.set_index(["set", "split"])["AP"]
-    by_test = [row[best[name]] for (name, _), row in table.iterrows()]
+    by_test = [row.get(best.get(name), np.nan) for (name, _), row in table.iterrows()]
     return table.assign(**{BY_TEST: by_test, BY_CV: by_cv.reindex(table.index)}), best
 
 
