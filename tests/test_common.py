@@ -33,6 +33,7 @@ STEPWISE = settings("common", (AUPRCClassifier, TOPRPolicy), random_state=0)
 # Some checks use a handful of rows.
 @pytest.mark.filterwarnings("ignore:Only . positive samples:UserWarning")
 @pytest.mark.filterwarnings("ignore::pnsklearn.exceptions.PUTrendWarning")
+@pytest.mark.filterwarnings("ignore:Without rewards:pnsklearn.exceptions.PolicyWarning")
 @parametrize_with_checks(settings("checked"))
 def test_scikit_learn_checks(estimator, check):
     check(estimator)
