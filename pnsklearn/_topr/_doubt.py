@@ -11,7 +11,7 @@ from pnsklearn._typing import Array
 from pnsklearn.exceptions import PolicyWarning
 
 UNTRIED_SHARE = 0.05  # of the rows, that may get actions which never went well
-LEAST_EFFECTIVE_ROWS = 30.0
+LEAST_EFFECTIVE_ROWS = 20.0
 
 
 def warn_of_outcomes(policy: Array, log: Feedback) -> None:
