@@ -61,6 +61,11 @@ def check_feedback(y: Any, reward: Any = None, propensity: Any = None) -> tuple[
                 "policy took the action of the row, but it has values from "
                 f"{propensity.min():g} to {propensity.max():g}."
             )
+        if propensity.min() < 1 / LARGEST:
+            raise ValueError(
+                f"propensity has values below {1 / LARGEST:g}, whose ratios would overflow. Drop "
+                "these rows, which the logging policy would never have taken."
+            )
     elif propensity not in (None, "estimate"):
         raise ValueError(
             f"propensity must be an array, a number or 'estimate', got {propensity!r}."

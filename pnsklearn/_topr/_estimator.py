@@ -18,7 +18,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from pnsklearn._device import check_device, check_torch
 from pnsklearn._fitting import callback_tasks, replace_fitted, unchanged_on_error, warn_user
-from pnsklearn._logged import check_feedback, draw
+from pnsklearn._logged import draw
 from pnsklearn._optim import batches
 from pnsklearn._splits import split_metadata
 from pnsklearn._topr import _evaluation
@@ -30,6 +30,7 @@ from pnsklearn._topr._feedback import (
     check_contrast,
     check_log,
     contrasting,
+    read_log,
 )
 from pnsklearn._topr._rounds import ask, own_stream, value_of_round
 from pnsklearn._topr._selection import (
@@ -663,7 +664,7 @@ class TOPRPolicy(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             If the policy was fitted to rewards and there are none here, or no propensities.
         """
         check_is_fitted(self)
-        y, reward, propensity = check_feedback(y, reward, propensity)
+        X, y, reward, propensity = read_log(X, y, reward, propensity, self.classes_)
         if reward is None:
             if hasattr(self, "baseline_"):
                 raise ValueError(
@@ -715,7 +716,7 @@ class TOPRPolicy(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             If there are no rewards or no propensities, or they are out of their range.
         """
         check_is_fitted(self)
-        y, reward, propensity = check_feedback(y, reward, propensity)
+        X, y, reward, propensity = read_log(X, y, reward, propensity, self.classes_)
         if reward is None:
             raise ValueError("evaluate needs reward and propensity, or a structured y.")
         return _evaluation.evaluate(*self._held_out(X, y, sample_weight, reward, propensity))

@@ -61,9 +61,7 @@ def check_log(
 
     `classes` are the actions, by default those of the log; `deep` and `reset` are for `check_X`.
     """
-    X, reward, propensity = take_columns(X, reward, propensity)
-    y, propensity = of_logged(y, propensity, classes)
-    y, reward, propensity = check_feedback(y, reward, propensity)
+    X, y, reward, propensity = read_log(X, y, reward, propensity, classes)
     if reward is not None and propensity is None:
         raise ValueError(
             "Rewards need propensities: the probability of each logged action under the policy "
@@ -91,7 +89,20 @@ def check_log(
     return Feedback(X, code, reward, propensity, weight, classes, kept=kept)
 
 
-def take_columns(X: Any, reward: Any, propensity: Any) -> tuple[Any, Any, Any]:
+def read_log(
+    X: Any, y: Any, reward: Any, propensity: Any, classes: Array | None = None
+) -> tuple[Any, Any, Any, Any]:
+    """Return contexts, actions, rewards and propensities of a log as people have it.
+
+    Rewards and propensities may be columns of the frame X, the latter those of all actions.
+    """
+    X, reward, propensity = _take_columns(X, reward, propensity)
+    if not isinstance(propensity, str) and np.ndim(propensity) == 2:
+        propensity = _of_logged(np.asarray(propensity), column_or_1d(y), classes)
+    return X, *check_feedback(y, reward, propensity)
+
+
+def _take_columns(X, reward, propensity):
     """Return X without the columns that `reward` and `propensity` name, and these columns."""
     found = {"reward": reward, "propensity": propensity}
     named = {
@@ -113,22 +124,19 @@ def take_columns(X: Any, reward: Any, propensity: Any) -> tuple[Any, Any, Any]:
     return X[kept], found["reward"], found["propensity"]
 
 
-def of_logged(y: Any, propensity: Any, classes: Array | None) -> tuple[Any, Any]:
-    """Return the propensities of the logged actions, from those of all actions if these are given.
-
-    Their columns are the actions in sorted order.
-    """
-    if isinstance(propensity, str) or np.ndim(propensity) != 2 or np.shape(propensity)[1] == 1:
-        return y, propensity
-    propensity, action = np.asarray(propensity), column_or_1d(y)
+def _of_logged(propensity, action, classes):
+    """Return the propensities of the logged actions from those of all, columns in sorted order."""
     known = np.unique(action) if classes is None else classes
+    if propensity.shape[1] == 1:
+        return propensity
     if propensity.shape != (len(action), len(known)):
         raise ValueError(
             f"propensity has the shape {propensity.shape}; needed are {len(action)} rows and one "
-            f"column for each of the {len(known)} actions of y, in sorted order; or one number a "
-            "row, of its action."
+            f"column for each of the {len(known)} actions, in sorted order; or one number a row, "
+            "of its action."
         )
-    return y, propensity[np.arange(len(action)), np.searchsorted(known, action)]
+    column = np.minimum(np.searchsorted(known, action), len(known) - 1)
+    return propensity[np.arange(len(action)), column]
 
 
 def estimate_propensity(X: Matrix, action: Array, weight: Array) -> Array:

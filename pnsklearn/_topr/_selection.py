@@ -120,6 +120,8 @@ def select(
     found = Parallel(n_jobs=n_jobs)(delayed(judge)(*split) for split in splits)
     rows = np.concatenate([test for _, test in splits])
     weight, reward = feedback.weight[rows], feedback.reward[rows]
+    if weight.mean() < 1:  # shares, not numbers of rows
+        weight = weight / weight.mean()
     columns = [np.concatenate(parts, axis=1) for parts in zip(*found, strict=True)]
     selection = Bunch(
         bounds=[member.name for member in members for _ in Cs],
@@ -156,7 +158,7 @@ def _summary(columns, weight, reward):
 
     def error(values):
         spread = values - np.average(values, axis=1, weights=weight)[:, None]
-        return np.sqrt((spread**2 @ weight) / max(total - 1, 1e-300) / total)
+        return np.sqrt((spread**2 @ weight) / (total - 1) / total)
 
     squares = ratio**2 @ weight
     return {

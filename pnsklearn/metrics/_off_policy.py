@@ -344,7 +344,8 @@ def _estimate(value, terms, weight, confidence_level):
     if confidence_level is None:
         return value
     n = weight.sum()
-    variance = weight @ (terms - value) ** 2 / (n * (n - 1)) if n > 1 else np.inf
+    # Shares that sum to 1 say nothing about n, also where they are rounded.
+    variance = weight @ (terms - value) ** 2 / (n * (n - 1)) if n > 1 + ROUNDING else np.inf
     error = float(np.sqrt(variance))
     reach = float(ndtri((1 + confidence_level) / 2)) * error
     return ValueEstimate(value, error, value - reach, value + reach)
