@@ -34,7 +34,6 @@ from pnsklearn._topr._feedback import (
 )
 from pnsklearn._topr._rounds import ask, own_stream, value_of_round
 from pnsklearn._topr._selection import (
-    C_FACTORS,
     MEMBERS,
     acting,
     make_splits,
@@ -387,9 +386,8 @@ class TOPRPolicy(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             if self.bounds == "cv" and feedback.reward is not None:
                 splits = make_splits(self.cv, feedback, metadata)
                 path = partial(self._training(C).path, seed=rng.randint(2**31 - 1))
-                Cs = [C * factor for factor in C_FACTORS]
                 member, C, selection = select(
-                    feedback, splits, Cs, path=path, act=self.act, n_jobs=self.n_jobs
+                    feedback, splits, C, path=path, act=self.act, n_jobs=self.n_jobs
                 )
                 bounds = member.name
                 feedback = replace(feedback, bounds=member.bounds, baseline=member.baseline)

@@ -91,20 +91,22 @@ def make_splits(cv: Any, feedback: Feedback, metadata: dict) -> list[tuple[Array
 def select(
     feedback: Feedback,
     splits: list[tuple[Array, Array]],
-    Cs: list[float],
+    C: float,
     *,
     path: Callable[[Feedback, list[float]], Iterator[Callable[[Any], Array]]],
     act: str,
     n_jobs: int | None,
 ) -> tuple[Candidate, float, Bunch]:
-    """Return the best candidate, its C, and what was found; see `TOPRPolicy.selection_`.
+    """Return the best candidate, its C near the given one, and what was found.
+
+    See `TOPRPolicy.selection_`.
 
     Parameters
     ----------
     path : callable (feedback, Cs) -> for each C a function of contexts to log-probabilities
     act : {"best", "sample"}
     """
-    members = candidates(feedback)
+    members, Cs = candidates(feedback), [C * factor for factor in C_FACTORS]
     clip = np.sqrt(feedback.weight.sum())
 
     def judge(train, test):
