@@ -143,9 +143,7 @@ def test_float32(log):
 
 def test_adam_comes_near_lbfgs(digits):
     exact = topr().fit(digits.X, digits.action, **metadata(digits))
-    adam = topr(solver="adam", random_state=0).fit(
-        digits.X, digits.action, **metadata(digits)
-    )
+    adam = topr(solver="adam", random_state=0).fit(digits.X, digits.action, **metadata(digits))
     again = clone(adam).fit(digits.X, digits.action, **metadata(digits))
     assert_array_equal(adam.coef_, again.coef_)
     assert accuracy(adam, digits) > accuracy(exact, digits) - 0.03
@@ -301,9 +299,7 @@ def test_baseline_of_signs_in_closed_form():
     p, s = 0.2, 0.4
     reward = np.repeat([1.0, -1.0], [20, 80])
     X, action = np.zeros((100, 1)), np.arange(100) % 2
-    policy = topr(effective_positive=s).fit(
-        X, action, reward=reward, propensity=np.full(100, 0.5)
-    )
+    policy = topr(effective_positive=s).fit(X, action, reward=reward, propensity=np.full(100, 0.5))
     assert policy.baseline_ == pytest.approx((p - s) / (p + s - 2 * p * s))
 
 
@@ -462,9 +458,7 @@ def test_improve_repairs_a_skewed_log(digits):
 def test_samples_are_not_tied_to_a_log_of_the_same_seed():
     X, y = np.zeros((500, 1)), np.arange(500) % 4
     log = make_logged_bandit(X, y, random_state=0)
-    policy = topr().partial_fit(
-        X, log.action, reward=np.zeros(500), propensity=log.propensity
-    )
+    policy = topr().partial_fit(X, log.action, reward=np.zeros(500), propensity=log.propensity)
     actions, _ = policy.sample(X, random_state=0)
     assert abs(np.mean(actions[:, 0] == log.action) - 0.25) < 0.1
 

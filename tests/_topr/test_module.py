@@ -80,9 +80,7 @@ def test_reproducible_and_harmless(log):
     before = copy.deepcopy(module.state_dict())
     state = torch.random.get_rng_state()
     policies = [
-        topr(module=module, n_epochs=3, random_state=seed).fit(
-            log.X, log.action, **metadata(log)
-        )
+        topr(module=module, n_epochs=3, random_state=seed).fit(log.X, log.action, **metadata(log))
         for seed in (0, 0, 1)
     ]
     proba = [policy.predict_proba(log.X) for policy in policies]
