@@ -720,12 +720,12 @@ def test_not_converged(log):
         topr(max_iter=1).fit(log.X, log.action, **metadata(log))
 
 
-def test_an_overflow_is_not_convergence(log):
-    policy = topr(bounds="is")
-    tiny = np.full(150, 1e-300)
-    with pytest.warns(ConvergenceWarning, match="above tol"):
-        policy.fit(log.X, log.action, reward=log.reward, propensity=tiny)
+def test_tiny_propensities(log):
+    """Those whose ratios are still numbers are taken, others are refused."""
+    policy = topr(bounds="is").fit(log.X, log.action, reward=log.reward, propensity=1e-100)
     assert_allclose(policy.predict_proba(log.X).sum(axis=1), 1)
+    with pytest.raises(ValueError, match="whose ratios would overflow"):
+        policy.fit(log.X, log.action, reward=log.reward, propensity=np.full(150, 1e-300))
 
 
 def test_lengths_differ(log):
