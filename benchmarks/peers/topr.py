@@ -431,7 +431,7 @@ def imitation(case):
 
 
 OURS = {
-    "chosen": chosen, "TOPR": topr,
+    "chosen": chosen, "chosen, act='sample'": partial(chosen, act="sample"), "TOPR": topr,
     "TOPR, effective_positive=0.5": partial(topr, effective_positive=0.5),
 }  # fmt: skip
 REFRESH = {"TOPR, 3 refresh rounds": refreshed}
