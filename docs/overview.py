@@ -81,8 +81,8 @@ def draw_policy(ax):
     X, X_test, y, y_test = train_test_split(X / 16, y, test_size=0.5, stratify=y, random_state=0)
     log, new = (make_logged_bandit(*part, random_state=0) for part in ((X, y), (X_test, y_test)))
     rows = []
-    for name, bounds in (("good decisions only", (0, 0)), ("TOPRPolicy", (0, 1))):
-        policy = TOPRPolicy(negative_bounds=bounds)
+    for name, bounds in (("good decisions only", "positives"), ("TOPRPolicy", "topr")):
+        policy = TOPRPolicy(bounds=bounds)
         policy.fit(log.X, log.action, reward=log.reward, propensity=log.propensity)
         report = policy.evaluate(new.X, new.action, reward=new.reward, propensity=new.propensity)
         truth = 2 * policy.predict_proba(X_test)[np.arange(len(y_test)), y_test].mean() - 1

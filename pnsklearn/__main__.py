@@ -265,7 +265,7 @@ def tour_topr():
     logistic = LogisticRegression(max_iter=1000)
     models = {
         "TOPRPolicy": _Logged(TOPRPolicy()),
-        "TOPRPolicy, right guesses only": _Logged(TOPRPolicy(negative_bounds=(0, 0))),
+        "TOPRPolicy, right guesses only": _Logged(TOPRPolicy(bounds="positives")),
         "LogisticRegression of the guesses": _Logged(logistic),
         "LogisticRegression, all labels": logistic,
     }

@@ -1,5 +1,6 @@
 """Logged decisions: what policies, metrics, data sets and displays check of them alike."""
 
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ def check_feedback(y: Any, reward: Any = None, propensity: Any = None) -> tuple[
     """Return (action, reward, propensity) of logged decisions.
 
     `y` holds the actions, or all three as a structured array; see `make_feedback`. A reward of None
-    stays None, as does a propensity of None or "estimate".
+    stays None, as does a propensity of None or "estimate". A propensity may be one number for all.
 
     Raises
     ------
@@ -43,12 +44,16 @@ def check_feedback(y: Any, reward: Any = None, propensity: Any = None) -> tuple[
     if reward is not None:
         reward = _check_column(reward, "reward", y)
         if not np.isfinite(reward).all():
+            n_missing = np.count_nonzero(~np.isfinite(reward))
             raise ValueError(
-                "reward must be finite, but it has NaN or infinite values. Drop these rows."
+                f"reward must be finite, but {n_missing} of {len(reward)} are NaN or infinite. "
+                "Drop these rows, or wait for their outcomes."
             )
         if np.abs(reward).max() > LARGEST:
             raise ValueError(f"reward has values beyond {LARGEST:g}. Rescale the rewards.")
     if propensity is not None and not isinstance(propensity, str):
+        if isinstance(propensity, Real):
+            propensity = np.full(_num_samples(y), float(propensity))
         propensity = _check_column(propensity, "propensity", y)
         if not np.all((propensity > 0) & (propensity <= 1)):
             raise ValueError(
@@ -56,8 +61,15 @@ def check_feedback(y: Any, reward: Any = None, propensity: Any = None) -> tuple[
                 "policy took the action of the row, but it has values from "
                 f"{propensity.min():g} to {propensity.max():g}."
             )
+        if propensity.min() < 1 / LARGEST:
+            raise ValueError(
+                f"propensity has values below {1 / LARGEST:g}, whose ratios would overflow. Drop "
+                "these rows, which the logging policy would never have taken."
+            )
     elif propensity not in (None, "estimate"):
-        raise ValueError(f"propensity must be an array or 'estimate', got {propensity!r}.")
+        raise ValueError(
+            f"propensity must be an array, a number or 'estimate', got {propensity!r}."
+        )
     return y, reward, propensity
 
 

@@ -85,10 +85,11 @@ SETTINGS = [
     (SMaLLClassifier(solver="swap", binarize="quantile", n_init=2, certify=True), "checked"),
     (SMaLLClassifier(2, 2, n_init=1, binarize="quantile"), "common onnx"),
     (SMaLLClassifier(2, 2, n_init=2, binarize="quantile", class_weight="balanced"), "hard"),
-    (TOPRPolicy(), "checked common onnx hard"),
-    (TOPRPolicy(solver="adam", fit_intercept=False, n_epochs=5), "checked"),
-    (TOPRPolicy(solver="adam", n_epochs=3), "common hard"),
-    (TOPRPolicy(positive_bounds=(0, np.inf), negative_bounds=(0, np.inf)), "hard"),
+    (TOPRPolicy(), "checked common hard"),
+    (TOPRPolicy(bounds="topr", baseline=0), "checked common onnx hard"),
+    (TOPRPolicy(bounds="topr", solver="adam", fit_intercept=False, n_epochs=5), "checked"),
+    (TOPRPolicy(bounds="topr", baseline=0, solver="adam", n_epochs=3), "common hard"),
+    (TOPRPolicy(bounds="is"), "hard"),
 ]
 
 

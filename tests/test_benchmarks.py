@@ -626,7 +626,7 @@ def test_gradients_are_those_of_the_values(case, objective):
 def test_family_is_what_the_policy_maximises(case):
     objective = topr.tapered(case, *topr.BOUNDS["TOPR"])
     theta, _ = topr.minimised(objective, case.X, topr.zeros(case))
-    policy = TOPRPolicy(tol=1e-6)
+    policy = TOPRPolicy(bounds="topr", baseline=0, tol=1e-6)
     policy.fit(case.X, case.action, reward=case.reward, propensity=case.propensity)
     assert np.allclose(topr.on_test(case, theta), topr.expand(policy, case), atol=2e-3)
 

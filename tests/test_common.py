@@ -37,6 +37,7 @@ STEPWISE = settings("common", (AUPRCClassifier, TOPRPolicy), random_state=0)
 @pytest.mark.filterwarnings("ignore:Only . positive samples:UserWarning")
 @pytest.mark.filterwarnings("ignore:Dropped members that predict a constant:UserWarning")
 @pytest.mark.filterwarnings("ignore::pnsklearn.exceptions.PUTrendWarning")
+@pytest.mark.filterwarnings("ignore:Without rewards:pnsklearn.exceptions.PolicyWarning")
 @parametrize_with_checks(settings("checked"), expected_failed_checks=unequal_weights)
 def test_scikit_learn_checks(estimator, check):
     check(estimator)

@@ -300,7 +300,7 @@ def test_modules(global_random_seed):
     X, code = make_data(global_random_seed)
     X = StandardScaler().fit_transform(X).astype(np.float32)
     auprc = AUPRCClassifier(alpha=0.1, module=torch.nn.Linear(6, 1), n_epochs=1)
-    for model in (auprc, TOPRPolicy(module=torch.nn.Linear(6, 2), n_epochs=1)):
+    for model in (auprc, TOPRPolicy(bounds="topr", module=torch.nn.Linear(6, 2), n_epochs=1)):
         with pytest.raises(NotImplementedError, match=r"Only a linear .* torch\.onnx\.export"):
             to_onnx(model.fit(X, code), X)
 

@@ -397,16 +397,21 @@ def open_bandit_pipeline(case, learner, python, **settings):
             return found["policy"], float(found["seconds"])
 
 
-def topr(case, **settings):
+def chosen(case, **settings):
     """Return TOPRPolicy's policy; an action that the log lacks has probability 0."""
     policy = TOPRPolicy(random_state=case.seed, **settings)
     policy.fit(case.X, case.action, reward=case.reward, propensity=case.propensity)
     return expand(policy, case)
 
 
+def topr(case, **settings):
+    """Return the policy of the paper's update."""
+    return chosen(case, bounds="topr", **{"baseline": 0, **settings})
+
+
 def refreshed(case, n_rounds=3):
     """Return the policy after rounds in which the rewards of its own actions are asked for."""
-    policy = TOPRPolicy(random_state=case.seed)
+    policy = TOPRPolicy(bounds="topr", baseline=0, random_state=case.seed)
     policy.fit(case.X, case.action, reward=case.reward, propensity=case.propensity)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "There are no negative rewards")
@@ -425,7 +430,10 @@ def imitation(case):
     return expand(LogisticRegression(max_iter=1000).fit(case.X, case.action), case)
 
 
-OURS = {"TOPR": topr, "TOPR, effective_positive=0.5": partial(topr, effective_positive=0.5)}
+OURS = {
+    "chosen": chosen, "chosen, act='sample'": partial(chosen, act="sample"), "TOPR": topr,
+    "TOPR, effective_positive=0.5": partial(topr, effective_positive=0.5),
+}  # fmt: skip
 REFRESH = {"TOPR, 3 refresh rounds": refreshed}
 PEERS = {
     "positives only": positives_only, "naive REINFORCE": naive, "full IS": importance_sampling,
@@ -434,10 +442,12 @@ PEERS = {
     "truncated IS": truncated, "PPO clip": ppo, "POEM": poem, "BanditNet": banditnet,
     "DR gradient": doubly_robust, "direct, ridge": direct, "direct, logistic": direct_logistic,
 }  # fmt: skip
-PENALIZED_PEERS = ("positives only", "full IS", "truncated IS")
+PLAIN = (  # whose C is given
+    "TOPR", "TOPR, effective_positive=0.5", "positives only", "full IS", "truncated IS",
+)  # fmt: skip
 PENALIZED = {
     f"{label}, C={C:g}": partial({**OURS, **PEERS}[label], C=C)
-    for label in (*OURS, *PENALIZED_PEERS)
+    for label in PLAIN
     for C in (0.1, 10.0, 100.0)
 }
 WABBITS = {

@@ -145,7 +145,7 @@ def _boosted(case):
 
 
 POLICIES = {
-    "TOPR": policies.topr, "positives only": policies.positives_only,
+    "TOPR": policies.chosen, "positives only": policies.positives_only,
     "direct, logistic": policies.direct_logistic, "direct, boosting": _boosted,
     "full IS": policies.importance_sampling, "truncated IS": policies.truncated,
     **policies.WABBITS,

@@ -28,6 +28,7 @@ GOAL = (  # peers that it names; the others are forms of them that do better, or
     "positives only", "full IS", "truncated IS", "PPO clip", "POEM", "BanditNet", "direct, ridge",
     "obp IPWLearner", "obp NN", *policies.WABBITS,
 )  # fmt: skip
+OURS = "chosen"  # the default, cell by cell and in pairs
 RATES = (0.01, 0.1)
 STARTS = {"good": 0.2, "bad": -0.2}  # multiples of the teacher's scores
 SHOWN_STEPS = (0, 1, 3, 10, 30, 100, 300, 1000, 3000)
@@ -109,8 +110,8 @@ def _bar_row(rows, ours, peers, key, against):
 
 
 def _pair_rows(rows, peers):
-    """Yield TOPR's difference to each peer: means over the cells."""
-    found = {key: engine.differences(engine.wide(rows, key, CELL, "seed"), "TOPR") for key in KINDS}
+    """Yield our difference to each peer: means over the cells."""
+    found = {key: engine.differences(engine.wide(rows, key, CELL, "seed"), OURS) for key in KINDS}
     for peer in peers:
         for key, (mean, error) in found.items():
             gain, limit = mean[peer], 2 * error[peer].fillna(0)
@@ -148,9 +149,10 @@ def value(options, report):
     ]
     report.table("value_bars", bars, "At least as good as the best peer, less one standard error.")
     for key, title in KINDS.items():
-        cells = _cell_rows(rows, "TOPR", peers, key)
+        cells = _cell_rows(rows, OURS, peers, key)
         report.table(f"value_cells_{key}", cells, f"Cell by cell, {title}.")
-    report.table("value_pairs", _pair_rows(rows, peers), "TOPR less each peer, over the cells.")
+    pairs = _pair_rows(rows, [*peers, *(label for label in policies.OURS if label != OURS)])
+    report.table("value_pairs", pairs, "The default less each other, over the cells.")
     _noisy(options, report, fast, [peer for peer in peers if peer in fast], obp)
 
 
@@ -182,7 +184,7 @@ def _noisy(options, report, methods, peers, obp):
 
 def _penalty_rows(report, sets, seeds, noise):
     """Return one row for each method: its value at all C."""
-    plain = policies.OURS | {label: policies.PEERS[label] for label in policies.PENALIZED_PEERS}
+    plain = {label: {**policies.OURS, **policies.PEERS}[label] for label in policies.PLAIN}
     means = _runs(report, {**plain, **policies.PENALIZED}, sets, seeds, noise=noise)
     means = means.groupby("model")[list(KINDS)].mean()
     for label in plain:
@@ -204,7 +206,7 @@ def speed(options, report):
     X, X_test, y, y_test = X[:n], X[n:], y[:n], y[n:]
     log = make_logged_bandit(X, y, logging="good", random_state=0)
     feedback = {"reward": log.reward, "propensity": log.propensity}
-    policy = TOPRPolicy(tol=1e-4)
+    policy = TOPRPolicy(bounds="topr", baseline=0, tol=1e-4)
     logistic = LogisticRegression(tol=1e-4, max_iter=1000)
     fits = {
         "TOPRPolicy, rewards": lambda: policy.fit(X, log.action, **feedback).n_iter_,
@@ -285,6 +287,7 @@ def open_bandit(options, report):
     methods = {
         "uniform": lambda case: np.full((len(case.X_test), case.n_actions), 1 / case.n_actions),
         "imitation of the log": policies.imitation,
+        "chosen": policies.chosen,
         "positives only = TOPR": policies.topr,
     }
     for share in SHARES:

@@ -38,7 +38,9 @@ def make_log(X, y, logging="skewed"):
 
 def fit(log, effective_positive=None):
     # Not the log's seed: the same random numbers would draw again what the policy has learned from.
-    policy = TOPRPolicy(effective_positive=effective_positive, random_state=1)
+    policy = TOPRPolicy(
+        bounds="topr", baseline=0, effective_positive=effective_positive, random_state=1
+    )
     return policy.fit(log.X, log.action, reward=log.reward, propensity=log.propensity)
 
 

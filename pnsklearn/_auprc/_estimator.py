@@ -26,7 +26,6 @@ from pnsklearn._auprc._selection import (
     ENOUGH_POSITIVES,
     make_splits,
     select,
-    split_metadata,
     strengths,
 )
 from pnsklearn._auprc._soap import Schedule
@@ -34,6 +33,7 @@ from pnsklearn._auprc._solver import solve
 from pnsklearn._auprc._threshold import check_threshold, choose_threshold
 from pnsklearn._device import check_device, check_torch
 from pnsklearn._fitting import callback_tasks, replace_fitted, unchanged_on_error, warn_user
+from pnsklearn._splits import split_metadata
 from pnsklearn._typing import Array
 from pnsklearn._validation import (
     check_binary_target,

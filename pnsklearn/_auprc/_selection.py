@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from sklearn.metrics import average_precision_score
 from sklearn.model_selection import StratifiedKFold, check_cv
-from sklearn.utils.metadata_routing import process_routing
 from sklearn.utils.parallel import Parallel, delayed
 
 from pnsklearn._typing import Array
@@ -24,22 +23,6 @@ def strengths(positive: Array, anchored: bool) -> tuple[float, ...]:
     # Without an anchor, an infinite alpha would leave nothing to fit.
     grid = ALPHA_GRID if anchored else ALPHA_GRID[1:]
     return grid[:2] if np.count_nonzero(positive) < ENOUGH_POSITIVES else grid
-
-
-def split_metadata(estimator: Any, params: dict) -> dict:
-    """Return the arguments of `fit` by which the `cv` of an estimator splits.
-
-    Raises
-    ------
-    ValueError
-        If there are any, and `cv` is a number.
-    """
-    if params and (estimator.cv is None or isinstance(estimator.cv, (Integral, str))):
-        raise ValueError(
-            f"cv={estimator.cv!r} does not split by {', '.join(params)}; pass a splitter that "
-            "does, cv=StratifiedGroupKFold(5) say."
-        )
-    return process_routing(estimator, "fit", **params).splitter.split if params else {}
 
 
 def make_splits(

@@ -1,41 +1,65 @@
 """TOPRPolicy: the scikit-learn face of off-policy learning from logged decisions."""
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import partial
 from numbers import Integral, Real
 from typing import Any, Self
 
 import numpy as np
-from scipy.special import log_softmax
 from sklearn.base import BaseEstimator, ClassifierMixin, _fit_context
 from sklearn.callback import CallbackSupportMixin
 from sklearn.metrics import accuracy_score
 from sklearn.utils import Bunch, check_random_state, column_or_1d
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.extmath import safe_sparse_dot
+from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from pnsklearn._device import check_device, check_torch
-from pnsklearn._fitting import callback_tasks, replace_fitted, unchanged_on_error
-from pnsklearn._logged import check_feedback, draw
+from pnsklearn._fitting import callback_tasks, replace_fitted, unchanged_on_error, warn_user
+from pnsklearn._logged import draw
 from pnsklearn._optim import batches
+from pnsklearn._splits import split_metadata
 from pnsklearn._topr import _evaluation
 from pnsklearn._topr._diagnostics import diagnose
-from pnsklearn._topr._feedback import Feedback, baseline_for, check_contrast, check_log
-from pnsklearn._topr._objective import check_bounds
+from pnsklearn._topr._doubt import warn_of_outcomes, warn_of_value
+from pnsklearn._topr._feedback import (
+    Feedback,
+    baseline_for,
+    check_contrast,
+    check_log,
+    contrasting,
+    read_log,
+)
 from pnsklearn._topr._rounds import ask, own_stream, value_of_round
-from pnsklearn._topr._solver import solve_adam, solve_from_two, solve_lbfgs
-from pnsklearn._topr._training import make_objective, train_linear, train_on_piece
+from pnsklearn._topr._selection import (
+    MEMBERS,
+    acting,
+    make_splits,
+    resolve_bounds,
+    select,
+)
+from pnsklearn._topr._training import (
+    Training,
+    linear_logits,
+    log_softmax_of,
+    make_objective,
+    train_on_piece,
+)
 from pnsklearn._typing import Array, Matrix
-from pnsklearn._validation import check_X, refuse_overflow
+from pnsklearn._validation import check_X
+from pnsklearn.exceptions import PolicyWarning
 from pnsklearn.metrics._off_policy import widen_policy
 
 REQUESTS = {"reward": True, "propensity": True}
 
 
 def _learns_by_piece(estimator):
+    if estimator.bounds == "cv" or estimator.baseline == "auto":
+        raise AttributeError(
+            "partial_fit cannot choose from the whole log: set bounds='topr' and baseline=0, say."
+        )
     if estimator.module is not None:
         raise AttributeError("partial_fit needs a linear policy, without a module.")
     if estimator.effective_positive is not None:
@@ -61,10 +85,11 @@ class TOPRPolicy(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
                    + \sum_{R < 0} \min(\pi / \mu, 1) \, R \, \nabla \log \pi,
         \qquad R = r - \text{baseline}.
 
-    This is the gradient of a scalar objective that is bounded above (with :math:`u = \log \pi /
-    \mu`, R (1 + u) for R >= 0 and R e^u for R < 0 while u <= 0), and is maximised to the end,
-    without a learning rate. While no bad decision has :math:`\pi > \mu`, it is a lower bound of the
-    inverse propensity estimate of the policy's mean R.
+    That is ``bounds="topr"``, the gradient of a scalar objective that is bounded above (with
+    :math:`u = \log \pi / \mu`, R (1 + u) for R >= 0 and R e^u for R < 0 while u <= 0), and is
+    maximised to the end, without a learning rate. While no bad decision has :math:`\pi > \mu`, it
+    is a lower bound of the inverse propensity estimate of the policy's mean R. Other bounds of the
+    ratio make other objectives; by default they are chosen by the cross-fitted value of the policy.
 
     The actions are the labels y, so the policy is a classifier to scikit-learn. Rewards and
     propensities are metadata, requested by default: with
@@ -74,23 +99,41 @@ class TOPRPolicy(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
 
     Parameters
     ----------
+    bounds : {"cv", "topr", "is", "tis", "positives"} or pair of pairs, default="cv"
+        What is optimised: the ratio :math:`\pi / \mu` is clipped to the first pair (low, high) for
+        R >= 0 and to the second for R < 0 [1, equation 7]; high may be infinite.
+
+        - "topr": (1, 1) and (0, 1), the update above;
+        - "is": (0, inf) twice, importance sampling, whose optimum is the best policy if the log is
+          large; with many local optima, of which L-BFGS keeps the better of two, from the uniform
+          policy and from that of the good decisions only;
+        - "tis": (0, 1) twice, its truncated form, which noise disturbs least;
+        - "positives": (1, 1) and (0, 0), imitates good decisions.
+
+        "cv" chooses among the first three, and "topr" with the baseline at which good and bad
+        decisions have equal size, together with `C`, by the cross-fitted doubly robust value of the
+        policy, see `selection_`; it needs a linear policy.
+
     C : float, default=1.0
         Inverse strength of the L2 penalty, as in logistic regression: it multiplies the *sum* over
-        the rows.
+        the rows. ``bounds="cv"`` tries 0.1, 1 and 10 times it.
 
-    baseline : float, default=0.0
-        What is subtracted from the rewards. A decision is good if its reward is larger.
+    act : {"best", "sample"}, default="best"
+        How the policy will act, which ``bounds="cv"`` judges it by: as `predict` or as `sample`.
+
+    cv : int, cross-validation generator or iterable, default=3
+        Splits for ``bounds="cv"``; an int deals out the rows of each action.
+
+    n_jobs : int or None, default=None
+        Splits fitted at a time; None is one, -1 is one for each core. The result is the same.
+
+    baseline : "auto" or float, default="auto"
+        What is subtracted from the rewards. A decision is good if its reward is larger. "auto" is 0
+        if there are rewards above and below it, and else, for clicks or costs, their mean.
 
     effective_positive : float or None, default=None
         Chooses the baseline so that the good decisions have this share, in (0, 1), of all
         :math:`|R|`; ``baseline=mean`` has one half.
-
-    positive_bounds, negative_bounds : tuple (low, high), default=(1, 1) and (0, 1)
-        The ratio :math:`\pi / \mu` is clipped to these for R >= 0 and R < 0 [1, equation 7]; high
-        may be infinite. (1, 1) and (1, 1) is off-policy REINFORCE, (1, 1) and (0, 0) learns from
-        good decisions only, (0, inf) twice is importance sampling, (0, 1) twice its truncated form.
-        With `positive_bounds` that differ there are many local optima, and L-BFGS keeps the better
-        of two, from the uniform policy and from that of the good decisions only.
 
     fit_intercept : bool, default=True
         Whether the linear scores have an intercept, which is not penalised.
@@ -145,6 +188,18 @@ class TOPRPolicy(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     baseline_ : float
         The baseline that was used; absent if there were no rewards.
 
+    bounds_ : str or pair of pairs
+        The bounds that were used.
+
+    C_ : float
+        The C that was used.
+
+    selection_ : Bunch
+        Of ``bounds="cv"``, with an entry for each candidate: its ``bounds``, ``baseline`` and
+        ``C``, its cross-fitted ``value`` with ``standard_error``, the ``gain`` over the log with
+        ``gain_standard_error``, and its ``effective_sample_size``; further the value of the log,
+        ``logged``, and ``best_index``, the candidate with the largest value, which was taken.
+
     diagnostics_ : Bunch
         Of the last fit to rewards. ``n_positive`` and ``n_negative``: weight of the rows with R > 0
         and R < 0; ``effective_positive``: share of the former in the sum of :math:`|R|`;
@@ -171,8 +226,11 @@ class TOPRPolicy(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     -----
     ConvergenceWarning
         If L-BFGS ends with a gradient far above `tol`.
+    PolicyWarning
+        If the chosen policy is not surely better than the log, takes actions without one good
+        outcome for many rows, or rests on few rows, or if no action has outcomes of both kinds.
     UserWarning
-        If no reward is below the baseline, or if an off-policy value rests on few rows.
+        If no reward is below a given baseline, or if an off-policy value rests on few rows.
 
     See Also
     --------
@@ -200,11 +258,13 @@ class TOPRPolicy(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     """
 
     _parameter_constraints: dict = {  # noqa: RUF012, scikit-learn's form
+        "bounds": [StrOptions({"cv", *MEMBERS}), tuple, list],
         "C": [Interval(Real, 0, None, closed="neither")],
-        "baseline": [Interval(Real, None, None, closed="neither")],
+        "act": [StrOptions({"best", "sample"})],
+        "cv": ["cv_object"],
+        "n_jobs": [Integral, None],
+        "baseline": [StrOptions({"auto"}), Interval(Real, None, None, closed="neither")],
         "effective_positive": [None, Interval(Real, 0, 1, closed="neither")],
-        "positive_bounds": [tuple, list],
-        "negative_bounds": [tuple, list],
         "fit_intercept": ["boolean"],
         "solver": [StrOptions({"auto", "lbfgs", "adam"})],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
@@ -228,11 +288,13 @@ class TOPRPolicy(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     def __init__(
         self,
         *,
+        bounds: Any = "cv",
         C: float = 1.0,
-        baseline: float = 0.0,
+        act: str = "best",
+        cv: Any = 3,
+        n_jobs: int | None = None,
+        baseline: str | float = "auto",
         effective_positive: float | None = None,
-        positive_bounds: tuple[float, float] = (1, 1),
-        negative_bounds: tuple[float, float] = (0, 1),
         fit_intercept: bool = True,
         solver: str = "auto",
         max_iter: int = 1000,
@@ -245,11 +307,13 @@ class TOPRPolicy(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         warm_start: bool = False,
         random_state: Any = None,
     ):
+        self.bounds = bounds
         self.C = C
+        self.act = act
+        self.cv = cv
+        self.n_jobs = n_jobs
         self.baseline = baseline
         self.effective_positive = effective_positive
-        self.positive_bounds = positive_bounds
-        self.negative_bounds = negative_bounds
         self.fit_intercept = fit_intercept
         self.solver = solver
         self.max_iter = max_iter
@@ -266,7 +330,7 @@ class TOPRPolicy(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(
         self, X: Any, y: Any, sample_weight: Any = None, *,
-        reward: Any = None, propensity: Any = None,
+        reward: Any = None, propensity: Any = None, **params: Any,
     ) -> Self:  # fmt: skip
         """Learn the policy from a log.
 
@@ -282,13 +346,20 @@ class TOPRPolicy(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         sample_weight : array-like of shape (n_samples,), default=None
             Non-negative weights; a weight of two is the same as a row given twice.
 
-        reward : array-like of shape (n_samples,), default=None
+        reward : array-like of shape (n_samples,) or str, default=None
             What came of the actions. None means that all are 1: the policy imitates the log, and is
-            multinomial logistic regression with an L2 penalty.
+            multinomial logistic regression with an L2 penalty. A string names a column of the frame
+            X, which is then no feature.
 
-        propensity : array-like of shape (n_samples,) or "estimate", default=None
-            Probability, in (0, 1], with which the action was taken. "estimate" takes it from
-            cross-fitted logistic regressions of the actions on X. Needed with rewards.
+        propensity : array-like of shape (n_samples,) or (n_samples, n_actions), float or str, \
+                default=None
+            Probability, in (0, 1], with which the action was taken, or those of all actions, in
+            sorted order; one number, as 0.25 for random choices among four. "estimate" takes it
+            from cross-fitted logistic regressions of the actions on X, any other string from a
+            column of the frame X, which is then no feature. Needed with rewards.
+
+        **params : dict
+            What `cv` splits by, ``groups`` say.
 
         Returns
         -------
@@ -304,11 +375,28 @@ class TOPRPolicy(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             If a module or a GPU is asked for and torch is not installed.
         """
         self._check_settings()
-        feedback = self._weigh(self._check_log(X, y, sample_weight, reward, propensity))
+        metadata = split_metadata(self, params)
+        bounds = "topr" if self.bounds == "cv" else self.bounds
+        C, selection = self.C, None
+        feedback = self._check_log(X, y, sample_weight, reward, propensity)
+        feedback = self._weigh(feedback, bounds)
         check_contrast(feedback.reward, feedback.baseline)
         rng = check_random_state(self.random_state)
         with callback_tasks(self, feedback.X, feedback.classes[feedback.action]) as on_task:
-            self._train(feedback, rng, on_task, warm=self.warm_start)
+            if self.bounds == "cv" and feedback.reward is not None:
+                splits = make_splits(self.cv, feedback, metadata)
+                path = partial(self._training(C).path, seed=rng.randint(2**31 - 1))
+                member, C, selection = select(
+                    feedback, splits, C, path=path, act=self.act, n_jobs=self.n_jobs
+                )
+                bounds = member.name
+                feedback = replace(feedback, bounds=member.bounds, baseline=member.baseline)
+            self._train(feedback, rng, on_task, warm=self.warm_start, bounds=bounds, C=C)
+            if feedback.reward is not None:
+                warn_of_outcomes(acting(self._log_policy(feedback.X), self.act), feedback)
+            if selection is not None:
+                self.selection_ = selection
+                warn_of_value(selection)
         return self
 
     @available_if(_learns_by_piece)
@@ -360,11 +448,10 @@ class TOPRPolicy(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             classes = np.unique(classes)
         elif stream is not None:
             classes = self.classes_
-        feedback = self._weigh(
-            self._check_log(
-                X, y, sample_weight, reward, propensity, classes=classes, reset=stream is None
-            )
+        feedback = self._check_log(
+            X, y, sample_weight, reward, propensity, classes=classes, reset=stream is None
         )
+        feedback = self._weigh(feedback, self.bounds)
         n_iter = 1
         if stream is not None:
             if not np.array_equal(feedback.classes, self.classes_):
@@ -377,7 +464,8 @@ class TOPRPolicy(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         parts = batches(len(feedback.action), self.batch_size, rng)
         stream = train_on_piece(objective, stream, self.learning_rate, parts)
         weights = objective.linear.fitted(stream.theta)
-        self._set_fitted(feedback, {**weights, "n_iter_": n_iter, "_stream_": stream})
+        fitted = {"n_iter_": n_iter, "bounds_": self.bounds, "C_": self.C, "_stream_": stream}
+        self._set_fitted(feedback, weights | fitted)
         return self
 
     @unchanged_on_error
@@ -435,9 +523,9 @@ class TOPRPolicy(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
                 feedback = ask(reward_fn, X, column, propensity, self.classes_)
                 policy = np.exp(self._log_policy(feedback.X))
                 rounds.append(value_of_round(policy, feedback, n_samples))
-                feedback = self._weigh(feedback)
+                feedback = self._weigh(feedback, self.bounds_)
                 if feedback.advantage.any():  # else there is nothing to learn
-                    self._train(feedback, rng, on_task, warm=True)
+                    self._train(feedback, rng, on_task, warm=True, bounds=self.bounds_, C=self.C_)
             self.rounds_ = rounds
         return self
 
@@ -574,7 +662,7 @@ class TOPRPolicy(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             If the policy was fitted to rewards and there are none here, or no propensities.
         """
         check_is_fitted(self)
-        y, reward, propensity = check_feedback(y, reward, propensity)
+        X, y, reward, propensity = read_log(X, y, reward, propensity, self.classes_)
         if reward is None:
             if hasattr(self, "baseline_"):
                 raise ValueError(
@@ -583,6 +671,11 @@ class TOPRPolicy(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
                     "cross-validation pass them on. Otherwise use a structured y, see "
                     "pnsklearn.datasets.make_feedback."
                 )
+            warn_user(
+                "Without rewards the score is how often the policy takes the action of the log, "
+                "not its value.",
+                PolicyWarning,
+            )
             return accuracy_score(y, self.predict(X), sample_weight=sample_weight)
         return _evaluation.score(*self._held_out(X, y, sample_weight, reward, propensity))
 
@@ -621,7 +714,7 @@ class TOPRPolicy(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             If there are no rewards or no propensities, or they are out of their range.
         """
         check_is_fitted(self)
-        y, reward, propensity = check_feedback(y, reward, propensity)
+        X, y, reward, propensity = read_log(X, y, reward, propensity, self.classes_)
         if reward is None:
             raise ValueError("evaluate needs reward and propensity, or a structured y.")
         return _evaluation.evaluate(*self._held_out(X, y, sample_weight, reward, propensity))
@@ -629,9 +722,14 @@ class TOPRPolicy(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     def _check_settings(self) -> None:
         """Refuse what needs more than one parameter, or the machine, to be judged."""
         check_device(self.device)
-        check_bounds("positive_bounds", self.positive_bounds)
-        check_bounds("negative_bounds", self.negative_bounds)
-        if self.effective_positive is not None and self.baseline != 0:
+        if self.bounds != "cv":
+            resolve_bounds(self.bounds)
+        elif self.module is not None:
+            raise ValueError(
+                "bounds='cv' would fit the module forty times; give bounds='topr', 'is', 'tis' or "
+                "'positives' with a module."
+            )
+        if self.effective_positive is not None and self.baseline not in ("auto", 0):
             raise ValueError("Set baseline or effective_positive, not both.")
         if self.module is not None:
             check_torch("module=")
@@ -656,56 +754,41 @@ class TOPRPolicy(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         policy = np.exp(self._log_policy(feedback.X))
         return widen_policy(policy, self.classes_, known), feedback
 
-    def _weigh(self, feedback: Feedback) -> Feedback:
+    def _weigh(self, feedback: Feedback, bounds: Any) -> Feedback:
         """Return the feedback with the baseline and the bounds of its rewards."""
         if feedback.reward is None:
             return feedback
-        baseline = float(self.baseline)
         if self.effective_positive is not None:
             baseline = baseline_for(feedback.reward, self.effective_positive, feedback.weight)
-        bounds = self.positive_bounds, self.negative_bounds
-        return replace(feedback, baseline=baseline, bounds=bounds)
+        elif self.baseline == "auto":
+            baseline = contrasting(feedback.reward, feedback.weight)
+        else:
+            baseline = float(self.baseline)
+        return replace(feedback, baseline=baseline, bounds=resolve_bounds(bounds))
+
+    def _training(self, C: float) -> Training:
+        """Return how a policy is fitted."""
+        names = (field.name for field in fields(Training))
+        return replace(Training(*(getattr(self, name) for name in names)), C=C)
 
     def _train(
-        self, feedback: Feedback, rng: np.random.RandomState, on_task: Callable, *, warm: bool
-    ) -> None:
+        self, feedback: Feedback, rng: np.random.RandomState, on_task: Callable, *, warm: bool,
+        bounds: Any, C: float,
+    ) -> None:  # fmt: skip
         """Fit to checked feedback, from the present weights if `warm`, and set what was fitted."""
 
         def on_iteration(attributes):
             return on_task("iteration", lambda: {"classes_": feedback.classes, **attributes()})
 
-        # The weights of other actions are no start.
+        # The weights of other actions, or features, are no start.
         warm = warm and np.array_equal(getattr(self, "classes_", ()), feedback.classes)
-        adam: dict[str, Any] = {
-            "batch_size": self.batch_size,
-            "learning_rate": self.learning_rate,
-            "n_epochs": self.n_epochs,
-            "rng": rng,
-        }
-        if self.module is None:
-            warm = warm and getattr(self, "coef_", np.empty((0, 0))).shape[1] == feedback.X.shape[1]
-            start = (self.coef_, self.intercept_) if warm else None
-            low, high = feedback.bounds[0]
-            if self.solver == "adam":
-                solve = partial(solve_adam, **adam)
-            else:
-                lbfgs = solve_lbfgs if start is not None or low == high else solve_from_two
-                solve = partial(lbfgs, tol=self.tol, max_iter=self.max_iter)
-            objective = make_objective(feedback, self.C, self.fit_intercept, self.device)
-            attributes = train_linear(objective, start, solve, on_iteration)
-        else:
-            from pnsklearn._topr._module import train_module
-
-            attributes = train_module(
-                feedback,
-                self.module,
-                getattr(self, "module_", None) if warm else None,
-                C=self.C,
-                device=self.device,
-                on_iteration=on_iteration,
-                **adam,
-            )
-        self._set_fitted(feedback, attributes)
+        start = None
+        if warm and self.module is not None:
+            start = getattr(self, "module_", None)
+        elif warm and hasattr(self, "coef_") and self.coef_.shape[1] == feedback.X.shape[1]:
+            start = self.coef_, self.intercept_
+        attributes = self._training(C).train(feedback, start, rng, on_iteration)
+        self._set_fitted(feedback, {**attributes, "bounds_": bounds, "C_": C})
 
     def _set_fitted(self, feedback: Feedback, attributes: dict) -> None:
         """Set the fitted attributes, and after rewards the diagnostics too."""
@@ -721,16 +804,11 @@ class TOPRPolicy(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
 
             Z = logits(self.module_, X, self.device, len(self.classes_))
             return Z[:, 1] - Z[:, 0] if Z.shape[1] == 2 else Z
-        products = safe_sparse_dot(X, self.coef_.T, dense_output=True)
-        Z = refuse_overflow(products + self.intercept_)
-        return Z[:, 0] if Z.shape[1] == 1 else Z
+        return linear_logits(X, self.coef_, self.intercept_)
 
     def _log_policy(self, X: Matrix, temperature: float = 1.0) -> Array:
         """Return the logarithms of the probabilities of all actions, for checked X."""
-        Z = self._logits(X) / temperature
-        if Z.ndim == 1:
-            Z = np.stack([-0.5 * Z, 0.5 * Z], axis=1)
-        return log_softmax(Z, axis=1)
+        return log_softmax_of(self._logits(X) / temperature)
 
     def _draw(
         self, X: Matrix, n_samples: Any, temperature: Any, rng: np.random.RandomState
@@ -741,6 +819,18 @@ class TOPRPolicy(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         if not 0 < temperature < np.inf:
             raise ValueError(f"temperature must be a positive number, got {temperature!r}.")
         return draw(np.exp(self._log_policy(X, temperature)), int(n_samples), rng)
+
+    def get_metadata_routing(self) -> MetadataRouter:
+        """Return how `fit` hands on what it is given: `cv` gets what it splits by.
+
+        Returns
+        -------
+        routing : MetadataRouter
+            See scikit-learn's page on metadata routing.
+        """
+        mapping = MethodMapping().add(caller="fit", callee="split")
+        router = MetadataRouter(owner=self).add_self_request(self)
+        return router.add(splitter=self.cv, method_mapping=mapping)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

@@ -1,15 +1,17 @@
 """What a log is before a fit: checked rows, estimated propensities and the baseline of rewards."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from scipy.stats import expectile
 from sklearn.linear_model import LogisticRegression
+from sklearn.utils import column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 
 from pnsklearn._fitting import warn_user
 from pnsklearn._logged import check_feedback
+from pnsklearn._splits import deal_out
 from pnsklearn._topr._objective import Bounds
 from pnsklearn._typing import Array, Matrix
 from pnsklearn._validation import check_weights, check_X, without_weightless
@@ -33,6 +35,12 @@ class Feedback:
     classes: Array
     baseline: float | None = None
     bounds: Bounds = ((1, 1), (0, 1))
+    kept: Array | None = None  # which of all given rows these are
+
+    def rows(self, rows: Array) -> "Feedback":
+        """Return a part of the log."""
+        columns = ("X", "action", "reward", "propensity", "weight")
+        return replace(self, **{name: getattr(self, name)[rows] for name in columns})
 
     @property
     def advantage(self) -> Array:
@@ -53,7 +61,7 @@ def check_log(
 
     `classes` are the actions, by default those of the log; `deep` and `reset` are for `check_X`.
     """
-    y, reward, propensity = check_feedback(y, reward, propensity)
+    X, y, reward, propensity = read_log(X, y, reward, propensity, classes)
     if reward is not None and propensity is None:
         raise ValueError(
             "Rewards need propensities: the probability of each logged action under the policy "
@@ -61,7 +69,7 @@ def check_log(
         )
     X, action = check_X(estimator, X, y, reset=reset, deep=deep)
     check_classification_targets(action)
-    weight, X, action, reward, propensity, _ = without_weightless(
+    weight, X, action, reward, propensity, kept = without_weightless(
         check_weights(sample_weight, X), X, action, reward, propensity
     )
     if classes is None:
@@ -78,7 +86,57 @@ def check_log(
         propensity = np.ones_like(weight)
     elif isinstance(propensity, str):
         propensity = estimate_propensity(X, code, weight)
-    return Feedback(X, code, reward, propensity, weight, classes)
+    return Feedback(X, code, reward, propensity, weight, classes, kept=kept)
+
+
+def read_log(
+    X: Any, y: Any, reward: Any, propensity: Any, classes: Array | None = None
+) -> tuple[Any, Any, Any, Any]:
+    """Return contexts, actions, rewards and propensities of a log as people have it.
+
+    Rewards and propensities may be columns of the frame X, the latter those of all actions.
+    """
+    X, reward, propensity = _take_columns(X, reward, propensity)
+    if not isinstance(propensity, str) and np.ndim(propensity) == 2:
+        propensity = _of_logged(np.asarray(propensity), column_or_1d(y), classes)
+    return X, *check_feedback(y, reward, propensity)
+
+
+def _take_columns(X, reward, propensity):
+    """Return X without the columns that `reward` and `propensity` name, and these columns."""
+    found = {"reward": reward, "propensity": propensity}
+    named = {
+        name: column
+        for name, column in found.items()
+        if isinstance(column, str) and column != "estimate"
+    }
+    if not named:
+        return X, reward, propensity
+    columns = list(getattr(X, "columns", []))
+    for name, column in named.items():
+        if column not in columns:
+            raise ValueError(
+                f"{name}={column!r} names no column of X. Give the values, or X as a data frame "
+                "with that column."
+            )
+        found[name] = np.asarray(X[column])
+    kept = [column for column in columns if column not in named.values()]
+    return X[kept], found["reward"], found["propensity"]
+
+
+def _of_logged(propensity, action, classes):
+    """Return the propensities of the logged actions from those of all, columns in sorted order."""
+    known = np.unique(action) if classes is None else classes
+    if propensity.shape[1] == 1:
+        return propensity
+    if propensity.shape != (len(action), len(known)):
+        raise ValueError(
+            f"propensity has the shape {propensity.shape}; needed are {len(action)} rows and one "
+            f"column for each of the {len(known)} actions, in sorted order; or one number a row, "
+            "of its action."
+        )
+    column = np.minimum(np.searchsorted(known, action), len(known) - 1)
+    return propensity[np.arange(len(action)), column]
 
 
 def estimate_propensity(X: Matrix, action: Array, weight: Array) -> Array:
@@ -90,8 +148,7 @@ def estimate_propensity(X: Matrix, action: Array, weight: Array) -> Array:
     n_rows, counts = action.shape[0], np.bincount(action)
     if np.count_nonzero(counts > 1) < 2:
         raise ValueError("propensity='estimate' needs two actions with two rows or more.")
-    fold = np.empty(n_rows, dtype=int)
-    fold[np.argsort(action, kind="stable")] = np.arange(n_rows) % N_FOLDS
+    fold = deal_out(action, N_FOLDS)
     propensity = np.empty(n_rows)
     for k in range(min(N_FOLDS, n_rows)):
         held_out = fold == k
@@ -108,6 +165,14 @@ def baseline_for(reward: Array, effective_positive: float, weight: Array) -> flo
     That is the expectile of the rewards at one minus the share.
     """
     return float(expectile(reward, 1 - effective_positive, weights=weight))
+
+
+def contrasting(reward: Array, weight: Array) -> float:
+    """Return the baseline that leaves both good and bad decisions: 0, or the mean reward."""
+    if (reward > 0).any() and (reward < 0).any():
+        return 0.0
+    constant = (reward == reward[0]).all()  # whose mean may be rounded
+    return float(reward[0] if constant else np.average(reward, weights=weight))
 
 
 def check_contrast(reward: Array | None, baseline: float | None) -> None:

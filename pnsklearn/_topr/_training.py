@@ -2,20 +2,86 @@
 
 import copy
 import itertools
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from scipy.special import log_softmax
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils.extmath import safe_sparse_dot
 
 from pnsklearn._fitting import warn_user
 from pnsklearn._optim import Adam
 from pnsklearn._topr._feedback import Feedback
 from pnsklearn._topr._objective import Linear, PolicyObjective
-from pnsklearn._topr._solver import Solution, adam_pass
-from pnsklearn._typing import Array
+from pnsklearn._topr._solver import Solution, adam_pass, solve_adam, solve_from_two, solve_lbfgs
+from pnsklearn._typing import Array, Matrix
+from pnsklearn._validation import refuse_overflow
+
+
+@dataclass(frozen=True)
+class Training:
+    """How a policy is fitted: parameters of `TOPRPolicy`."""
+
+    C: float
+    fit_intercept: bool
+    solver: str
+    tol: float
+    max_iter: int
+    batch_size: int
+    learning_rate: float
+    n_epochs: int
+    module: Any
+    device: str
+
+    def train(
+        self, feedback: Feedback, start: Any, rng: np.random.RandomState,
+        on_iteration: Callable[[Callable[[], dict]], bool],
+    ) -> dict:  # fmt: skip
+        """Return the fitted attributes; see `train_linear` for the arguments."""
+        if self.module is None:
+            objective = make_objective(feedback, self.C, self.fit_intercept, self.device)
+            return train_linear(objective, start, self._solver(feedback, start, rng), on_iteration)
+        from pnsklearn._topr._module import train_module
+
+        return train_module(
+            feedback,
+            self.module,
+            start,
+            C=self.C,
+            device=self.device,
+            on_iteration=on_iteration,
+            **self._adam(rng),
+        )
+
+    def path(
+        self, feedback: Feedback, Cs: list[float], seed: int
+    ) -> Iterator[Callable[[Matrix], Array]]:
+        """Yield linear policies along C, each from the last: contexts to log-probabilities."""
+        theta = None
+        for C in Cs:
+            objective = make_objective(feedback, C, self.fit_intercept, self.device)
+            solve = self._solver(feedback, theta, np.random.RandomState(seed))
+            start = objective.linear.zeros if theta is None else theta
+            theta = solve(objective, start, on_iteration=lambda theta: False).theta
+            yield partial(log_policy, objective.linear, theta)
+
+    def _solver(self, feedback: Feedback, start: Any, rng: np.random.RandomState) -> Callable:
+        if self.solver == "adam":
+            return partial(solve_adam, **self._adam(rng))
+        low, high = feedback.bounds[0]
+        lbfgs = solve_lbfgs if start is not None or low == high else solve_from_two
+        return partial(lbfgs, tol=self.tol, max_iter=self.max_iter)
+
+    def _adam(self, rng: np.random.RandomState) -> dict[str, Any]:
+        return {
+            "batch_size": self.batch_size,
+            "learning_rate": self.learning_rate,
+            "n_epochs": self.n_epochs,
+            "rng": rng,
+        }
 
 
 def make_objective(
@@ -26,6 +92,24 @@ def make_objective(
     linear = Linear(n_logits, feedback.X.shape[1], fit_intercept, feedback.X.dtype)
     log = feedback.X, feedback.action, feedback.gain, np.log(feedback.propensity)
     return PolicyObjective.make(linear, C, log, feedback.bounds, device)
+
+
+def linear_logits(X: Matrix, W: Array, b: Array) -> Array:
+    """Return the logits of a linear policy, of shape (n,) for two actions."""
+    Z = refuse_overflow(safe_sparse_dot(X, W.T, dense_output=True) + b)
+    return Z[:, 0] if Z.shape[1] == 1 else Z
+
+
+def log_softmax_of(Z: Array) -> Array:
+    """Return the logarithms of the probabilities of all actions."""
+    if Z.ndim == 1:
+        Z = np.stack([-0.5 * Z, 0.5 * Z], axis=1)
+    return log_softmax(Z, axis=1)
+
+
+def log_policy(linear: Linear, theta: Array, X: Matrix) -> Array:
+    """Return these of a linear policy with the parameters theta."""
+    return log_softmax_of(linear_logits(X, *linear.unpack(theta)))
 
 
 def train_linear(

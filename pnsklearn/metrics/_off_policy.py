@@ -344,7 +344,8 @@ def _estimate(value, terms, weight, confidence_level):
     if confidence_level is None:
         return value
     n = weight.sum()
-    variance = weight @ (terms - value) ** 2 / (n * (n - 1)) if n > 1 else np.inf
+    # Shares that sum to 1 say nothing about n, also where they are rounded.
+    variance = weight @ (terms - value) ** 2 / (n * (n - 1)) if n > 1 + ROUNDING else np.inf
     error = float(np.sqrt(variance))
     reach = float(ndtri((1 + confidence_level) / 2)) * error
     return ValueEstimate(value, error, value - reach, value + reach)
@@ -385,17 +386,23 @@ def direct_rewards(
     # The halves must not depend on the log, or predictions would depend on the row's own action.
     half = np.random.default_rng(0).permutation(X.shape[0]) % 2
     for seen in range(2):
-        rows = np.flatnonzero((half == seen) & (weight > 0))
-        if rows.shape[0] == 0:
-            continue
-        mean = np.average(reward[rows], weights=weight[rows])
-        coef = np.zeros((n_actions, 1 + X.shape[1]))
-        for column in np.unique(action[rows]):
-            own = rows[action[rows] == column]
-            coef[column] = _ridge(X[own], reward[own] - mean, weight[own])
-        unseen = np.flatnonzero(half != seen)
-        prediction[unseen] = mean + coef[:, 0] + X[unseen] @ coef[:, 1:].T
+        rows, unseen = np.flatnonzero((half == seen) & (weight > 0)), np.flatnonzero(half != seen)
+        if len(rows):
+            log = X[rows], action[rows], reward[rows]
+            prediction[unseen] = predict_rewards(*log, n_actions, weight[rows], X[unseen])
     return prediction
+
+
+def predict_rewards(
+    X: Any, action: Array, reward: Array, n_actions: int, weight: Array, X_new: Any
+) -> Array:
+    """Return the rewards of every action in new rows, predicted as `direct_rewards` says."""
+    mean = np.average(reward, weights=weight)
+    coef = np.zeros((n_actions, 1 + X.shape[1]))
+    for column in np.unique(action):
+        own = np.flatnonzero(action == column)
+        coef[column] = _ridge(X[own], reward[own] - mean, weight[own])
+    return mean + coef[:, 0] + X_new @ coef[:, 1:].T
 
 
 def _ridge(X, gain, weight):

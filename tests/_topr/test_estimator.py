@@ -29,6 +29,7 @@ from sklearn.preprocessing import StandardScaler
 from pnsklearn import TOPRPolicy
 from pnsklearn._topr._feedback import estimate_propensity
 from pnsklearn.datasets import make_feedback, make_logged_bandit
+from pnsklearn.exceptions import PolicyWarning
 from pnsklearn.metrics import ope_scorer
 
 
@@ -52,6 +53,11 @@ def feedback(log):
     return make_feedback(log.action, log.reward, log.propensity)
 
 
+def topr(**params):
+    """The update of the paper, without a search."""
+    return TOPRPolicy(**{"bounds": "topr", "baseline": 0, **params})
+
+
 def accuracy(policy, log):
     return np.mean(policy.predict(log.X) == log.y)
 
@@ -62,15 +68,15 @@ def accuracy(policy, log):
 def test_learns_digits_from_random_guesses(digits):
     """One guess in ten is right, and the policy comes to be."""
     assert np.mean(digits.reward > 0) < 0.15
-    policy = TOPRPolicy().fit(digits.X, digits.action, **metadata(digits))
+    policy = topr().fit(digits.X, digits.action, **metadata(digits))
     assert accuracy(policy, digits) > 0.9
 
 
 def test_learns_what_the_true_labels_would_teach_from_a_bad_log(digits):
     """Where nearly every decision was bad, the bad ones teach: more than the good ones alone."""
     bad = make_logged_bandit(digits.X, digits.y, logging="bad", random_state=0)
-    both = TOPRPolicy().fit(bad.X, bad.action, **metadata(bad))
-    good = TOPRPolicy(negative_bounds=(0, 0)).fit(bad.X, bad.action, **metadata(bad))
+    both = topr().fit(bad.X, bad.action, **metadata(bad))
+    good = topr(bounds="positives").fit(bad.X, bad.action, **metadata(bad))
     assert accuracy(both, bad) > accuracy(good, bad)
 
 
@@ -78,36 +84,37 @@ def test_learns_what_the_true_labels_would_teach_from_a_bad_log(digits):
 def test_without_rewards_it_is_logistic_regression(log, n_actions):
     rows = log.action < n_actions
     X, action = log.X[rows], log.action[rows]
-    policy = TOPRPolicy(C=0.5, tol=1e-8).fit(X, action)
+    policy = topr(C=0.5, tol=1e-8).fit(X, action)
     peer = LogisticRegression(C=0.5, tol=1e-8).fit(X, action)
     assert policy.coef_.shape == peer.coef_.shape
     assert_allclose(policy.predict_proba(X), peer.predict_proba(X), atol=1e-6)
     assert_array_equal(policy.predict(X), peer.predict(X))
-    assert policy.score(X, action) == peer.score(X, action)
+    with pytest.warns(PolicyWarning, match="not its value"):
+        assert policy.score(X, action) == peer.score(X, action)
     assert not hasattr(policy, "baseline_")
 
 
 def test_any_labels(log):
     names = np.array(["left", "right", "straight on"])
-    expected = TOPRPolicy().fit(log.X, log.action, **metadata(log))
-    policy = TOPRPolicy().fit(log.X, names[log.action], **metadata(log))
+    expected = topr().fit(log.X, log.action, **metadata(log))
+    policy = topr().fit(log.X, names[log.action], **metadata(log))
     assert_array_equal(policy.classes_, names)
     assert_array_equal(policy.predict(log.X), names[expected.predict(log.X)])
 
 
 def test_order_of_the_actions_does_not_matter(log):
-    expected = TOPRPolicy(tol=1e-9).fit(log.X, log.action, **metadata(log)).predict_proba(log.X)
-    swapped = TOPRPolicy(tol=1e-9).fit(log.X, 2 - log.action, **metadata(log))
+    expected = topr(tol=1e-9).fit(log.X, log.action, **metadata(log)).predict_proba(log.X)
+    swapped = topr(tol=1e-9).fit(log.X, 2 - log.action, **metadata(log))
     assert_allclose(swapped.predict_proba(log.X)[:, ::-1], expected, atol=1e-6)
 
 
 def test_weights_are_repetitions(log, global_random_seed):
     counts = np.random.default_rng(global_random_seed).integers(0, 3, size=len(log.X))
     repeated = np.repeat(np.arange(len(log.X)), counts)
-    weighted = TOPRPolicy(tol=1e-9, effective_positive=0.3).fit(
+    weighted = topr(tol=1e-9, effective_positive=0.3).fit(
         log.X, log.action, counts, **metadata(log)
     )
-    expected = TOPRPolicy(tol=1e-9, effective_positive=0.3).fit(
+    expected = topr(tol=1e-9, effective_positive=0.3).fit(
         log.X[repeated],
         log.action[repeated],
         reward=log.reward[repeated],
@@ -120,32 +127,30 @@ def test_weights_are_repetitions(log, global_random_seed):
 
 
 def test_sparse_is_dense(digits):
-    expected = TOPRPolicy(tol=1e-6).fit(digits.X, digits.action, **metadata(digits))
-    policy = TOPRPolicy(tol=1e-6).fit(csr_matrix(digits.X), digits.action, **metadata(digits))
+    expected = topr(tol=1e-6).fit(digits.X, digits.action, **metadata(digits))
+    policy = topr(tol=1e-6).fit(csr_matrix(digits.X), digits.action, **metadata(digits))
     assert_allclose(
         policy.predict_proba(csr_matrix(digits.X)), expected.predict_proba(digits.X), atol=1e-3
     )
 
 
 def test_float32(log):
-    policy = TOPRPolicy().fit(log.X.astype(np.float32), log.action, **metadata(log))
+    policy = topr().fit(log.X.astype(np.float32), log.action, **metadata(log))
     assert policy.coef_.dtype == policy.predict_proba(log.X.astype(np.float32)).dtype == np.float32
-    expected = TOPRPolicy().fit(log.X, log.action, **metadata(log))
+    expected = topr().fit(log.X, log.action, **metadata(log))
     assert_allclose(policy.predict_proba(log.X), expected.predict_proba(log.X), atol=1e-3)
 
 
 def test_adam_comes_near_lbfgs(digits):
-    exact = TOPRPolicy().fit(digits.X, digits.action, **metadata(digits))
-    adam = TOPRPolicy(solver="adam", random_state=0).fit(
-        digits.X, digits.action, **metadata(digits)
-    )
+    exact = topr().fit(digits.X, digits.action, **metadata(digits))
+    adam = topr(solver="adam", random_state=0).fit(digits.X, digits.action, **metadata(digits))
     again = clone(adam).fit(digits.X, digits.action, **metadata(digits))
     assert_array_equal(adam.coef_, again.coef_)
     assert accuracy(adam, digits) > accuracy(exact, digits) - 0.03
 
 
 def test_partial_fit(digits):
-    policy = TOPRPolicy(learning_rate=0.02, batch_size=64, random_state=0)
+    policy = topr(learning_rate=0.02, batch_size=64, random_state=0)
     order = np.random.default_rng(0).permutation(len(digits.X))
     for _ in range(10):
         for rows in np.array_split(order, 6):
@@ -162,7 +167,7 @@ def test_partial_fit(digits):
 
 def test_partial_fit_knows_actions_that_come_later(log):
     first = log.action < 2
-    policy = TOPRPolicy().partial_fit(log.X[first], log.action[first], classes=[0, 1, 2])
+    policy = topr().partial_fit(log.X[first], log.action[first], classes=[0, 1, 2])
     assert policy.predict_proba(log.X).shape == (150, 3)
     policy.partial_fit(log.X, log.action)
     with pytest.raises(ValueError, match="The action 3 is not among classes"):
@@ -172,7 +177,7 @@ def test_partial_fit_knows_actions_that_come_later(log):
 
 
 def test_partial_fit_takes_pieces_in_which_nothing_happened(log):
-    policy = TOPRPolicy()
+    policy = topr()
     quiet = {"reward": np.zeros(150), "propensity": log.propensity}
     policy.partial_fit(log.X, log.action, **quiet)
     assert_allclose(policy.predict_proba(log.X), 1 / 3, atol=1e-12)
@@ -184,17 +189,17 @@ def test_partial_fit_takes_pieces_in_which_nothing_happened(log):
 
 @pytest.mark.parametrize("scale", [1e-6, 1e6])
 def test_the_unit_of_the_rewards_does_not_matter(digits, scale):
-    expected = TOPRPolicy().fit(digits.X, digits.action, **metadata(digits))
-    policy = TOPRPolicy(C=1 / scale).fit(
+    expected = topr().fit(digits.X, digits.action, **metadata(digits))
+    policy = topr(C=1 / scale).fit(
         digits.X, digits.action, reward=scale * digits.reward, propensity=digits.propensity
     )
     assert_allclose(policy.predict_proba(digits.X), expected.predict_proba(digits.X), atol=1e-6)
 
 
 def test_rows_of_which_nothing_came_do_not_matter(log):
-    expected = TOPRPolicy().fit(log.X, log.action, **metadata(log))
+    expected = topr().fit(log.X, log.action, **metadata(log))
     n = 50_000
-    policy = TOPRPolicy().fit(
+    policy = topr().fit(
         np.vstack([log.X, np.zeros((n, 4))]),
         np.append(log.action, np.arange(n) % 3),
         reward=np.append(log.reward, np.zeros(n)),
@@ -204,28 +209,27 @@ def test_rows_of_which_nothing_came_do_not_matter(log):
 
 
 def test_a_first_fit_is_the_same_with_warm_start(digits):
-    bounds = {"positive_bounds": (0, np.inf), "negative_bounds": (0, np.inf)}
     fits = [
-        TOPRPolicy(**bounds, warm_start=warm).fit(digits.X, digits.action, **metadata(digits))
+        topr(bounds="is", warm_start=warm).fit(digits.X, digits.action, **metadata(digits))
         for warm in (False, True)
     ]
     assert_array_equal(fits[0].coef_, fits[1].coef_)
 
 
 def test_warm_start_is_for_the_same_actions(log):
-    policy = TOPRPolicy(warm_start=True, max_iter=1000).fit(log.X, log.action, **metadata(log))
+    policy = topr(warm_start=True, max_iter=1000).fit(log.X, log.action, **metadata(log))
     policy.fit(log.X, log.action + 1, **metadata(log))
-    expected = TOPRPolicy().fit(log.X, log.action + 1, **metadata(log))
+    expected = topr().fit(log.X, log.action + 1, **metadata(log))
     assert_array_equal(policy.coef_, expected.coef_)
 
 
 def test_without_rewards_bounds_do_not_matter(log):
-    policy = TOPRPolicy(positive_bounds=(0, np.inf)).fit(log.X, log.action)
-    assert_array_equal(policy.coef_, TOPRPolicy().fit(log.X, log.action).coef_)
+    policy = topr(bounds="is").fit(log.X, log.action)
+    assert_array_equal(policy.coef_, topr().fit(log.X, log.action).coef_)
 
 
 def test_rows_of_weight_zero_are_absent_from_values(log):
-    policy = TOPRPolicy().fit(log.X, log.action, **metadata(log))
+    policy = topr().fit(log.X, log.action, **metadata(log))
     weight = (np.arange(150) % 3 > 0).astype(float)
     kept = weight > 0
     some = {key: value[kept] for key, value in metadata(log).items()}
@@ -243,8 +247,8 @@ def test_rows_of_weight_zero_are_absent_from_values(log):
 def test_frames_with_rewards(log):
     pandas = pytest.importorskip("pandas")
     frame = pandas.DataFrame(log.X, columns=list("abcd"))
-    policy = TOPRPolicy(random_state=0).fit(frame, log.action, **metadata(log))
-    expected = TOPRPolicy(random_state=0).fit(log.X, log.action, **metadata(log))
+    policy = topr(random_state=0).fit(frame, log.action, **metadata(log))
+    expected = topr(random_state=0).fit(log.X, log.action, **metadata(log))
     report = policy.evaluate(frame, log.action, **metadata(log))
     assert report.dr == expected.evaluate(log.X, log.action, **metadata(log)).dr
     assert policy.score(frame, pandas.Series(log.action), **metadata(log)) == report.snips.value
@@ -255,22 +259,22 @@ def test_frames_with_rewards(log):
 
 
 def test_warm_start(log):
-    policy = TOPRPolicy(warm_start=True, tol=1e-6).fit(log.X, log.action, **metadata(log))
+    policy = topr(warm_start=True, tol=1e-6).fit(log.X, log.action, **metadata(log))
     n_iter = policy.n_iter_
     policy.fit(log.X, log.action, **metadata(log))
     assert policy.n_iter_ < n_iter / 2
 
 
 def test_a_refit_leaves_nothing_behind(log):
-    policy = TOPRPolicy().fit(log.X, log.action, **metadata(log))
+    policy = topr().fit(log.X, log.action, **metadata(log))
     assert policy.baseline_ == 0
     policy.improve(log.X, lambda X, actions: np.where(actions == 0, 1.0, -1.0), n_rounds=1)
     assert len(policy.rounds_) == 1
-    other = TOPRPolicy().fit(log.X, log.action, **metadata(log))
+    other = topr().fit(log.X, log.action, **metadata(log))
     other.improve(log.X, lambda X, actions: np.where(actions == 0, 1.0, -1.0), n_rounds=1)
     assert not hasattr(other.partial_fit(log.X, log.action), "rounds_")
     policy.fit(log.X, log.action)
-    expected = TOPRPolicy().fit(log.X, log.action)
+    expected = topr().fit(log.X, log.action)
     assert vars(policy).keys() == vars(expected).keys()
 
 
@@ -282,7 +286,7 @@ def test_effective_positive_proportion(share, global_random_seed):
     rng = np.random.default_rng(global_random_seed)
     X, action, reward = rng.normal(size=(80, 2)), rng.integers(3, size=80), rng.normal(size=80)
     weight = rng.uniform(0.5, 2, size=80)
-    policy = TOPRPolicy(effective_positive=share)
+    policy = topr(effective_positive=share)
     policy.fit(X, action, weight, reward=reward, propensity=np.full(80, 1 / 3))
     R = reward - policy.baseline_
     found = np.sum(weight * np.maximum(R, 0)) / np.sum(weight * np.abs(R))
@@ -295,26 +299,24 @@ def test_baseline_of_signs_in_closed_form():
     p, s = 0.2, 0.4
     reward = np.repeat([1.0, -1.0], [20, 80])
     X, action = np.zeros((100, 1)), np.arange(100) % 2
-    policy = TOPRPolicy(effective_positive=s).fit(
-        X, action, reward=reward, propensity=np.full(100, 0.5)
-    )
+    policy = topr(effective_positive=s).fit(X, action, reward=reward, propensity=np.full(100, 0.5))
     assert policy.baseline_ == pytest.approx((p - s) / (p + s - 2 * p * s))
 
 
 def test_half_is_the_mean(log):
-    policy = TOPRPolicy(effective_positive=0.5).fit(log.X, log.action, **metadata(log))
+    policy = topr(effective_positive=0.5).fit(log.X, log.action, **metadata(log))
     assert policy.baseline_ == pytest.approx(log.reward.mean())
 
 
 def test_rewards_of_zero_teach_nothing(log):
     """Rewards in {0, 1} with c = 0: positives only, and a warning."""
     with pytest.warns(UserWarning, match="no negative rewards after the baseline, 0"):
-        policy = TOPRPolicy(tol=1e-8).fit(
+        policy = topr(tol=1e-8).fit(
             log.X, log.action, reward=log.reward > 0, propensity=log.propensity
         )
     good = log.reward > 0
     # C counts the rows that are left, so the fits are the same problem.
-    expected = TOPRPolicy(tol=1e-8).fit(log.X[good], log.action[good])
+    expected = topr(tol=1e-8).fit(log.X[good], log.action[good])
     assert_allclose(policy.coef_, expected.coef_, atol=1e-5)
 
 
@@ -322,7 +324,7 @@ def test_rewards_of_zero_teach_nothing(log):
 
 
 def test_samples_follow_the_policy(log):
-    policy = TOPRPolicy().fit(log.X, log.action, **metadata(log))
+    policy = topr().fit(log.X, log.action, **metadata(log))
     X = log.X[:3]
     actions, propensity = policy.sample(X, 20_000, random_state=0)
     assert actions.shape == propensity.shape == (3, 20_000)
@@ -336,7 +338,7 @@ def test_samples_follow_the_policy(log):
 
 @pytest.mark.parametrize("temperature", [0.5, 2.0])
 def test_temperature(log, temperature):
-    policy = TOPRPolicy().fit(log.X, log.action, **metadata(log))
+    policy = topr().fit(log.X, log.action, **metadata(log))
     actions, propensity = policy.sample(log.X, 3, temperature=temperature, random_state=0)
     heated = policy.predict_proba(log.X) ** (1 / temperature)
     heated /= heated.sum(axis=1, keepdims=True)
@@ -345,7 +347,7 @@ def test_temperature(log, temperature):
 
 def test_two_actions(log):
     rows = log.action < 2
-    policy = TOPRPolicy().fit(log.X[rows], log.action[rows])
+    policy = topr().fit(log.X[rows], log.action[rows])
     scores = policy.decision_function(log.X)
     assert scores.ndim == 1
     assert_allclose(policy.predict_proba(log.X)[:, 1], 1 / (1 + np.exp(-scores)))
@@ -359,7 +361,7 @@ def test_two_actions(log):
 
 def test_score_and_evaluate_are_near_the_truth(digits):
     train, test = np.arange(900), np.arange(900, len(digits.X))
-    policy = TOPRPolicy().fit(
+    policy = topr().fit(
         digits.X[train],
         digits.action[train],
         reward=digits.reward[train],
@@ -379,7 +381,7 @@ def test_score_and_evaluate_are_near_the_truth(digits):
 
 
 def test_an_unseen_action_has_probability_zero(log):
-    policy = TOPRPolicy().fit(log.X, log.action, **metadata(log))
+    policy = topr().fit(log.X, log.action, **metadata(log))
     action = np.where(np.arange(150) < 30, 7, log.action)
     report = policy.evaluate(log.X, action, **metadata(log))
     kept = action != 7
@@ -390,7 +392,7 @@ def test_an_unseen_action_has_probability_zero(log):
 
 
 def test_a_value_from_few_rows_warns(log):
-    policy = TOPRPolicy().fit(log.X, log.action, **metadata(log))
+    policy = topr().fit(log.X, log.action, **metadata(log))
     rare = np.where(np.arange(150) == 0, 1e-6, 1.0)
     with pytest.warns(UserWarning, match="effective sample of 1.0 of 150 rows"):
         policy.score(log.X, log.action, reward=log.reward, propensity=rare)
@@ -408,7 +410,7 @@ def test_estimated_propensities(log):
     estimated = estimate_propensity(X, action, np.ones(2000))
     assert np.sqrt(np.mean((estimated - true) ** 2)) < 0.03
     values = [
-        TOPRPolicy().fit(X, action, reward=reward, propensity=p).score(
+        topr().fit(X, action, reward=reward, propensity=p).score(
             X, action, reward=reward, propensity=p
         )
         for p in (true, "estimate")
@@ -417,17 +419,17 @@ def test_estimated_propensities(log):
 
 
 def test_rewards_at_fit_are_asked_for_at_score(log):
-    policy = TOPRPolicy().fit(log.X, log.action, **metadata(log))
+    policy = topr().fit(log.X, log.action, **metadata(log))
     with pytest.raises(ValueError, match="fitted to rewards, so its score needs reward"):
         policy.score(log.X, log.action)
     with pytest.raises(ValueError, match="Rewards need propensities"):
         policy.score(log.X, log.action, reward=log.reward)
     with pytest.raises(ValueError, match="evaluate needs reward and propensity"):
         policy.evaluate(log.X, log.action)
-    imitation = TOPRPolicy().fit(log.X, log.action)
-    assert imitation.score(log.X, log.action) == accuracy_score(
-        log.action, imitation.predict(log.X)
-    )
+    imitation = topr().fit(log.X, log.action)
+    with pytest.warns(PolicyWarning, match="how often the policy takes the action of the log"):
+        score = imitation.score(log.X, log.action)
+    assert score == accuracy_score(log.action, imitation.predict(log.X))
     report = imitation.evaluate(log.X, log.action, **metadata(log))
     assert imitation.score(log.X, log.action, **metadata(log)) == report.snips.value
 
@@ -444,7 +446,7 @@ def test_improve_repairs_a_skewed_log(digits):
         right = actions == digits.y
         return np.where(right ^ (rng.random(len(actions)) < 0.25), 1.0, -1.0)
 
-    policy = TOPRPolicy(random_state=0).fit(skewed.X, skewed.action, **metadata(skewed))
+    policy = topr(random_state=0).fit(skewed.X, skewed.action, **metadata(skewed))
     before = accuracy(policy, digits)
     policy.improve(digits.X, ask, n_rounds=4)
     assert len(policy.rounds_) == 4
@@ -456,15 +458,13 @@ def test_improve_repairs_a_skewed_log(digits):
 def test_samples_are_not_tied_to_a_log_of_the_same_seed():
     X, y = np.zeros((500, 1)), np.arange(500) % 4
     log = make_logged_bandit(X, y, random_state=0)
-    policy = TOPRPolicy().partial_fit(
-        X, log.action, reward=np.zeros(500), propensity=log.propensity
-    )
+    policy = topr().partial_fit(X, log.action, reward=np.zeros(500), propensity=log.propensity)
     actions, _ = policy.sample(X, random_state=0)
     assert abs(np.mean(actions[:, 0] == log.action) - 0.25) < 0.1
 
 
 def test_improve_sees_repeated_rows_and_labels(log):
-    policy = TOPRPolicy(random_state=0).fit(log.X, log.action, **metadata(log))
+    policy = topr(random_state=0).fit(log.X, log.action, **metadata(log))
     seen = []
 
     def ask(X, actions):
@@ -482,7 +482,7 @@ def test_samples_of_a_context_are_not_independent_rows(log):
     """A reward that depends on the context only: more samples of it are no more information."""
     errors = []
     for n_samples in (1, 50):
-        policy = TOPRPolicy(random_state=0).fit(log.X, log.action, **metadata(log))
+        policy = topr(random_state=0).fit(log.X, log.action, **metadata(log))
         policy.improve(log.X, lambda X, actions: X[:, 0], n_rounds=1, n_samples=n_samples)
         errors.append(policy.rounds_[0].value.standard_error)
     assert errors[0] == pytest.approx(errors[1])
@@ -496,13 +496,13 @@ def test_a_reward_function_may_write_to_its_arguments(log):
         actions[:] = 0
         return reward
 
-    policy = TOPRPolicy(random_state=0).fit(log.X, log.action, **metadata(log))
+    policy = topr(random_state=0).fit(log.X, log.action, **metadata(log))
     policy.improve(log.X, ask, n_rounds=3)
     assert accuracy(policy, log) > 0.9
 
 
 def test_rounds_in_which_nothing_came_are_rounds(log):
-    policy = TOPRPolicy(random_state=0).fit(log.X, log.action, **metadata(log))
+    policy = topr(random_state=0).fit(log.X, log.action, **metadata(log))
     before = policy.coef_
     policy.improve(log.X, lambda X, actions: np.zeros(len(actions)), n_rounds=3)
     assert len(policy.rounds_) == 3
@@ -510,7 +510,7 @@ def test_rounds_in_which_nothing_came_are_rounds(log):
 
 
 def test_a_failing_reward_leaves_the_policy(log):
-    policy = TOPRPolicy(random_state=0).fit(log.X, log.action, **metadata(log))
+    policy = topr(random_state=0).fit(log.X, log.action, **metadata(log))
     before = policy.predict_proba(log.X)
     calls = []
 
@@ -526,7 +526,7 @@ def test_a_failing_reward_leaves_the_policy(log):
     with pytest.raises(ValueError, match="reward must have one value for each action"):
         policy.improve(log.X, lambda X, actions: [1.0])
     with pytest.raises(NotFittedError):
-        TOPRPolicy().improve(log.X, ask)
+        topr().improve(log.X, ask)
 
 
 # scikit-learn's tools
@@ -551,7 +551,7 @@ def test_searches_route(log, search, scoring):
     if search is HalvingGridSearchCV:
         settings["min_resources"] = 60
     scoring = ope_scorer("snips") if scoring else None
-    found = search(TOPRPolicy(), GRID, scoring=scoring, **settings)
+    found = search(topr(), GRID, scoring=scoring, **settings)
     found.fit(log.X, log.action, **metadata(log))
     scores = found.cv_results_["mean_test_score"]
     assert np.isfinite(scores).all()
@@ -560,15 +560,16 @@ def test_searches_route(log, search, scoring):
         train, test = next(settings["cv"].split(log.X))
         data = log.X, log.action, log.reward, log.propensity
         X, action, reward, propensity = (part[train] for part in data)
-        policy = TOPRPolicy(C=0.01).fit(X, action, reward=reward, propensity=propensity)
+        policy = topr(C=0.01).fit(X, action, reward=reward, propensity=propensity)
         X, action, reward, propensity = (part[test] for part in data)
         expected = policy.score(X, action, reward=reward, propensity=propensity)
         assert found.cv_results_["split0_test_score"][0] == pytest.approx(expected)
 
 
+@pytest.mark.filterwarnings("ignore::pnsklearn.exceptions.PolicyWarning")  # of 12 rows
 @pytest.mark.usefixtures("routing")
 def test_cross_validation_routes(log):
-    pipeline = make_pipeline(StandardScaler(), TOPRPolicy())
+    pipeline = make_pipeline(StandardScaler(), topr())
     scores = cross_val_score(pipeline, log.X, log.action, params=metadata(log))
     assert np.isfinite(scores).all()
     both = cross_validate(
@@ -592,9 +593,9 @@ def test_cross_validation_routes(log):
 
 @pytest.mark.usefixtures("routing")
 def test_pipeline_routes(log):
-    pipeline = make_pipeline(StandardScaler(), TOPRPolicy())
+    pipeline = make_pipeline(StandardScaler(), topr())
     pipeline.fit(log.X, log.action, **metadata(log))
-    alone = TOPRPolicy().fit(StandardScaler().fit_transform(log.X), log.action, **metadata(log))
+    alone = topr().fit(StandardScaler().fit_transform(log.X), log.action, **metadata(log))
     assert_allclose(pipeline[-1].coef_, alone.coef_)
     assert pipeline.score(log.X, log.action, **metadata(log)) == pytest.approx(
         alone.score(StandardScaler().fit_transform(log.X), log.action, **metadata(log))
@@ -603,15 +604,15 @@ def test_pipeline_routes(log):
 
 def test_structured_y_without_routing(log):
     y = feedback(log)
-    policy = TOPRPolicy().fit(log.X, y)
-    expected = TOPRPolicy().fit(log.X, log.action, **metadata(log))
+    policy = topr().fit(log.X, y)
+    expected = topr().fit(log.X, log.action, **metadata(log))
     assert_array_equal(policy.coef_, expected.coef_)
     assert policy.score(log.X, y) == expected.score(log.X, log.action, **metadata(log))
     folds = KFold(3, shuffle=True, random_state=0)
     with config_context(enable_metadata_routing=True):
-        routed = cross_val_score(TOPRPolicy(), log.X, log.action, params=metadata(log), cv=folds)
-    assert_array_equal(cross_val_score(TOPRPolicy(), log.X, y, cv=folds), routed)
-    pipeline = make_pipeline(StandardScaler(), TOPRPolicy())
+        routed = cross_val_score(topr(), log.X, log.action, params=metadata(log), cv=folds)
+    assert_array_equal(cross_val_score(topr(), log.X, y, cv=folds), routed)
+    pipeline = make_pipeline(StandardScaler(), topr())
     search = GridSearchCV(pipeline, {"toprpolicy__C": [0.1, 1]}).fit(log.X, y)
     assert np.isfinite(search.cv_results_["mean_test_score"]).all()
     assert search.best_estimator_.predict(log.X).shape == (150,)
@@ -619,11 +620,11 @@ def test_structured_y_without_routing(log):
 
 def test_without_routing_a_search_says_what_is_missing(log):
     """Rewards reach fit and not score: an error or a NaN that is warned of, never a number."""
-    search = GridSearchCV(TOPRPolicy(), GRID, error_score="raise")
+    search = GridSearchCV(topr(), GRID, error_score="raise")
     with pytest.raises(ValueError, match="enable_metadata_routing=True"):
         search.fit(log.X, log.action, **metadata(log))
     with pytest.warns(UserWarning, match="Scoring failed"):
-        scores = cross_val_score(TOPRPolicy(), log.X, log.action, params=metadata(log))
+        scores = cross_val_score(topr(), log.X, log.action, params=metadata(log))
     assert np.isnan(scores).all()
 
 
@@ -632,7 +633,7 @@ def test_without_routing_a_search_says_what_is_missing(log):
 
 def fit(log, y=None, **changes):
     y = log.action if y is None else y
-    return TOPRPolicy().fit(log.X, y, **{**metadata(log), **changes})
+    return topr().fit(log.X, y, **{**metadata(log), **changes})
 
 
 @pytest.mark.parametrize(
@@ -644,13 +645,14 @@ def fit(log, y=None, **changes):
         ({"propensity": np.zeros(150)}, r"propensity must be in \(0, 1\]"),
         ({"propensity": np.full(150, 1.5)}, r"propensity must be in \(0, 1\]"),
         ({"propensity": np.full(150, np.nan)}, r"propensity must be in \(0, 1\]"),
-        ({"propensity": "guess"}, "propensity must be an array or 'estimate'"),
+        ({"propensity": "guess"}, "propensity='guess' names no column of X"),
         ({"reward": np.full(150, 1e200)}, "reward has values beyond 1e[+]100"),
         ({"reward": np.full(150, 1j)}, "Complex data not supported"),
         ({"reward": np.ma.masked_equal(np.arange(150.0), 3)}, "reward has masked entries"),
         ({"propensity": np.ma.masked_equal(np.ones(150), 1)}, "propensity has masked entries"),
         ({"reward": np.ones(3)}, "reward must have one value for each action"),
-        ({"propensity": np.ones((150, 3))}, "propensity must have one value for each action"),
+        ({"propensity": np.ones((150, 2))}, "one column for each of the 3 actions"),
+        ({"propensity": np.ones(3)}, "propensity must have one value for each action"),
         ({"reward": np.zeros(150)}, "All rewards equal the baseline, 0"),
         ({"y": np.zeros(150)}, "only one class, the action 0"),
         ({"sample_weight": np.zeros(150)}, "at least one non-zero"),
@@ -671,32 +673,35 @@ def test_actions_without_a_length(log, y):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"positive_bounds": (2, 1)}, "positive_bounds must be two numbers"),
-        ({"negative_bounds": (-1, 1)}, "negative_bounds must be two numbers"),
-        ({"negative_bounds": (0, 1, 2)}, "negative_bounds must be two numbers"),
-        ({"negative_bounds": ("a", 1)}, "negative_bounds must be two numbers"),
+        ({"bounds": ((2, 1), (0, 1))}, "bounds of the good decisions must be two numbers"),
+        ({"bounds": ((1, 1), (-1, 1))}, "bounds of the bad decisions must be two numbers"),
+        ({"bounds": ((1, 1), (0, 1, 2))}, "bounds of the bad decisions must be two numbers"),
+        ({"bounds": ((1, 1), ("a", 1))}, "bounds of the bad decisions must be two numbers"),
+        ({"bounds": (0, 1)}, "bounds of the good decisions must be two numbers"),
+        ({"bounds": ((1, 1),)}, "a name or two pairs"),
+        ({"bounds": "naive"}, "'bounds' parameter of TOPRPolicy must be"),
         ({"baseline": 1.0, "effective_positive": 0.5}, "not both"),
         ({"effective_positive": 1.0}, "effective_positive"),
-        ({"positive_bounds": (np.inf, np.inf)}, "finite low"),
+        ({"bounds": ((np.inf, np.inf), (0, 1))}, "finite low"),
         ({"C": 0}, "'C' parameter of TOPRPolicy must be"),
         ({"device": "tpu"}, "device must be"),
     ],
 )
 def test_bad_settings(log, settings, message):
     with pytest.raises((ValueError, ImportError), match=message):
-        TOPRPolicy(**settings).fit(log.X, log.action, **metadata(log))
+        topr(**settings).fit(log.X, log.action, **metadata(log))
 
 
 def test_bad_structured_y(log):
     with pytest.raises(ValueError, match="needs the fields action, reward and propensity"):
-        TOPRPolicy().fit(log.X, np.zeros(150, dtype=[("action", int), ("reward", float)]))
+        topr().fit(log.X, np.zeros(150, dtype=[("action", int), ("reward", float)]))
     with pytest.raises(ValueError, match="rewards and propensities of its own"):
-        TOPRPolicy().fit(log.X, feedback(log), reward=log.reward)
+        topr().fit(log.X, feedback(log), reward=log.reward)
 
 
 @pytest.mark.parametrize("n_samples", [0, 1.5])
 def test_bad_samples(log, n_samples):
-    policy = TOPRPolicy().fit(log.X, log.action)
+    policy = topr().fit(log.X, log.action)
     with pytest.raises(ValueError, match="n_samples must be an integer"):
         policy.sample(log.X, n_samples)
     with pytest.raises(ValueError, match="temperature must be a positive number"):
@@ -705,30 +710,30 @@ def test_bad_samples(log, n_samples):
 
 def test_partial_fit_refuses_what_needs_the_whole_log(log):
     with pytest.raises(AttributeError, match="partial_fit"):
-        TOPRPolicy(effective_positive=0.5).partial_fit(log.X, log.action, **metadata(log))
+        topr(effective_positive=0.5).partial_fit(log.X, log.action, **metadata(log))
     with pytest.raises(ValueError, match="cannot estimate"):
-        TOPRPolicy().partial_fit(log.X, log.action, reward=log.reward, propensity="estimate")
+        topr().partial_fit(log.X, log.action, reward=log.reward, propensity="estimate")
 
 
 def test_not_converged(log):
     with pytest.warns(ConvergenceWarning, match="after 1 iterations, where"):
-        TOPRPolicy(max_iter=1).fit(log.X, log.action, **metadata(log))
+        topr(max_iter=1).fit(log.X, log.action, **metadata(log))
 
 
-def test_an_overflow_is_not_convergence(log):
-    policy = TOPRPolicy(positive_bounds=(0, np.inf), negative_bounds=(0, np.inf))
-    tiny = np.full(150, 1e-300)
-    with pytest.warns(ConvergenceWarning, match="above tol"):
-        policy.fit(log.X, log.action, reward=log.reward, propensity=tiny)
+def test_tiny_propensities(log):
+    """Those whose ratios are still numbers are taken, others are refused."""
+    policy = topr(bounds="is").fit(log.X, log.action, reward=log.reward, propensity=1e-100)
     assert_allclose(policy.predict_proba(log.X).sum(axis=1), 1)
+    with pytest.raises(ValueError, match="whose ratios would overflow"):
+        policy.fit(log.X, log.action, reward=log.reward, propensity=np.full(150, 1e-300))
 
 
 def test_lengths_differ(log):
-    policy = TOPRPolicy().fit(log.X, log.action, **metadata(log))
+    policy = topr().fit(log.X, log.action, **metadata(log))
     with pytest.raises(ValueError, match="inconsistent numbers of samples"):
         policy.score(log.X[:10], log.action, **metadata(log))
     with pytest.raises(ValueError, match="target y is None"):
-        TOPRPolicy().fit(log.X, None, **metadata(log))
+        topr().fit(log.X, None, **metadata(log))
 
 
 def test_inputs_are_not_changed(log):

@@ -104,7 +104,8 @@ def test_warnings_point_to_the_user(global_random_seed):
     X, action, _ = log(global_random_seed)
     how = {"propensity": np.full(len(X), 0.5)}
     with pytest.warns(UserWarning, match="no negative rewards") as caught:
-        policy = TOPRPolicy().fit(X, action, reward=(action == 0) * 1.0, **how)
+        policy = TOPRPolicy(bounds="topr", baseline=0)
+        policy.fit(X, action, reward=(action == 0) * 1.0, **how)
     assert caught[0].filename == __file__
     how["propensity"] = np.where(np.arange(len(X)) == 0, 1e-9, 1.0)
     with pytest.warns(UserWarning, match="effective sample") as caught:

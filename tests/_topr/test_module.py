@@ -25,6 +25,10 @@ def metadata(log):
     return {"reward": log.reward, "propensity": log.propensity}
 
 
+def topr(**params):
+    return TOPRPolicy(bounds="topr", baseline=0, **params)
+
+
 def network(n_out=3, dropout=0.0):
     torch.manual_seed(0)
     return torch.nn.Sequential(
@@ -40,7 +44,7 @@ def linear():
 
 
 def test_learns(log):
-    policy = TOPRPolicy(module=network(), n_epochs=50, random_state=0)
+    policy = topr(module=network(), n_epochs=50, random_state=0)
     policy.fit(log.X, log.action, **metadata(log))
     assert np.mean(policy.predict(log.X) == log.y) > 0.9
     assert_allclose(policy.predict_proba(log.X).sum(axis=1), 1)
@@ -50,8 +54,8 @@ def test_learns(log):
 
 def test_a_linear_module_comes_to_the_linear_policy(log):
     """The same objective from two implementations, penalty and all."""
-    exact = TOPRPolicy(fit_intercept=False, tol=1e-8).fit(log.X, log.action, **metadata(log))
-    policy = TOPRPolicy(module=linear(), n_epochs=600, batch_size=150, learning_rate=0.1)
+    exact = topr(fit_intercept=False, tol=1e-8).fit(log.X, log.action, **metadata(log))
+    policy = topr(module=linear(), n_epochs=600, batch_size=150, learning_rate=0.1)
     policy.fit(log.X, log.action, **metadata(log))
     assert_allclose(policy.module_.weight.detach(), exact.coef_, atol=0.01)
 
@@ -61,8 +65,8 @@ def test_weights_count_rows(log):
     settings = {"module": linear(), "n_epochs": 30, "batch_size": 1000, "random_state": 0}
     twice = np.arange(150) % 2 == 0
     rows = np.repeat(np.arange(150), 1 + twice)
-    weighted = TOPRPolicy(**settings).fit(log.X, log.action, 1.0 + twice, **metadata(log))
-    repeated = TOPRPolicy(**settings).fit(
+    weighted = topr(**settings).fit(log.X, log.action, 1.0 + twice, **metadata(log))
+    repeated = topr(**settings).fit(
         log.X[rows],
         log.action[rows],
         reward=log.reward[rows],
@@ -76,9 +80,7 @@ def test_reproducible_and_harmless(log):
     before = copy.deepcopy(module.state_dict())
     state = torch.random.get_rng_state()
     policies = [
-        TOPRPolicy(module=module, n_epochs=3, random_state=seed).fit(
-            log.X, log.action, **metadata(log)
-        )
+        topr(module=module, n_epochs=3, random_state=seed).fit(log.X, log.action, **metadata(log))
         for seed in (0, 0, 1)
     ]
     proba = [policy.predict_proba(log.X) for policy in policies]
@@ -93,7 +95,7 @@ def test_two_actions_and_images(log):
     rows = log.action < 2
     images = log.X[rows].reshape(-1, 1, 2, 2)
     module = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 2))
-    policy = TOPRPolicy(module=module, n_epochs=2, random_state=0).fit(images, log.action[rows])
+    policy = topr(module=module, n_epochs=2, random_state=0).fit(images, log.action[rows])
     assert policy.decision_function(images).shape == (len(images),)
     assert policy.predict_proba(images).shape == (len(images), 2)
     report = policy.evaluate(
@@ -105,7 +107,7 @@ def test_two_actions_and_images(log):
 
 
 def test_improve_goes_on_from_the_trained_module(log):
-    policy = TOPRPolicy(module=network(), n_epochs=5, random_state=0)
+    policy = topr(module=network(), n_epochs=5, random_state=0)
     policy.fit(log.X, log.action, **metadata(log))
     policy.improve(log.X, lambda X, actions: np.where(actions == log.y, 1.0, -1.0), n_rounds=5)
     values = [entry.value.value for entry in policy.rounds_]
@@ -113,11 +115,11 @@ def test_improve_goes_on_from_the_trained_module(log):
 
 
 def test_a_new_module_is_trained_from_its_own_weights(log):
-    policy = TOPRPolicy(module=network(), n_epochs=2, warm_start=True, random_state=0)
+    policy = topr(module=network(), n_epochs=2, warm_start=True, random_state=0)
     policy.fit(log.X, log.action, **metadata(log))
     policy.set_params(module=linear()).fit(log.X, log.action, **metadata(log))
     assert isinstance(policy.module_, torch.nn.Linear)
-    expected = TOPRPolicy(module=linear(), n_epochs=2, random_state=0)
+    expected = topr(module=linear(), n_epochs=2, random_state=0)
     expected.fit(log.X, log.action, **metadata(log))
     assert_array_equal(policy.predict_proba(log.X), expected.predict_proba(log.X))
 
@@ -131,7 +133,7 @@ def test_callbacks_see_a_policy_each_epoch(log):
                 shapes.append(fitted_estimator.predict_proba(X).shape)
             return len(shapes) == 3
 
-    policy = TOPRPolicy(module=network(), n_epochs=20, random_state=0).set_callbacks(Watch())
+    policy = topr(module=network(), n_epochs=20, random_state=0).set_callbacks(Watch())
     policy.fit(log.X, log.action, **metadata(log))
     assert shapes == [(150, 3)] * 3
     assert policy.n_iter_ == 3
@@ -148,19 +150,19 @@ def test_callbacks_see_a_policy_each_epoch(log):
 )
 def test_bad_modules(log, settings, error, message):
     with pytest.raises(error, match=message):
-        TOPRPolicy(**settings).fit(log.X, log.action, **metadata(log))
+        topr(**settings).fit(log.X, log.action, **metadata(log))
 
 
 def test_partial_fit_is_for_linear_policies(log):
-    assert not hasattr(TOPRPolicy(module=network()), "partial_fit")
+    assert not hasattr(topr(module=network()), "partial_fit")
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("module", [None, network()])
 def test_cuda(log, module):
     settings = {"module": module, "n_epochs": 3, "random_state": 0}
-    expected = TOPRPolicy(**settings).fit(log.X, log.action, **metadata(log))
-    policy = TOPRPolicy(**settings, device="cuda").fit(log.X, log.action, **metadata(log))
+    expected = topr(**settings).fit(log.X, log.action, **metadata(log))
+    policy = topr(**settings, device="cuda").fit(log.X, log.action, **metadata(log))
     assert_allclose(policy.predict_proba(log.X), expected.predict_proba(log.X), atol=1e-3)
 
 
@@ -172,9 +174,9 @@ def test_linear_fit_on_tensors(log, sparse, monkeypatch):
     from pnsklearn._topr import _objective, _torch
 
     X = csr_matrix(log.X) if sparse else log.X
-    expected = TOPRPolicy(tol=1e-8).fit(X, log.action, **metadata(log))
+    expected = topr(tol=1e-8).fit(X, log.action, **metadata(log))
     monkeypatch.setattr(_objective, "get_kernels", lambda device: _torch)
-    policy = TOPRPolicy(tol=1e-8).fit(X, log.action, **metadata(log))
+    policy = topr(tol=1e-8).fit(X, log.action, **metadata(log))
     assert_allclose(policy.coef_, expected.coef_, atol=1e-6)
 
 
@@ -184,7 +186,7 @@ def test_a_callback_that_draws_changes_nothing(log):
     torch.manual_seed(7)
     free = [torch.rand(1).item() for _ in range(50)]
     for callback in (Draws(False), Draws(True)):
-        policy = TOPRPolicy(module=module, n_epochs=3, random_state=0).set_callbacks(callback)
+        policy = topr(module=module, n_epochs=3, random_state=0).set_callbacks(callback)
         torch.manual_seed(7)
         policy.fit(log.X, log.action, **metadata(log))
         proba.append(policy.predict_proba(log.X))

@@ -253,6 +253,15 @@ def test_a_failed_line_search_is_convergence_only_near_the_optimum(slope, conver
     assert solution.converged is converged
 
 
+def test_an_overflow_is_not_convergence():
+    """Of propensities that the estimator refuses."""
+    X, action, _, gain = random_log(0)
+    objective = make_objective((X, action, np.full(300, 1e-300), gain), bounds=SAMPLING)
+    solution = solve(objective)
+    assert not solution.converged
+    assert np.isfinite(solution.theta).all()
+
+
 def test_max_iter_near_the_optimum_is_not_convergence():
     objective = make_objective(random_log(0))
     exact = solve(objective)

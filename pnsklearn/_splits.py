@@ -1,0 +1,35 @@
+"""Splits of the rows inside a fit."""
+
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+from sklearn.utils.metadata_routing import process_routing
+
+from pnsklearn._typing import Array
+
+
+def split_metadata(estimator: Any, params: dict) -> dict:
+    """Return the arguments of `fit` by which the `cv` of an estimator splits.
+
+    Raises
+    ------
+    ValueError
+        If there are any, and `cv` is a number.
+    """
+    if params and (estimator.cv is None or isinstance(estimator.cv, (Integral, str))):
+        raise ValueError(
+            f"cv={estimator.cv!r} does not split by {', '.join(params)}; pass a splitter that "
+            "does, cv=StratifiedGroupKFold(5) say."
+        )
+    return process_routing(estimator, "fit", **params).splitter.split if params else {}
+
+
+def deal_out(label: Array, n_folds: int) -> Array:
+    """Return the fold of each row: the rows of each label are dealt out in turn.
+
+    So every fold has its share of a label, also where that has fewer rows than there are folds.
+    """
+    fold = np.empty(len(label), dtype=int)
+    fold[np.argsort(label, kind="stable")] = np.arange(len(label)) % n_folds
+    return fold

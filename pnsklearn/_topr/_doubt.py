@@ -1,0 +1,60 @@
+"""What speaks against a policy that was learned from a log, and is said with a warning."""
+
+import numpy as np
+from scipy.special import ndtri
+from sklearn.utils import Bunch
+
+from pnsklearn._fitting import warn_user
+from pnsklearn._topr._evaluation import CONFIDENCE_LEVEL
+from pnsklearn._topr._feedback import Feedback
+from pnsklearn._typing import Array
+from pnsklearn.exceptions import PolicyWarning
+
+UNTRIED_SHARE = 0.05  # of the rows, that may get actions which never went well
+LEAST_EFFECTIVE_ROWS = 20.0
+
+
+def warn_of_outcomes(policy: Array, log: Feedback) -> None:
+    """Warn of actions that a policy takes though they never went well, and of a log without doubt.
+
+    `policy` holds the probabilities with which it acts, of shape (n_samples, n_actions).
+    """
+    n_actions, gain = len(log.classes), log.gain
+    good = np.bincount(log.action[gain > 0], minlength=n_actions) > 0
+    bad = np.bincount(log.action[gain < 0], minlength=n_actions) > 0
+    if (gain < 0).any() and not (good & bad).any():
+        warn_user(
+            "No action has both good and bad outcomes, so that the log does not say when to take "
+            "which. Check the rewards and the baseline, or log more rows.",
+            PolicyWarning,
+        )
+    share = np.average(policy[:, ~good].sum(axis=1), weights=log.weight)
+    if good.any() and share > UNTRIED_SHARE:
+        taken = log.classes[~good & (policy.sum(axis=0) > 0)]
+        warn_user(
+            f"{share:.0%} of the rows get an action without one good outcome in the log: "
+            f"{', '.join(map(str, taken[:5]))}{' and others' if len(taken) > 5 else ''}. Set "
+            "bounds='is' or 'positives', log these actions more often, or take them out.",
+            PolicyWarning,
+        )
+
+
+def warn_of_value(selection: Bunch) -> None:
+    """Warn if the chosen policy is not surely better than the log, or its value rests on little."""
+    best = selection.best_index
+    gain, error = selection.gain[best], selection.gain_standard_error[best]
+    if not gain > ndtri(0.5 + CONFIDENCE_LEVEL / 2) * error:
+        warn_user(
+            f"The policy is not surely better than the log: its estimated value is "
+            f"{selection.value[best]:.3g}, that of the log {selection.logged:.3g}, and the "
+            f"standard error of the difference {error:.2g}. Log more rows, more at random, before "
+            "you act on it.",
+            PolicyWarning,
+        )
+    n_effective = selection.effective_sample_size[best]
+    if n_effective < LEAST_EFFECTIVE_ROWS:
+        warn_user(
+            f"The policy's estimated value rests on an effective sample of {n_effective:.0f} rows, "
+            "because the log hardly takes its actions. Log more rows, more at random.",
+            PolicyWarning,
+        )

@@ -1,0 +1,174 @@
+"""Choose the member of TOPR's family, and its C, by the cross-fitted value of the policy.
+
+The bounds of the ratio say what a policy optimises. On logged decisions no choice of them is best:
+it depends on how often each action was logged, and on the noise of the rewards. So members are
+fitted to parts of the log, and judged on the rest by the doubly robust estimate of the value,
+
+    V = mean of sum_a pi(a | x) q(x, a) + min(pi(a_i | x_i) / mu_i, c) (r_i - q(x_i, a_i)),
+
+with rewards q predicted from the same part, and the ratios cut at c, the root of the number of
+rows. What is judged is the policy that acts: the best action, or a draw.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import numpy as np
+from sklearn.model_selection import check_cv
+from sklearn.utils import Bunch
+from sklearn.utils.parallel import Parallel, delayed
+
+from pnsklearn._splits import deal_out
+from pnsklearn._topr._feedback import Feedback, baseline_for
+from pnsklearn._topr._objective import Bounds, check_bounds
+from pnsklearn._typing import Array
+from pnsklearn.metrics._off_policy import predict_rewards
+
+MEMBERS: dict[str, Bounds] = {
+    "topr": ((1, 1), (0, 1)),
+    "is": ((0, np.inf), (0, np.inf)),
+    "tis": ((0, 1), (0, 1)),
+    "positives": ((1, 1), (0, 0)),
+}
+CANDIDATES = "topr", "is", "tis"
+C_FACTORS = 0.1, 1.0, 10.0
+
+
+class Candidate(NamedTuple):
+    """A member of the family at a baseline."""
+
+    name: str
+    bounds: Bounds
+    baseline: float
+
+
+def resolve_bounds(bounds: Any) -> Bounds:
+    """Return the bounds of a named member, or a checked pair of pairs.
+
+    Raises
+    ------
+    ValueError
+        If they are neither.
+    """
+    if isinstance(bounds, str):
+        return MEMBERS[bounds]
+    if len(bounds) != 2:
+        raise ValueError(
+            "bounds must be a name or two pairs, of the good and of the bad decisions; got "
+            f"{bounds!r}."
+        )
+    for name, pair in zip(("good", "bad"), bounds, strict=True):
+        check_bounds(f"The bounds of the {name} decisions", pair)
+    good, bad = bounds
+    return tuple(good), tuple(bad)
+
+
+def candidates(feedback: Feedback) -> list[Candidate]:
+    """Return the members to choose from; TOPR also with good and bad decisions of equal size."""
+    baseline: Any = feedback.baseline
+    found = [Candidate(name, MEMBERS[name], baseline) for name in CANDIDATES]
+    half = baseline_for(feedback.reward, 0.5, feedback.weight)
+    # With the same baseline it would be the same member twice.
+    if not np.isclose(half, baseline, rtol=1e-9, atol=1e-12):
+        found.insert(1, Candidate("topr", MEMBERS["topr"], half))
+    return found
+
+
+def make_splits(cv: Any, feedback: Feedback, metadata: dict) -> list[tuple[Array, Array]]:
+    """Return the splits of the rows; an int deals out the rows of each action."""
+    if isinstance(cv, int):
+        fold = deal_out(feedback.action, cv)
+        return [(np.flatnonzero(fold != k), np.flatnonzero(fold == k)) for k in range(cv)]
+    kept: Any = feedback.kept
+    action = np.full(len(kept), -1)
+    action[kept] = feedback.action
+    position = np.cumsum(kept) - 1
+    splits = check_cv(cv).split(action, action, **metadata)
+    return [(position[train[kept[train]]], position[test[kept[test]]]) for train, test in splits]
+
+
+def select(
+    feedback: Feedback,
+    splits: list[tuple[Array, Array]],
+    C: float,
+    *,
+    path: Callable[[Feedback, list[float]], Iterator[Callable[[Any], Array]]],
+    act: str,
+    n_jobs: int | None,
+) -> tuple[Candidate, float, Bunch]:
+    """Return the best candidate, its C near the given one, and what was found.
+
+    See `TOPRPolicy.selection_`.
+
+    Parameters
+    ----------
+    path : callable (feedback, Cs) -> for each C a function of contexts to log-probabilities
+    act : {"best", "sample"}
+    """
+    members, Cs = candidates(feedback), [C * factor for factor in C_FACTORS]
+    clip = np.sqrt(feedback.weight.sum())
+
+    def judge(train, test):
+        part, held_out = feedback.rows(train), feedback.rows(test)
+        log = part.X, part.action, part.reward
+        q = predict_rewards(*log, len(feedback.classes), part.weight, held_out.X)
+        return [
+            _terms(acting(policy(held_out.X), act), held_out, q, clip)
+            for member in members
+            for policy in path(replace(part, bounds=member.bounds, baseline=member.baseline), Cs)
+        ]
+
+    found = Parallel(n_jobs=n_jobs)(delayed(judge)(*split) for split in splits)
+    rows = np.concatenate([test for _, test in splits])
+    weight, reward = feedback.weight[rows], feedback.reward[rows]
+    if weight.mean() < 1:  # shares, not numbers of rows
+        weight = weight / weight.mean()
+    columns = [np.concatenate(parts, axis=1) for parts in zip(*found, strict=True)]
+    selection = Bunch(
+        bounds=[member.name for member in members for _ in Cs],
+        baseline=np.repeat([member.baseline for member in members], len(Cs)),
+        C=np.tile(Cs, len(members)),
+        **_summary(columns, weight, reward),
+        logged=float(np.average(reward, weights=weight)),
+    )
+    best = int(np.argmax(np.round(selection.value, 12)))
+    selection.best_index = best
+    return members[best // len(Cs)], Cs[best % len(Cs)], selection
+
+
+def acting(log_policy: Array, act: str) -> Array:
+    """Return the probabilities with which a policy acts."""
+    if act == "sample":
+        return np.exp(log_policy)
+    return np.eye(log_policy.shape[1])[log_policy.argmax(axis=1)]
+
+
+def _terms(policy, log, q, clip):
+    """Return the terms of the doubly robust value, and the ratios."""
+    rows = np.arange(len(log.action))
+    ratio = policy[rows, log.action] / log.propensity
+    direct, of_logged = (policy * q).sum(axis=1), q[rows, log.action]
+    return np.stack([direct + np.minimum(ratio, clip) * (log.reward - of_logged), ratio])
+
+
+def _summary(columns, weight, reward):
+    """Return value, errors and effective sample sizes of the candidates."""
+    terms, ratio = np.stack(columns, axis=1)
+    gain = terms - reward
+    total = weight.sum()
+
+    def error(values):
+        spread = values - np.average(values, axis=1, weights=weight)[:, None]
+        return np.sqrt((spread**2 @ weight) / (total - 1) / total)
+
+    squares = ratio**2 @ weight
+    return {
+        "value": np.average(terms, axis=1, weights=weight),
+        "standard_error": error(terms),
+        "gain": np.average(gain, axis=1, weights=weight),
+        "gain_standard_error": error(gain),
+        "effective_sample_size": np.divide(
+            (ratio @ weight) ** 2, squares, out=np.zeros_like(squares), where=squares > 0
+        ),
+    }
