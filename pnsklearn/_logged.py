@@ -43,18 +43,14 @@ def check_feedback(y: Any, reward: Any = None, propensity: Any = None) -> tuple[
         y, reward, propensity = (y[name].ravel() for name in FIELDS)
     if reward is not None:
         reward = _check_column(reward, "reward", y)
-        if not np.isfinite(reward).all():
-            n_missing = np.count_nonzero(~np.isfinite(reward))
-            raise ValueError(
-                f"reward must be finite, but {n_missing} of {len(reward)} are NaN or infinite. "
-                "Drop these rows, or wait for their outcomes."
-            )
+        _refuse_missing(reward, "reward")
         if np.abs(reward).max() > LARGEST:
             raise ValueError(f"reward has values beyond {LARGEST:g}. Rescale the rewards.")
     if propensity is not None and not isinstance(propensity, str):
         if isinstance(propensity, Real):
             propensity = np.full(_num_samples(y), float(propensity))
         propensity = _check_column(propensity, "propensity", y)
+        _refuse_missing(propensity, "propensity")
         if not np.all((propensity > 0) & (propensity <= 1)):
             raise ValueError(
                 "propensity must be in (0, 1], as it is the probability with which the logging "
@@ -71,6 +67,16 @@ def check_feedback(y: Any, reward: Any = None, propensity: Any = None) -> tuple[
             f"propensity must be an array, a number or 'estimate', got {propensity!r}."
         )
     return y, reward, propensity
+
+
+def _refuse_missing(values: Array, name: str) -> None:
+    """Raise ValueError if values are NaN or infinite."""
+    n_missing = np.count_nonzero(~np.isfinite(values))
+    if n_missing:
+        raise ValueError(
+            f"{name} must be finite, but {n_missing} of {len(values)} are NaN or infinite. Drop "
+            "these rows, or wait for their outcomes."
+        )
 
 
 def _check_column(values: Any, name: str, y: Any) -> Array:

@@ -160,8 +160,8 @@ class AUPRCStackingClassifier(CallbackSupportMixin, StackingClassifier):
     Warns
     -----
     UserWarning
-        If a given member predicts a constant, which drops it; or one that was fitted before ranks
-        the rows without an error.
+        If a given member predicts a constant, which drops it, or all do; or one that was fitted
+        before ranks the rows without an error.
 
     See Also
     --------
@@ -488,7 +488,8 @@ class AUPRCStackingClassifier(CallbackSupportMixin, StackingClassifier):
         varies = np.any(varies, axis=0)
         constant = [member.name for member, kept in zip(members, varies, strict=True) if not kept]
         if not varies.any():
-            raise ValueError(f"All members predict a constant: {', '.join(constant)}.")
+            warn_user("All members predict a constant: there is nothing to rank the rows by.")
+            return np.arange(len(members))
         if constant and self.estimators is not None:
             warn_user(f"Dropped members that predict a constant: {', '.join(constant)}.")
         return np.flatnonzero(varies)
@@ -500,6 +501,7 @@ class AUPRCStackingClassifier(CallbackSupportMixin, StackingClassifier):
         weight = np.ones(len(positive)) if weight is None else weight[tested]
         center = np.average(Z[tested], axis=0, weights=weight)
         scale = np.sqrt(np.average((Z[tested] - center) ** 2, axis=0, weights=weight))
+        scale[scale == 0] = 1.0
         features = (Z[tested] - center) / scale
         splits = usable_splits(splits, tested, positive)
         head = self.final_estimator.set_params(cv=splits or 5, n_jobs=self.n_jobs)

@@ -441,7 +441,7 @@ class TOPRPolicy(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             not among `classes`.
         """
         self._check_settings()
-        if isinstance(propensity, str):
+        if isinstance(propensity, str) and propensity == "estimate":
             raise ValueError("partial_fit needs the propensities, as it cannot estimate them.")
         stream = getattr(self, "_stream_", None)
         if classes is not None:
@@ -671,12 +671,13 @@ class TOPRPolicy(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
                     "cross-validation pass them on. Otherwise use a structured y, see "
                     "pnsklearn.datasets.make_feedback."
                 )
+            agreement = accuracy_score(y, self.predict(X), sample_weight=sample_weight)
             warn_user(
                 "Without rewards the score is how often the policy takes the action of the log, "
                 "not its value.",
                 PolicyWarning,
             )
-            return accuracy_score(y, self.predict(X), sample_weight=sample_weight)
+            return agreement
         return _evaluation.score(*self._held_out(X, y, sample_weight, reward, propensity))
 
     def evaluate(

@@ -12,6 +12,7 @@ rows. What is judged is the policy that acts: the best action, or a draw.
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from numbers import Integral
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,6 +24,7 @@ from pnsklearn._splits import deal_out
 from pnsklearn._topr._feedback import Feedback, baseline_for
 from pnsklearn._topr._objective import Bounds, check_bounds
 from pnsklearn._typing import Array
+from pnsklearn._validation import refuse_huge
 from pnsklearn.metrics._off_policy import predict_rewards
 
 MEMBERS: dict[str, Bounds] = {
@@ -76,16 +78,22 @@ def candidates(feedback: Feedback) -> list[Candidate]:
 
 
 def make_splits(cv: Any, feedback: Feedback, metadata: dict) -> list[tuple[Array, Array]]:
-    """Return the splits of the rows; an int deals out the rows of each action."""
-    if isinstance(cv, int):
-        fold = deal_out(feedback.action, cv)
-        return [(np.flatnonzero(fold != k), np.flatnonzero(fold == k)) for k in range(cv)]
+    """Return the splits of the rows; an int, None is 3, deals out the rows of each action."""
+    if cv is None or isinstance(cv, Integral):
+        n_folds = 3 if cv is None else int(cv)
+        fold = deal_out(feedback.action, n_folds)
+        return [(np.flatnonzero(fold != k), np.flatnonzero(fold == k)) for k in range(n_folds)]
     kept: Any = feedback.kept
     action = np.full(len(kept), -1)
     action[kept] = feedback.action
     position = np.cumsum(kept) - 1
-    splits = check_cv(cv).split(action, action, **metadata)
-    return [(position[train[kept[train]]], position[test[kept[test]]]) for train, test in splits]
+    splits = [
+        (position[train[kept[train]]], position[test[kept[test]]])
+        for train, test in check_cv(cv).split(action, action, **metadata)
+    ]
+    if not all(len(train) and len(test) for train, test in splits) or not splits:
+        raise ValueError("cv has no split, or one without rows for training or test; use cv=3.")
+    return splits
 
 
 def select(
@@ -106,6 +114,7 @@ def select(
     path : callable (feedback, Cs) -> for each C a function of contexts to log-probabilities
     act : {"best", "sample"}
     """
+    refuse_huge(feedback.X)
     members, Cs = candidates(feedback), [C * factor for factor in C_FACTORS]
     clip = np.sqrt(feedback.weight.sum())
 
