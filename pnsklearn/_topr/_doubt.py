@@ -43,10 +43,10 @@ def warn_of_value(selection: Bunch) -> None:
     """Warn if the chosen policy is not surely better than the log, or its value rests on little."""
     best = selection.best_index
     gain, error = selection.gain[best], selection.gain_standard_error[best]
-    # The best of several is over-estimated: the level is shared among the members. Their values at
-    # several C are nearly the same.
+    # The best of several is over-estimated: the level, of one side, is shared among the members.
+    # Their values at several C are nearly the same.
     n_members = len(set(zip(selection.bounds, selection.baseline, strict=True)))
-    if not gain > ndtri(1 - (1 - CONFIDENCE_LEVEL) / 2 / n_members) * error:
+    if not gain > ndtri(1 - (1 - CONFIDENCE_LEVEL) / n_members) * error:
         warn_user(
             f"The policy is not surely better than the log: its estimated value is "
             f"{selection.value[best]:.3g}, that of the log {selection.logged:.3g}, and the "

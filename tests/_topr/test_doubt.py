@@ -75,6 +75,7 @@ def selection(gain, error, n_effective=100.0):
     """Return what was found of two candidates, of which the second is the best."""
     return Bunch(
         value=[0.0, 0.5], gain=[0.0, gain], gain_standard_error=[9.0, error], best_index=1,
+        bounds=["topr", "is"], baseline=[0.0, 0.0],
         effective_sample_size=[1.0, n_effective], logged=0.5 - gain,
     )  # fmt: skip
 
@@ -83,8 +84,19 @@ def selection(gain, error, n_effective=100.0):
     ("gain", "error", "unsure"),
     [(0.197, 0.1, False), (0.195, 0.1, True), (0.0, 0.0, True), (-0.3, 0.1, True), (0.1, 0, False)],
 )
-def test_sure_is_1_96_standard_errors(gain, error, unsure):
+def test_sure_is_1_96_standard_errors_for_the_best_of_two(gain, error, unsure):
     assert warned(warn_of_value, selection(gain, error)).keys() == ({UNSURE} if unsure else set())
+
+
+def test_the_best_of_more_members_needs_more():
+    """The normal quantile of 1 - 0.05 / 4 is 2.241; candidates that differ in C count once."""
+    for gain, unsure in ((0.225, False), (0.223, True)):
+        found = selection(gain, 0.1)
+        found.bounds, found.baseline = (
+            ["topr", "topr", "is", "tis", "is"],
+            [0.0, 0.5, 0.0, 0.0, 0.0],
+        )
+        assert warned(warn_of_value, found).keys() == ({UNSURE} if unsure else set())
 
 
 # Few rows

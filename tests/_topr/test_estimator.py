@@ -644,7 +644,7 @@ def fit(log, y=None, **changes):
         ({"reward": np.full(150, np.inf)}, "reward must be finite"),
         ({"propensity": np.zeros(150)}, r"propensity must be in \(0, 1\]"),
         ({"propensity": np.full(150, 1.5)}, r"propensity must be in \(0, 1\]"),
-        ({"propensity": np.full(150, np.nan)}, r"propensity must be in \(0, 1\]"),
+        ({"propensity": np.full(150, np.nan)}, "propensity must be finite, but 150 of 150"),
         ({"propensity": "guess"}, "propensity='guess' names no column of X"),
         ({"reward": np.full(150, 1e200)}, "reward has values beyond 1e[+]100"),
         ({"reward": np.full(150, 1j)}, "Complex data not supported"),

@@ -171,7 +171,7 @@ def test_a_name_that_is_no_column(log, method):
         ({"propensity": np.zeros((150, 3))}, r"propensity must be in \(0, 1\]"),
         ({"propensity": 0}, r"propensity must be in \(0, 1\].*from 0 to 0"),
         ({"propensity": 1.5}, r"propensity must be in \(0, 1\].*from 1.5 to 1.5"),
-        ({"propensity": float("nan")}, r"propensity must be in \(0, 1\]"),
+        ({"propensity": float("nan")}, "propensity must be finite, but 150 of 150 are NaN"),
         ({"propensity": "by chance"}, "propensity='by chance' names no column of X"),
     ],
 )
