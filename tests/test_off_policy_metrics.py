@@ -187,7 +187,7 @@ OK = ([0.5, 0.5], [0.5, 0.5], [1.0, 0.0])
         (0, [np.nan, 0.5], "policy_proba contains NaN"),
         (1, [0.0, 0.5], r"propensity must be in \(0, 1\]"),
         (1, [0.5, 1.5], r"propensity must be in \(0, 1\]"),
-        (1, [0.5, np.nan], r"propensity must be in \(0, 1\]"),
+        (1, [0.5, np.nan], "propensity must be finite, but 1 of 2"),
         (1, [0.5], "propensity must have one value for each action"),
         (1, "estimate", "'propensity' parameter"),
         (2, [1.0, np.nan], "reward must be finite"),
