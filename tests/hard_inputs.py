@@ -410,10 +410,10 @@ FEEDBACK = {
         name: form
         for name, form in WEIGHTS[ERROR].items()
         if name not in ("all zero", "negative", "one not zero")
-    }
-    | {"number": lambda v: 1.0},
+    },
 }
 REWARDS = FEEDBACK | {
+    ERROR: FEEDBACK[ERROR] | {"number": lambda r: 1.0},
     EITHER: {
         "integers": lambda r: r.astype(int),
         "bools": lambda r: r > 0,
@@ -439,9 +439,11 @@ PROPENSITIES = {
         "None, with rewards": lambda p: None,
         "a word": lambda p: "uniform",
         "percent": lambda p: 100 * p,
+        "number above one": lambda p: 1.5,
     },
     EITHER: {
         "estimate": lambda p: "estimate",
+        "number": lambda p: 0.5,
         "ones": lambda p: 0 * p + 1,
         "bools": lambda p: p > 0,
         "one tiny": with_entry(1e-300, 3),

@@ -115,6 +115,8 @@ def select(
     act : {"best", "sample"}
     """
     refuse_huge(feedback.X)
+    if not C * C_FACTORS[0] * np.abs(feedback.gain).sum() > np.finfo(float).tiny:
+        raise ValueError("The rewards are so small that C times their sum vanishes; rescale them.")
     members, Cs = candidates(feedback), [C * factor for factor in C_FACTORS]
     clip = np.sqrt(feedback.weight.sum())
 

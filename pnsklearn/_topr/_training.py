@@ -63,6 +63,9 @@ class Training:
         theta = None
         for C in Cs:
             objective = make_objective(feedback, C, self.fit_intercept, self.device)
+            if not feedback.gain.any():  # no decision of this part is good or bad
+                yield partial(log_policy, objective.linear, objective.linear.zeros)
+                continue
             solve = self._solver(feedback, theta, np.random.RandomState(seed))
             start = objective.linear.zeros if theta is None else theta
             theta = solve(objective, start, on_iteration=lambda theta: False).theta

@@ -409,3 +409,20 @@ def test_rounds_go_on_with_the_chosen_bounds(log):
         model.improve(log.X, ask, n_rounds=2)
     assert_array_equal(policy.coef_, expected.coef_)
     assert (policy.bounds_, policy.C_) == (bounds, C)
+
+
+@pytest.mark.filterwarnings("ignore::pnsklearn.exceptions.PolicyWarning")
+def test_a_part_without_good_or_bad_decisions_is_a_uniform_policy():
+    """Two outcomes in thirty rows leave a split with none; the others are at the baseline."""
+    rng = np.random.RandomState(0)
+    X, action, reward = rng.randn(30, 2), np.arange(30) % 2, np.zeros(30)
+    reward[:2] = 1.0, -1.0
+    test = np.arange(30) < 15
+    splits = [
+        (np.flatnonzero(~test), np.flatnonzero(test)),
+        (np.flatnonzero(test), np.flatnonzero(~test)),
+    ]
+    policy = TOPRPolicy(cv=splits).fit(X, action, reward=reward, propensity=0.5)
+    assert np.isfinite(policy.selection_.value).all()
+    with pytest.raises(ValueError, match="rewards are so small"):
+        policy.fit(X, action, reward=reward * 5e-324, propensity=0.5)
