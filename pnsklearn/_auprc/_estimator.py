@@ -94,13 +94,13 @@ class AUPRCClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         the anchor itself unless another strength gains more than one standard error of the splits.
         Either chooses the `C` of ``anchor="logistic"`` too; otherwise `C` is 1.
 
-    anchor : {"logistic", "zero", "average", "shrunk"} or array-like of shape (n_features,), \
-            default="logistic"
-        What the penalty pulls towards: logistic regression's weights (for a `module`: its weights
-        after training with cross-entropy); zero (then the penalty is ``alpha * ||w||^2``); equal
-        weights, for features on one scale of which more means positive, scores of other models
-        say; "shrunk", a mean of the first and the third, in which logistic regression counts
-        ``n_positives / (n_positives + 30)``; or given weights.
+    anchor : str or array-like of shape (n_features,), default="logistic"
+        What the penalty pulls towards: with "logistic" logistic regression's weights (for a
+        `module`: its weights after training with cross-entropy); with "zero" zero (then the penalty
+        is ``alpha * ||w||^2``); with "average" equal weights, for features on one scale of which
+        more means positive, scores of other models say; with "shrunk" a mean of the first and the
+        third, in which logistic regression counts ``n_positives / (n_positives + 30)``; or given
+        weights.
 
     positive : bool, default=False
         Whether no weight may be below zero, the anchor's too. Needs a linear model and
@@ -137,12 +137,12 @@ class AUPRCClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     n_epochs : int, default=20
         Passes of SOAP, and of a module's cross-entropy training.
 
-    threshold : "proba", "f1", ("precision", p), ("recall", r), ("budget", b) or float, \
-            default="proba"
-        Probability above which `predict` says positive: one half, the best F1 on the training
-        data, the one with the largest recall at a training precision of at least p, the one with
-        the highest precision at a training recall of at least r, the lowest that at most a share b
-        of the training data is above (100 of 20,000 a day is 0.005), or the number itself. With any
+    threshold : str, tuple (str, float) or float, default="proba"
+        Probability above which `predict` says positive: "proba" is one half, "f1" has the best F1
+        on the training data, ("precision", p) the largest recall at a training precision of at
+        least p, ("recall", r) the highest precision at a training recall of at least r, ("budget",
+        b) is the lowest that at most a share b of the training data is above (100 of 20,000 a day
+        is 0.005), and a number is that number. With any
         but one half, `predict` no longer follows the sign of `decision_function`, nor the larger
         probability, as with :class:`~sklearn.model_selection.FixedThresholdClassifier`.
 

@@ -97,8 +97,7 @@ class AUPRCStackingClassifier(CallbackSupportMixin, StackingClassifier):
     margin : "auto" or float, default="auto"
         Half width of the step, see :class:`AUPRCClassifier`.
 
-    threshold : "proba", "f1", ("precision", p), ("recall", r), ("budget", b) or float, \
-            default="proba"
+    threshold : str, tuple (str, float) or float, default="proba"
         Probability above which `predict` says positive, see :class:`AUPRCClassifier`; chosen on the
         held-out log-odds.
 
