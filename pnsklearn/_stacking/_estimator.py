@@ -449,11 +449,13 @@ class AUPRCStackingClassifier(CallbackSupportMixin, StackingClassifier):
             named = default_members(rows.X, n_fewest, seed)
         else:
             raise ValueError("cv='prefit' needs estimators, which were fitted.")
+        # Members that were fitted before are given no weights.
+        weight = None if isinstance(self.cv, str) else rows.weight
         members = [
             Member(
                 name,
                 member,
-                weighted(name, member, rows.weight) if routed is None else routed[name],
+                weighted(name, member, weight) if routed is None else routed[name],
             )
             for name, member in named
             if not isinstance(member, str)  # "drop"

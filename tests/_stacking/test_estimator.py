@@ -135,6 +135,8 @@ def test_members_fitted_before():
     assert fitted.estimators_[0] is members[0][1]
     logistic = members[0][1].decision_function(X[new])
     assert_allclose(fitted.oof_decision_function_[:, 0], logistic)
+    neighbors = [("neighbors", KNeighborsClassifier().fit(X[old], Y[old])), members[0]]
+    stack(neighbors, cv="prefit").fit(X[new], Y[new], np.ones(150))  # they need no weights any more
     overfit = [("nearest", KNeighborsClassifier(1).fit(X, Y)), members[0]]
     with pytest.warns(UserWarning, match="Member 'nearest' ranks the rows without an error"):
         stack(overfit, cv="prefit").fit(X, Y)
