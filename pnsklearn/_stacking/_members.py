@@ -47,7 +47,7 @@ FEW_VALUES = 10  # up to which a column gets no splines
 def default_members(X: Any, n_fewest: int, random_state: int) -> list[tuple[str, Any]]:
     """Return names and unfitted models for a table: a frame, an array or a sparse matrix.
 
-    No fit is to have fewer than `n_fewest` of its rows.
+    `n_fewest` is the smallest number of rows that a fit of them will have.
 
     Raises
     ------
