@@ -549,7 +549,7 @@ def test_searches_route(log, search, scoring):
     if search is RandomizedSearchCV:
         settings["n_iter"] = 2
     if search is HalvingGridSearchCV:
-        settings["min_resources"] = 60
+        settings |= {"min_resources": 60, "random_state": 0}
     scoring = ope_scorer("snips") if scoring else None
     found = search(topr(), GRID, scoring=scoring, **settings)
     found.fit(log.X, log.action, **metadata(log))
