@@ -8,10 +8,25 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from sklearn.base import BaseEstimator
+from threadpoolctl import ThreadpoolController
 
 # Frames of these packages are not the user's: they call us on the user's behalf.
 LIBRARIES = {"pnsklearn", "sklearn", "joblib", "contextlib", "functools"}
 FEATURE_ATTRIBUTES = ("n_features_in_", "feature_names_in_")
+
+
+@functools.cache
+def _blas() -> ThreadpoolController:
+    return ThreadpoolController().select(user_api="blas")  # to look for the libraries takes long
+
+
+def blas_threads(limit: int | None) -> Any:
+    """Return a context in which NumPy's and SciPy's products use at most so many threads.
+
+    Products of small blocks gain nothing from more than one: on two a fit was measured to take up
+    to 25 times as long.
+    """
+    return _blas().limit(limits=limit)
 
 
 def unchanged_on_error(fit: Callable) -> Callable:

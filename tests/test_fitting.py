@@ -10,9 +10,10 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_info
 
 from pnsklearn import TOPRPolicy
-from pnsklearn._fitting import callback_tasks, replace_fitted, unchanged_on_error
+from pnsklearn._fitting import blas_threads, callback_tasks, replace_fitted, unchanged_on_error
 from tests.callbacks import Callback
 
 X = np.random.RandomState(0).standard_normal((60, 3))
@@ -118,3 +119,16 @@ def test_an_interrupt_that_a_library_wraps_is_an_interrupt():
     with pytest.raises(KeyboardInterrupt):
         estimator.fit()
     assert not vars(estimator)
+
+
+@pytest.mark.parametrize("limit", [1, 2])
+def test_blas_threads(limit):
+    def threads():
+        return [found["num_threads"] for found in threadpool_info() if found["user_api"] == "blas"]
+
+    before = threads()
+    with blas_threads(limit):
+        assert threads() == [limit] * len(before)
+        with blas_threads(None):
+            assert threads() == [limit] * len(before)
+    assert threads() == before

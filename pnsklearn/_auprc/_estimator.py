@@ -16,7 +16,6 @@ from sklearn.utils.extmath import safe_sparse_dot
 from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
-from threadpoolctl import threadpool_limits
 
 from pnsklearn._auprc._anchors import check_anchor, make_anchors
 from pnsklearn._auprc._calibration import platt
@@ -32,7 +31,13 @@ from pnsklearn._auprc._soap import Schedule
 from pnsklearn._auprc._solver import solve
 from pnsklearn._auprc._threshold import check_threshold, choose_threshold
 from pnsklearn._device import check_device, check_torch
-from pnsklearn._fitting import callback_tasks, replace_fitted, unchanged_on_error, warn_user
+from pnsklearn._fitting import (
+    blas_threads,
+    callback_tasks,
+    replace_fitted,
+    unchanged_on_error,
+    warn_user,
+)
 from pnsklearn._splits import split_metadata
 from pnsklearn._typing import Array
 from pnsklearn._validation import (
@@ -621,7 +626,7 @@ class AUPRCClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             model = self._model(X[rows])
             return model.kernels.to_numpy(model.scores(theta))
 
-        with threadpool_limits(1 if X.size < LARGEST_SERIAL_SIZE else None, user_api="blas"):
+        with blas_threads(1 if X.size < LARGEST_SERIAL_SIZE else None):
             best, alpha, precision = select(
                 positive,
                 given,

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 from scipy.optimize import minimize
-from threadpoolctl import threadpool_limits
 
+from pnsklearn._fitting import blas_threads
 from pnsklearn._optim import Adam, batches, half_cosine
 from pnsklearn._topr._objective import PolicyObjective
 from pnsklearn._typing import Array, Objective
@@ -28,14 +28,6 @@ class Solution:
     stopped: bool  # by the callback
 
 
-def one_blas_thread() -> Any:
-    """Return a context in which products use one thread: those of a block gain nothing from more.
-
-    On two threads a fit was measured to take up to 25 times as long.
-    """
-    return threadpool_limits(1, user_api="blas")
-
-
 def solve_lbfgs(
     objective: Objective, theta: Array, *, tol: float, max_iter: int,
     on_iteration: Callable[[Array], bool],
@@ -53,7 +45,7 @@ def solve_lbfgs(
 
     # As in scikit-learn's LogisticRegression.
     limits = {"gtol": tol, "ftol": 64 * np.finfo(float).eps, "maxiter": max_iter, "maxls": 50}
-    with one_blas_thread():
+    with blas_threads(1):
         result = minimize(
             objective.value_and_gradient, theta, method="L-BFGS-B", jac=True,
             callback=callback, options=limits,
@@ -86,7 +78,7 @@ def adam_pass(
     objective: PolicyObjective, theta: Array, adam: Adam, rates: Iterator[float], parts: list[Array]
 ) -> Array:
     """Return theta after a step of Adam on each batch of rows, at the next rates."""
-    with one_blas_thread():
+    with blas_threads(1):
         for rows in parts:
             _, gradient = objective.batch(rows).value_and_gradient(theta)
             theta = adam.step(theta, gradient, next(rates))
