@@ -26,6 +26,7 @@ from pnsklearn._auprc._selection import (
     make_splits,
     select,
     strengths,
+    thinned,
 )
 from pnsklearn._auprc._soap import Schedule
 from pnsklearn._auprc._solver import solve
@@ -95,7 +96,8 @@ class AUPRCClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
 
     alpha : "cv", "cv-1se" or float, default="cv"
         Strength of the anchor, from 0 to infinity inclusive. "cv" chooses it by cross-validated
-        average precision; with fewer than 10 positives only among strong anchors. "cv-1se" keeps
+        average precision; with fewer than 10 positives only among strong anchors, and with more
+        than 10,000 rows of a class on so many of them, weighted up. "cv-1se" keeps
         the anchor itself unless another strength gains more than one standard error of the splits.
         Either chooses the `C` of ``anchor="logistic"`` too; otherwise `C` is 1.
 
@@ -605,10 +607,11 @@ class AUPRCClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         Cs = C_GRID if self._anchor_kind == "logistic" else (1.0,)
         # A seed for each split, so that n_jobs changes nothing.
         seeds = schedule.rng.randint(2**31 - 1, size=len(splits))
+        splits, times = thinned(splits, positive)
 
         def part(number: int) -> tuple[Any, Any, Any]:
             rows = splits[number][0]
-            return X[rows], positive[rows], weight[rows]
+            return X[rows], positive[rows], weight[rows] * times[rows]
 
         def anchors(number):
             schedule = self._schedule(self.n_epochs, seeds[number])
@@ -629,7 +632,7 @@ class AUPRCClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         with blas_threads(1 if X.size < LARGEST_SERIAL_SIZE else None):
             best, alpha, precision = select(
                 positive,
-                given,
+                given * times,
                 splits,
                 alphas,
                 anchors=anchors,

@@ -166,6 +166,34 @@ def _find_bin(padded, table, low, inverse, score):
     return begin
 
 
+def sort_thresholds(scores: Array, margins: Array, coefs: Array) -> tuple[Array, Array, Array]:
+    """Return the thresholds of the positives' scores in order, their owners and their a_k.
+
+    Only the scores are sorted: each margin gives a sorted list, and the lists are merged.
+    """
+    order = scores.argsort()
+    return _merge_thresholds(scores[order], order, margins, coefs)
+
+
+@njit
+def _merge_thresholds(sorted_scores, order, margins, coefs):
+    n_hinges, n = margins.shape[0], sorted_scores.shape[0]
+    padded = np.append(sorted_scores, np.inf)
+    values = np.empty(n_hinges * n)
+    owner = np.empty(n_hinges * n, dtype=np.int64)
+    coef = np.empty(n_hinges * n)
+    taken = np.zeros(n_hinges, dtype=np.int64)
+    heads = padded[0] - margins
+    for i in range(n_hinges * n):
+        k = 0
+        for h in range(1, n_hinges):
+            k = h if heads[h] < heads[k] else k  # without a branch, as it is a coin toss
+        values[i], owner[i], coef[i] = heads[k], order[taken[k]], coefs[k]
+        taken[k] += 1
+        heads[k] = padded[taken[k]] - margins[k]
+    return values, owner, coef
+
+
 @njit
 def find_bins(scores: Array, thresholds: Array) -> Array:
     """Return #{tau < s_j} for each of the finite scores s_j."""

@@ -172,13 +172,20 @@ class Surrogate(NamedTuple):
 
 
 def sort_thresholds(positive_scores: Tensor, margins: Tensor, coefs: Tensor) -> Thresholds:
-    """Return the Thresholds of all the positives, in the order of their rows."""
+    """Return the Thresholds of all the positives; their owners are in the order of the rows.
+
+    Raises
+    ------
+    ValueError
+        If a score is NaN, or too far from the others.
+    """
     # A large offset would round the thresholds; taking it away is exact.
     origin = positive_scores[0]
-    values = ((positive_scores - origin)[:, None] - margins).ravel()
-    order = values.argsort(stable=True)
-    n_hinges = len(margins)
-    return Thresholds(origin, values[order], order // n_hinges, coefs[order % n_hinges])
+    scores = positive_scores - origin
+    if not abs(scores).max() <= LARGEST_EXTENT:
+        raise ValueError(NOT_FINITE)
+    kernels = get_kernels(scores.device)
+    return Thresholds(origin, *kernels.sort_thresholds(scores, margins, coefs))
 
 
 def block_moments(

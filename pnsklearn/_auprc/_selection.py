@@ -16,6 +16,8 @@ C_GRID = tuple(float(C) for C in np.logspace(-4, 4, 9))
 ALPHA_GRID = (np.inf, 1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001)
 # Below this many positives a fit warns, and tries the two strongest anchors only.
 ENOUGH_POSITIVES = 10
+# Rows of each class on which a choice is made: all of them would cost many times the fit itself.
+MOST_ROWS = 10_000
 
 
 def strengths(positive: Array, anchored: bool) -> tuple[float, ...]:
@@ -69,11 +71,31 @@ def usable_splits(splits: Iterable, kept: Array, positive: Array) -> list[tuple[
     """Return the splits over the kept rows that have both classes on both sides."""
     position = np.cumsum(kept) - 1
     mapped = [(position[train[kept[train]]], position[test[kept[test]]]) for train, test in splits]
+    return [split for split in mapped if all(_has_both(positive[side]) for side in split)]
 
-    def has_both(side):
-        return positive[side].any() and not positive[side].all()
 
-    return [split for split in mapped if all(map(has_both, split))]
+def _has_both(positive):
+    return positive.any() and not positive.all()
+
+
+def thinned(
+    splits: list[tuple[Array, Array]], positive: Array
+) -> tuple[list[tuple[Array, Array]], Array]:
+    """Return splits with at most 10,000 rows of each class, and for how many rows each one stands.
+
+    They are taken at even distances. A side that would lose a class keeps all splits as they are.
+    """
+    kept, times = np.ones(len(positive), dtype=bool), np.ones(len(positive))
+    for side in positive, ~positive:
+        rows = np.flatnonzero(side)
+        if len(rows) > MOST_ROWS:
+            kept[rows] = False
+            kept[rows[np.linspace(0, len(rows), MOST_ROWS, endpoint=False).astype(int)]] = True
+            times[rows] = len(rows) / MOST_ROWS
+    fewer = [(train[kept[train]], test[kept[test]]) for train, test in splits]
+    if all(_has_both(positive[side]) for split in fewer for side in split):
+        return fewer, times
+    return splits, np.ones(len(positive))
 
 
 class Choice(NamedTuple):

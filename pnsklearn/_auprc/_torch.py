@@ -33,6 +33,15 @@ def sum_over_ties(values: Tensor, weight: Tensor) -> Tensor:
     return torch.zeros_like(weight).index_add_(0, inverse, weight)[inverse]
 
 
+def sort_thresholds(
+    scores: Tensor, margins: Tensor, coefs: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the thresholds of the positives' scores in order, their owners and their a_k."""
+    values, order = torch.sort((scores[:, None] - margins).ravel(), stable=True)
+    n_hinges = len(margins)
+    return values, order // n_hinges, coefs[order % n_hinges]
+
+
 def find_bins(scores: Tensor, thresholds: Tensor) -> Tensor:
     """Return #{tau < s_j} for each of the scores s_j."""
     return torch.searchsorted(thresholds, scores)

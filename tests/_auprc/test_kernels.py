@@ -29,6 +29,9 @@ def test_same_functions():
     assert {"find_bins", "sweep_down", "scatter"} <= signatures(_kernels).keys()
 
 
+HINGES = np.array([0.5, 0.0, -0.5]), np.array([2.0, -4.0, 3.0])
+
+
 @pytest.fixture
 def arrays(global_random_seed):
     """Return (scores, positive, weight, thresholds, owner, coefs), with ties everywhere."""
@@ -48,16 +51,34 @@ def test_same_results(arrays, global_random_seed):
     results = []
     for module, convert in ((_kernels, lambda array: array), (_torch, torch.as_tensor)):
         s, p, w, t, o, a, h = map(convert, (*arrays, direction))
+        of_hinges = module.sort_thresholds(s, *map(convert, HINGES))
         thresholds, bins = Thresholds(0.0, t, o, a), module.find_bins(s, t)
         block = Block(s, p, w, bins)
         moments = module.bin_moments(block, thresholds)
         sums = module.sweep_down(thresholds, moments, 10)
         sweep = module.sweep_up(thresholds, t, tuple(map(convert, c)))
         slope, ties = module.scatter(block, h, t, sweep), module.sum_over_ties(s, w)
-        results.append([np.asarray(x) for x in (bins, moments, sums, sweep, slope, ties)])
+        results.append(
+            [np.asarray(x) for x in (of_hinges[0], bins, moments, sums, sweep, slope, ties)]
+        )
     for numpy, tensor in zip(*results, strict=True):
         assert numpy.shape == tensor.shape
         assert_allclose(numpy, tensor, atol=1e-12)
+
+
+@pytest.mark.parametrize("n", [1, 2, 90])
+def test_sorted_thresholds(arrays, n):
+    """Each positive has one threshold for each margin, and equal ones may stand in any order."""
+    scores, (margins, coefs) = arrays[0][:n], HINGES
+    values, owner, a = _kernels.sort_thresholds(scores, margins, coefs)
+    assert_array_equal(values, np.sort((scores[:, None] - margins).ravel()))
+    found = np.rec.fromarrays([owner, a, values])
+    expected = [
+        (i, a, score - m)
+        for i, score in enumerate(scores)
+        for m, a in zip(margins, coefs, strict=True)
+    ]
+    assert sorted(found.tolist()) == sorted(expected)
 
 
 def test_against_the_definitions(arrays, global_random_seed):

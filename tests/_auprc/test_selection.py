@@ -8,12 +8,14 @@ from sklearn.metrics import average_precision_score
 from sklearn.model_selection import StratifiedKFold
 
 from pnsklearn import AUPRCClassifier
+from pnsklearn._auprc import _selection
 from pnsklearn._auprc._selection import (
     ALPHA_GRID,
     C_GRID,
     make_splits,
     select,
     strengths,
+    thinned,
     usable_splits,
 )
 from pnsklearn.datasets import make_rare_positives
@@ -164,6 +166,47 @@ def test_choice_of_the_anchor_by_hand():
     expected = LogisticRegression(C=C_GRID[best]).fit(X, y).coef_[0]
     cosine = model.coef_[0] @ expected / np.linalg.norm(model.coef_) / np.linalg.norm(expected)
     assert cosine == pytest.approx(1, abs=1e-4)
+
+
+@pytest.fixture
+def fifty_rows(monkeypatch):
+    monkeypatch.setattr(_selection, "MOST_ROWS", 50)
+
+
+def test_many_rows_are_thinned(fifty_rows):
+    positive = np.arange(300) % 5 == 0
+    splits = list(StratifiedKFold(4).split(positive, positive))
+    fewer, times = thinned(splits, positive)
+    assert_array_equal(times, np.where(positive, 60 / 50, 240 / 50))
+    rows = np.sort(fewer[0][0].tolist() + fewer[0][1].tolist())
+    assert_array_equal(np.bincount(positive[rows]), [50, 50])
+    assert np.diff(np.flatnonzero(np.isin(np.flatnonzero(~positive), rows))).max() == 5
+    for split, sides in zip(splits, fewer, strict=True):
+        for all_rows, side in zip(split, sides, strict=True):
+            assert_array_equal(side, all_rows[np.isin(all_rows, rows)])
+
+
+def test_a_side_that_would_lose_its_class_keeps_all_rows(fifty_rows):
+    positive = np.arange(400) >= 200
+    splits = [(np.r_[:150, 250:400], np.array([0, 201]))]  # every fourth stays, not the last
+    fewer, times = thinned(splits, positive)
+    assert fewer is splits
+    assert_array_equal(times, 1.0)
+
+
+def test_choice_on_some_rows_by_hand(fifty_rows):
+    """Their weights go up, so that the classes keep their shares; the fit is on all rows."""
+    X, y = make_rare_positives(600, 4, class_sep=2.0, prior=0.2, outliers=0.2, random_state=0)
+    weight = np.random.default_rng(0).uniform(0.5, 2.0, 600)
+    params = {"anchor": np.array([1.0, 0.5, 0.2, 0.1]), "tol": 1e-9}
+    splits, times = thinned(list(StratifiedKFold(4).split(X, y)), y == 1)
+    precision = precision_by_hand(X, y, weight * times, splits, ALPHA_GRID, **params)
+    best = precision.mean(axis=0).argmax()
+    model = AUPRCClassifier(cv=4, **params).fit(X, y, weight)
+    assert model.alpha_ == ALPHA_GRID[best]
+    assert_allclose(model.cv_average_precision_, precision[:, best], atol=1e-7)
+    on_all = AUPRCClassifier(alpha=ALPHA_GRID[best], **params).fit(X, y, weight)
+    assert_allclose(model.coef_, on_all.coef_)
 
 
 def test_a_fixed_alpha_has_no_precision_of_splits():
