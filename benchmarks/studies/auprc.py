@@ -5,6 +5,8 @@ from functools import partial
 
 import numpy as np
 import pandas as pd
+from sklearn._loss import HalfBinomialLoss
+from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score
 from sklearn.model_selection import train_test_split
@@ -61,6 +63,15 @@ def kernel(options, report):
             error = max(abs(found[0] - value), np.abs(found[1] - gradient).max())
             what = f"{loss} metric - double loop, scores + {offset:g}, n={few}"
             rows.append({"what": what, "error": error, "bar": 1e-10, "reached": error <= 1e-10})
+    for n_positive, bar in ((n // 100, 1.0), (n // 10, 2.0)):
+        scores, y = _scores(n, n_positive)
+        timing = engine.paired_ratio(
+            partial(average_precision, scores, y, loss="smooth", margin=LOSSES["smooth"]),
+            partial(HalfBinomialLoss().loss_gradient, y.astype(float), scores),
+            rounds=_rounds(options),
+        )
+        what = f"smooth kernel / scikit-learn's log loss and gradient, n={n} n+={n_positive}"
+        rows.append(engine.judged({"what": what, **timing}, bar))
     report.table("kernel", rows)
 
 
@@ -81,7 +92,7 @@ def _metric(scores, y, loss, margin):
 
 
 def fit(options, report):
-    """A linear fit with fixed alpha, its logistic regression included, against that alone."""
+    """Linear fits, their logistic regression included, against that alone and boosting."""
     n = options.pick(1_000_000, 20_000)
     rng = np.random.default_rng(0)
     X = rng.normal(size=(n, 20))
@@ -102,6 +113,20 @@ def fit(options, report):
                 )
             what = f"fit {loss} / LogisticRegression, n={n} d=20, {unit}"
             rows.append(engine.judged({"what": what, **timing}, 2.0))
+    for n in options.pick([100_000, 1_000_000], [5_000]):
+        for name, reference in (
+            ("LogisticRegression", LogisticRegression()),
+            ("HistGradientBoostingClassifier", HistGradientBoostingClassifier(random_state=0)),
+        ):
+            with threadpool_limits(1):
+                timing = engine.paired_ratio(
+                    partial(AUPRCClassifier().fit, X[:n], y[:n]),
+                    partial(reference.fit, X[:n], y[:n]),
+                    rounds=options.pick(3, 1),
+                    clock=time.process_time,
+                )
+            what = f"fit with defaults / {name}, n={n} d=20, CPU seconds, one thread"
+            rows.append({"what": what, **timing})
     report.table("fit", rows)
 
 
