@@ -84,7 +84,8 @@ class AUPRCStackingClassifier(CallbackSupportMixin, StackingClassifier):
         The members: classifiers with `decision_function` or `predict_proba`, or "drop". None
         stands for two gradient boosted trees (`HistGradientBoostingClassifier`), one deep and one
         shallow, extremely randomised trees, and logistic regression on splines and a kernel; for a
-        sparse X boosting sees its leading singular vectors, and the fourth is logistic regression.
+        sparse X one boosting sees the columns most correlated with the class, the other the
+        leading singular vectors, and the fourth is logistic regression.
 
     anchor : {"shrunk", "logistic", "average"} or array-like of shape (n_members,), default="shrunk"
         The weights to start from, and stay near: :math:`w_0` above, :math:`a`, equal weights, or

@@ -11,9 +11,11 @@ from typing import Any
 import narwhals.stable.v2 as nw
 import numpy as np
 from scipy.sparse import issparse
+from sklearn.base import clone
 from sklearn.compose import ColumnTransformer
 from sklearn.decomposition import TruncatedSVD
 from sklearn.ensemble import ExtraTreesClassifier, HistGradientBoostingClassifier
+from sklearn.feature_selection import SelectKBest, f_regression
 from sklearn.impute import SimpleImputer
 from sklearn.kernel_approximation import Nystroem
 from sklearn.linear_model import LogisticRegression
@@ -38,6 +40,7 @@ MANY_ROWS = 10_000
 FOREST_ROWS = 5_000
 MOST_LEVELS = 200  # of a category for trees, below the 255 bins of boosting; the rest is one level
 MOST_COLUMNS = 20  # of a category for the linear model
+MOST_SPARSE_COLUMNS = 400  # of a sparse X for boosting, by their correlation with y
 N_COMPONENTS = 120  # of the kernel
 N_QUANTILES = 200
 BOOSTED = "boosting", "shallow_boosting"
@@ -56,13 +59,13 @@ def default_members(X: Any, n_fewest: int, random_state: int) -> list[tuple[str,
     """
     trees = tree_models(X.shape[0], random_state)
     linear = LogisticRegression(C=0.1, tol=1e-3, max_iter=1000)
-    if issparse(X):
-        if X.shape[1] > N_COMPONENTS:
-            reduced = partial(TruncatedSVD, N_COMPONENTS, random_state=random_state)
-        else:
-            reduced = partial(FunctionTransformer, to_dense, accept_sparse=True)
-        for name in BOOSTED:  # the forest takes X as it is
-            trees[name] = make_pipeline(reduced(), trees[name])
+    if issparse(X):  # the forest takes it as it is
+        to_array = FunctionTransformer(to_dense, accept_sparse=True)
+        related = SelectKBest(f_regression, k=min(MOST_SPARSE_COLUMNS, X.shape[1]))
+        trees["boosting"] = make_pipeline(related, to_array, trees["boosting"])
+        singular = TruncatedSVD(N_COMPONENTS, random_state=random_state)
+        reduced = singular if X.shape[1] > N_COMPONENTS else clone(to_array)
+        trees["shallow_boosting"] = make_pipeline(reduced, trees["shallow_boosting"])
         return [*trees.items(), ("linear", make_pipeline(MaxAbsScaler(), linear))]
 
     numbers, categories = columns(X)
@@ -101,7 +104,7 @@ def tree_models(n_rows: int, random_state: int) -> dict[str, Any]:
     many = n_rows > MANY_ROWS
     boosting = partial(
         HistGradientBoostingClassifier,
-        max_iter=150 if many else 100,
+        max_iter=100 if many else 75,
         early_stopping=False,
         random_state=random_state,
     )
