@@ -106,7 +106,7 @@ def _model_rows(rows, models):
     rows = rows.assign(
         miss=(rows["estimated prior"] - rows["prior_U"]).abs(),
         failed=rows["warnings"].str.contains("failed"),
-        warned=rows["warnings"].str.contains("PUTrendWarning"),
+        warned=rows["warnings"].str.contains("PUWarning"),
     )
     of_model = rows.groupby("model", sort=False)
     accuracy, f1, auc, seconds = (_task_means(rows, key) for key in (*METRICS, "seconds"))
@@ -199,7 +199,7 @@ def failures(options, report):
     """Runs of the section "real" below the majority share, and whether they warned."""
     rows = _real_runs(report)
     failed, low = rows["accuracy"] < rows["majority"], rows["auc"] < 0.6
-    warned = rows["warnings"].str.contains("PUTrendWarning")
+    warned = rows["warnings"].str.contains("PUWarning")
     flags = pd.DataFrame(
         {
             "runs": True, "failed": failed, "silent": failed & ~warned, "warned": warned,
@@ -480,7 +480,7 @@ def images(options, report):
 
 
 def _image_table(rows):
-    rows = rows.assign(warned=rows["warnings"].str.contains("PUTrendWarning"))
+    rows = rows.assign(warned=rows["warnings"].str.contains("PUWarning"))
     of_model = rows.groupby("model", sort=False)
     table = of_model[["accuracy"]].mean()
     table["se over splits"] = of_model["accuracy"].sem()
