@@ -28,7 +28,7 @@ from pnsklearn.exceptions import PUWarning
 # in who gets a label: 0 is at random, a greater one prefers digits that a classifier on the true
 # labels is sure of, a negative one those it doubts.
 #
-# Two splits of the scores: at the estimated share ("prior", which "auto" is too), which compares the
+# Two splits of the scores: at the estimated share ("prior", the default), which compares the
 # unlabelled digits with the labelled ones that were held out; and at their natural break, which
 # does not. (The first stage is linear here, to save time.)
 
