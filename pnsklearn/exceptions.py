@@ -1,12 +1,12 @@
 """Warnings of the package."""
 
 
-class PUTrendWarning(UserWarning):
-    """The data do not support what `PUTrendClassifier` was asked to learn from them.
+class PUWarning(UserWarning):
+    """What `PUTrendClassifier` learned may be no better than calling every row the same.
 
-    Given for an inverted trend, a degenerate split, a class prior that the data do not determine or
-    that disagrees with the natural break, labelled positives that cannot be told from the
-    unlabelled rows, too few of them for the folds, or a run that has memorised its rows.
+    Given where that is likely (`doubt_`), where a given share of positives contradicts the data,
+    for an inverted trend, for too few labelled positives for the folds, and for a run that has
+    memorised its rows.
     """
 
 

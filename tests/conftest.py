@@ -30,7 +30,7 @@ def global_random_seed(request):
 @pytest.fixture
 def few_trees(monkeypatch):
     """Ten trees in the default second stage, where nothing depends on how many there are."""
-    from pnsklearn._pu_trend import _second_stage
+    from pnsklearn._pu_trend import _second_stage, _share
 
     trees = _second_stage.default_trees
 
@@ -38,6 +38,15 @@ def few_trees(monkeypatch):
         return trees(*args).set_params(extratreesclassifier__n_estimators=10)
 
     monkeypatch.setattr(_second_stage, "default_trees", ten_trees)
+    monkeypatch.setattr(_share, "N_TREES", 5)
+
+
+@pytest.fixture
+def larger_label(monkeypatch):
+    """The larger label stands for the labelled positives, as if it had been named."""
+    from pnsklearn._pu_trend import _estimator
+
+    monkeypatch.setattr(_estimator, "positive_label", lambda classes, pos_label: classes)
 
 
 @pytest.fixture

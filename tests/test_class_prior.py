@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
-from pnsklearn.metrics import class_prior
+from pnsklearn.metrics import class_prior, class_prior_posterior
 
 METHODS = ["auto", "bbe", "dedpul", "elkan-noto"]
 
@@ -180,3 +180,70 @@ def test_density_ratio_has_a_bin_without_negatives():
     positive, negative = (np.arange(1000) + 0.5) / 1000, np.linspace(0.0, 0.89, 700)
     unlabeled = np.concatenate([(np.arange(300) + 0.5) / 300, negative])
     assert class_prior(positive, unlabeled, method="dedpul") == pytest.approx(0.3, abs=0.03)
+
+
+# The posterior
+
+
+def test_posterior_and_its_estimate(global_random_seed):
+    positive, unlabeled = map(np.asarray, mixture(global_random_seed, 0.3, 3.0))
+    posterior = class_prior_posterior(positive, unlabeled)
+    assert posterior.probability.sum() == pytest.approx(1)
+    assert posterior.quantile(0.5) == class_prior(positive, unlabeled)
+    assert posterior.quantile(0.01) < 0.3 < posterior.quantile(0.99)
+    assert np.all(np.diff([posterior.quantile(q) for q in np.linspace(0, 1, 9)]) >= 0)
+
+
+def test_posterior_covers_and_widens():
+    """Where its assumptions hold, 90 % intervals hold the truth, and overlap makes them wide."""
+    widths = []
+    for distance in (4.0, 2.0, 1.0):
+        found = [class_prior_posterior(*mixture([7, i], 0.3, distance)) for i in range(40)]
+        ends = np.array([[p.quantile(level) for level in (0.05, 0.95)] for p in found])
+        assert np.mean((ends[:, 0] < 0.3) & (ends[:, 1] > 0.3)) > 0.75
+        widths.append(np.diff(ends).mean())
+    assert widths[0] < widths[1] < widths[2]
+
+
+def test_posterior_of_several_views(global_random_seed):
+    """The same view twice says no more than once; a second one is averaged."""
+    positive, unlabeled = map(np.asarray, mixture(global_random_seed, 0.3, 2.0))
+    once = class_prior_posterior(positive, unlabeled)
+    twice = class_prior_posterior(*(np.column_stack([s, s]) for s in (positive, unlabeled)))
+    assert twice.probability == pytest.approx(once.probability)
+    noise = [np.random.default_rng(0).random(len(s)) for s in (positive, unlabeled)]
+    views = [np.column_stack(pair) for pair in zip((positive, unlabeled), noise, strict=True)]
+    both = class_prior_posterior(*views)
+    blind = class_prior_posterior(*noise)
+    inside = once.probability > 1e-6
+    ratio = both.probability[inside] / np.sqrt(once.probability * blind.probability)[inside]
+    assert ratio == pytest.approx(np.full(len(ratio), ratio[0]))
+
+
+def test_posterior_within_bounds():
+    positive, unlabeled = map(np.asarray, mixture(0, 0.3, 2.0))
+    free = class_prior_posterior(positive, unlabeled)
+    narrow = class_prior_posterior(positive, unlabeled, low=0.2, high=0.25)
+    assert narrow.share[0] == 0.2 and narrow.share[-1] == 0.25
+    assert 0.2 < narrow.quantile(0.05) < narrow.quantile(0.95) < 0.25
+    wide = class_prior_posterior(positive, unlabeled, low=0.001, high=1.0)
+    for level in (0.05, 0.5, 0.95):
+        assert wide.quantile(level) == pytest.approx(free.quantile(level), abs=0.02)
+    flat = class_prior_posterior(positive, unlabeled, power=0.1)
+    assert flat.quantile(0.95) - flat.quantile(0.05) > free.quantile(0.95) - free.quantile(0.05)
+
+
+@pytest.mark.parametrize(
+    "positive, unlabeled, params, message",
+    [
+        ([0.0], [[0.0, 1.0]], {}, "as many views"),
+        ([[0.0, 1.0]], [[0.0]], {}, "as many views"),
+        ([0.0, np.nan], [0.0], {}, "scores_positive contains NaN"),
+        ([0.0], [0.0], {"low": 0.5, "high": 0.5}, "low must be below high"),
+        ([0.0], [0.0], {"power": 0.0}, "'power' parameter"),
+        ([0.0], [0.0], {"high": 1.5}, "'high' parameter"),
+    ],
+)
+def test_bad_input_of_the_posterior(positive, unlabeled, params, message):
+    with pytest.raises(ValueError, match=message):
+        class_prior_posterior(positive, unlabeled, **params)

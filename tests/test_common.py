@@ -36,8 +36,9 @@ STEPWISE = settings("common", (AUPRCClassifier, TOPRPolicy), random_state=0)
 # Some checks use a handful of rows.
 @pytest.mark.filterwarnings("ignore:Only . positive samples:UserWarning")
 @pytest.mark.filterwarnings("ignore:Dropped members that predict a constant:UserWarning")
-@pytest.mark.filterwarnings("ignore::pnsklearn.exceptions.PUTrendWarning")
+@pytest.mark.filterwarnings("ignore::pnsklearn.exceptions.PUWarning")
 @pytest.mark.filterwarnings("ignore:Without rewards:pnsklearn.exceptions.PolicyWarning")
+@pytest.mark.usefixtures("larger_label")  # PUTrendClassifier wants it named, which checks do not
 @parametrize_with_checks(settings("checked"), expected_failed_checks=unequal_weights)
 def test_scikit_learn_checks(estimator, check):
     check(estimator)

@@ -28,7 +28,7 @@ def test_version_is_set():
     assert re.fullmatch(r"\d+\.\d+\.\d+", pnsklearn.__version__)
 
 
-@pytest.mark.filterwarnings("ignore::pnsklearn.exceptions.PUTrendWarning")  # the data are small
+@pytest.mark.filterwarnings("ignore::pnsklearn.exceptions.PUWarning")  # the data are small
 def test_tour_prints_a_row_per_model(monkeypatch, capsys, tmp_path, short_searches):
     X, y = make_classification(120, 12, weights=[0.7], random_state=0)
     monkeypatch.chdir(tmp_path)

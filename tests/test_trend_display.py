@@ -5,9 +5,11 @@ import pytest
 from numpy.testing import assert_allclose
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
+from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from pnsklearn import PUTrendClassifier
 from pnsklearn.displays import TrendDisplay
 
 matplotlib = pytest.importorskip("matplotlib")
@@ -34,6 +36,7 @@ class Fitted(BaseEstimator):
         self.split_threshold_ = 0.01
         self.stop_snapshot_ = 4
         self.selected_trend_ = "slope"
+        self.diagnostics_ = (("doubt", 0.25, 0.15, "in doubt"), ("held-out AUC", 0.9, 0.5, "fine"))
 
     def fit(self, X, y):
         return self
@@ -52,7 +55,7 @@ def marked(ax, name):
 def test_trajectories(plt):
     model = Fitted()
     display = TrendDisplay.from_estimator(model)
-    left, _ = display.ax_
+    left = display.ax_[0]
     for line, band, quantiles in zip(
         display.lines_, display.bands_, model.snapshot_quantiles_, strict=True
     ):
@@ -80,6 +83,17 @@ def test_histogram(plt):
     assert set(legend(right)) >= {"unlabelled", "held-out positives"}
 
 
+def test_table(plt):
+    display = TrendDisplay.from_estimator(Fitted())
+    [table] = display.ax_[2].tables
+    texts = {place: cell.get_text() for place, cell in table.get_celld().items()}
+    assert [texts[1, column].get_text() for column in range(4)] == [
+        "doubt", "0.25", "0.15", "in doubt",
+    ]  # fmt: skip
+    assert texts[1, 3].get_color() != texts[2, 3].get_color()
+    display.figure_.canvas.draw()
+
+
 def test_plots_where_told(plt):
     _, axes = plt.subplots(1, 3)
     pipeline = make_pipeline(StandardScaler(), Fitted())
@@ -90,7 +104,8 @@ def test_plots_where_told(plt):
     assert {line.get_linewidth() for line in display.lines_} == {3.0}
     assert display.plot((axes[0], axes[2])) is display
     assert axes[0].lines
-    for wrong in (axes[0], axes):
+    assert len(display.plot(axes).ax_) == 3
+    for wrong in (axes[0], axes[:1]):
         with pytest.raises(ValueError, match="None or two axes"):
             display.plot(wrong)
 
@@ -108,7 +123,13 @@ def test_from_arrays(plt):
 
 
 def test_needs_a_fitted_estimator():
-    model = Fitted()
-    del model.snapshot_quantiles_
-    with pytest.raises(NotFittedError):
-        TrendDisplay.from_estimator(model)
+    for model in (PUTrendClassifier(), make_pipeline(StandardScaler(), PUTrendClassifier())):
+        with pytest.raises(NotFittedError):
+            TrendDisplay.from_estimator(model)
+
+
+def test_another_estimator_is_refused():
+    fitted = GaussianNB().fit([[0.0], [1.0]], [0, 1])
+    for model in (fitted, make_pipeline(fitted)):
+        with pytest.raises(TypeError, match=r"shows a PUTrendClassifier.*got a fitted GaussianNB"):
+            TrendDisplay.from_estimator(model)

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, lru_cache, partial
 from importlib import import_module
+from zlib import crc32
 
 import numpy as np
 from scipy.sparse import issparse
@@ -83,10 +84,43 @@ def make_task(
     return X_train, s, X[test], y[test], y_train, y_train[s == 0].mean()
 
 
-def _with_prior(rows, y, pi, rng):
+def some_columns(name, X):
+    """Return a random quarter of the columns, at least two: without the rest classes overlap."""
+    n = X.shape[1]
+    return X[:, np.random.default_rng(crc32(name.encode())).permutation(n)[: max(2, n // 4)]]
+
+
+def make_population(name, seed, *, pi, n_labeled, degraded=False, max_rows=1_500, data_home=None):
+    """Return P, U and test rows of both scenarios where a share `pi` of U is positive, or None.
+
+    U has up to `max_rows` rows, and the labelled positives are drawn beside it. Each scenario has a
+    test half of its own population: "single" is P and U together, "case-control" is U.
+    """
+    X, y = load_task(name, data_home)
+    X = some_columns(name, X) if degraded else X
+    rng = np.random.default_rng([crc32(name.encode()), seed, round(1000 * pi), n_labeled])
+    positive, negative = (rng.permutation(np.flatnonzero(y == label)) for label in (1, 0))
+    P, positive = positive[:n_labeled], positive[n_labeled:]
+    parts = [np.array_split(rows, 2) for rows in (positive, negative)]
+    train, test = (np.concatenate(rows) for rows in zip(*parts, strict=True))
+    if len(positive) < max(n_labeled / 2, 10):
+        return None
+    U = _with_prior(train, y, pi, rng, max_rows)
+    share = y[U].mean()
+    if len(U) < 150:
+        return None
+    population = {"single": (n_labeled + share * len(U)) / (n_labeled + len(U)),
+                  "case-control": share}  # fmt: skip
+    tests = {key: _with_prior(test, y, part, rng, 2_000) for key, part in population.items()}
+    s = np.repeat([1, 0], [n_labeled, len(U)])
+    rows = {key: (X[found], y[found]) for key, found in tests.items()}
+    return X[np.concatenate([P, U])], s, share, rows
+
+
+def _with_prior(rows, y, pi, rng, most=np.inf):
     """Return as many of the rows as can be kept for a share `pi` of positives."""
     positive, negative = rows[y[rows] == 1], rows[y[rows] == 0]
-    n = min(len(positive) / pi, len(negative) / (1 - pi))
+    n = min(len(positive) / pi, len(negative) / (1 - pi), most)
     kept = [
         rng.choice(part, max(round(n * share), 1), replace=False)
         for part, share in ((positive, pi), (negative, 1 - pi))

@@ -25,6 +25,8 @@ PACKAGES = ("numpy", "scipy", "scikit-learn", "numba", "pulearn", "torch")
 TREND_SETS = (*pu.SWEPT, "mushroom", "pima")
 AS_PUBLISHED = 2  # splits for the published steps, which take long
 PRIORS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9)
+SHARES = (0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9)
+LABELS = (100, 100, 100, 100, 25, 25, 400)  # of the shares that a task has
 COUNTS = (5, 10, 20, 50, 100, 500)
 METRICS = ("accuracy", "f1", "auc")
 SHOWN = (
@@ -106,7 +108,7 @@ def _model_rows(rows, models):
     rows = rows.assign(
         miss=(rows["estimated prior"] - rows["prior_U"]).abs(),
         failed=rows["warnings"].str.contains("failed"),
-        warned=rows["warnings"].str.contains("PUTrendWarning"),
+        warned=rows["warnings"].str.contains("PUWarning"),
     )
     of_model = rows.groupby("model", sort=False)
     accuracy, f1, auc, seconds = (_task_means(rows, key) for key in (*METRICS, "seconds"))
@@ -199,7 +201,7 @@ def failures(options, report):
     """Runs of the section "real" below the majority share, and whether they warned."""
     rows = _real_runs(report)
     failed, low = rows["accuracy"] < rows["majority"], rows["auc"] < 0.6
-    warned = rows["warnings"].str.contains("PUTrendWarning")
+    warned = rows["warnings"].str.contains("PUWarning")
     flags = pd.DataFrame(
         {
             "runs": True, "failed": failed, "silent": failed & ~warned, "warned": warned,
@@ -251,6 +253,96 @@ def _prior_row(name, rows):
         miss = of_method[key] - of_method["prior_U"]
         row |= {f"{method} MAE": miss.abs().mean(), f"{method} bias": miss.mean()}
     return row
+
+
+def shares(options, report):
+    """Shares of 0.02 to 0.9 on sets as they are and with a quarter of their columns: what is said.
+
+    Each task has seven shares, in an order of its own: four with 100 labels, two with 25, one with
+    400. Each scenario is scored on its own population.
+    """
+    tasks = [name for name in options.pick(pu.TASKS, BUNDLED) if name not in pu.IMAGES]
+    rng, cells = np.random.default_rng(7), []
+    for seed, name, degraded in product(options.seeds_of(1), tasks, (False, True)):
+        own = rng.permutation(SHARES)[: len(LABELS)].tolist()
+        cells += [
+            {"seed": seed, "task": name, "degraded": degraded, "pi": pi, "labels": n}
+            for pi, n in list(zip(own, LABELS, strict=True))[:: options.pick(1, 6)]
+        ]
+    cells = [cells[i] for i in rng.permutation(len(cells))]
+
+    def run(seed, task, degraded, pi, labels):
+        made = pu.make_population(
+            task, seed, pi=pi, n_labeled=labels, degraded=degraded, data_home=options.data_home
+        )
+        return [] if made is None else [_said(key, seed, task, *made) for key in made[-1]]
+
+    rows = report.runs("shares_runs", cells, run)
+    groups = {"all": rows, "100 labels": rows[rows["labels"] == 100]}
+    table = [
+        {"rows": name, "columns": "a quarter" if degraded else "all", "scenario": scenario}
+        | _said_row(of)
+        for name, part in groups.items()
+        for (degraded, scenario), of in part.groupby(["degraded", "scenario"])
+    ]
+    report.table("shares", table, f"{rows['task'].nunique()} sets.")
+    for key in ("pi", "labels"):
+        table = [{key: value, "columns": "a quarter" if degraded else "all"} | _said_row(of)
+                 for (value, degraded), of in rows.groupby([key, "degraded"])]  # fmt: skip
+        report.table(f"shares_{key}", table, f"By {key}, both scenarios.")
+    limits = _limits(rows)
+    report.table("shares_limit", limits, "The limit of the doubt that the other sets choose.")
+
+
+def _said(scenario, seed, task, X, s, share, tests):
+    """Return what a fit says of the share and of itself, and what is true."""
+    X_test, y_test = tests[scenario]
+    pipe = pu.scaled(PUTrendClassifier(scenario=scenario, random_state=seed), task, X)
+    _, seconds, warned = engine.caught(pipe.fit, X, s)
+    p, model = pipe.predict_proba(X_test)[:, 1], pipe[-1]
+    low, high = model.class_prior_interval_
+    return {
+        "scenario": scenario, "share": share, "estimate": model.class_prior_, "low": low,
+        "high": high, "doubt": model.doubt_, "warned": "PUWarning" in warned,
+        "accuracy": np.mean((p > 0.5) == y_test), "f1": f1_score(y_test, p > 0.5, zero_division=0),
+        "auc": roc_auc_score(y_test, p), "majority": max(y_test.mean(), 1 - y_test.mean()),
+        "seconds": seconds,
+    }  # fmt: skip
+
+
+def _said_row(rows):
+    failed = rows["accuracy"] < rows["majority"] - 1e-9
+    warned = rows["warned"].astype(bool)
+    inside = (rows["low"] <= rows["share"]) & (rows["share"] <= rows["high"])
+    return {
+        "runs": len(rows), "share MAE": (rows["estimate"] - rows["share"]).abs().mean(),
+        "bias": (rows["estimate"] - rows["share"]).mean(), "covered": inside.mean(),
+        "width": (rows["high"] - rows["low"]).mean(), "accuracy": rows["accuracy"].mean(),
+        "F1": rows["f1"].mean(), "AUC": rows["auc"].mean(), "failed": failed.mean(),
+        "silent": (failed & ~warned).mean(), "false alarms": warned[~failed].mean(),
+    }  # fmt: skip
+
+
+def _limits(rows, cost=0.35):
+    """Return for each set the limit with the fewest silent failures and false alarms elsewhere.
+
+    A false alarm, of the runs that are fine, costs a third of a silent failure, of all runs.
+    """
+    failed = rows["accuracy"] < rows["majority"] - 1e-9
+    grid = np.round(np.arange(0.05, 0.55, 0.05), 2)
+
+    def best(kept):
+        def loss(limit):
+            warned = rows["doubt"][kept] > limit
+            return (failed[kept] & ~warned).mean() + cost * warned[~failed[kept]].mean()
+
+        return min(grid, key=loss)
+
+    names = rows["task"].str.removesuffix("_flipped")
+    chosen = {name: best(names != name) for name in names.unique()}
+    counts = pd.Series(chosen).value_counts().rename_axis("limit").reset_index(name="sets")
+    own = {f"{n} labels alone": best(rows["labels"] == n) for n in sorted(rows["labels"].unique())}
+    return counts.assign(**own)
 
 
 def bias(options, report):
@@ -480,7 +572,7 @@ def images(options, report):
 
 
 def _image_table(rows):
-    rows = rows.assign(warned=rows["warnings"].str.contains("PUTrendWarning"))
+    rows = rows.assign(warned=rows["warnings"].str.contains("PUWarning"))
     of_model = rows.groupby("model", sort=False)
     table = of_model[["accuracy"]].mean()
     table["se over splits"] = of_model["accuracy"].sem()
@@ -504,5 +596,5 @@ def _pixels(name, options):
 
 SECTIONS = {
     section.__name__: section
-    for section in (real, failures, prior, bias, few, select, trend, speed, images)
+    for section in (real, failures, prior, shares, bias, few, select, trend, speed, images)
 }

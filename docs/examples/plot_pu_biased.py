@@ -18,7 +18,7 @@ from sklearn.model_selection import train_test_split
 
 from pnsklearn import PUTrendClassifier
 from pnsklearn.datasets import make_pu
-from pnsklearn.exceptions import PUTrendWarning
+from pnsklearn.exceptions import PUWarning
 
 # %%
 # Biased labels
@@ -28,15 +28,14 @@ from pnsklearn.exceptions import PUTrendWarning
 # in who gets a label: 0 is at random, a greater one prefers digits that a classifier on the true
 # labels is sure of, a negative one those it doubts.
 #
-# Three splits of the scores: at the estimated prior, which compares the unlabelled digits with the
-# labelled ones that were held out; at their natural break, which does not; and "auto", the default,
-# between both, nearer to the prior the more certain it is. (The first stage is linear here, to save
-# time.)
+# Two splits of the scores: at the estimated share ("prior", the default), which compares the
+# unlabelled digits with the labelled ones that were held out; and at their natural break, which
+# does not. (The first stage is linear here, to save time.)
 
 X, digit = load_digits(return_X_y=True)
 X, X_test, y, y_test = train_test_split(X, digit % 2 == 0, stratify=digit, random_state=0)
 
-BIASES, SPLITS = (-2, -1, 0, 1, 2), ("prior", "natural", "auto")
+BIASES, SPLITS = (-2, -1, 0, 1, 2), ("prior", "natural")
 results = {split: [] for split in SPLITS}
 print("bias  split    share of positives: true, called  ranking AUC   accuracy   warnings")
 for bias in BIASES:
@@ -44,7 +43,7 @@ for bias in BIASES:
     hidden = y_true[s == 0]
     for split in SPLITS:
         with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always", PUTrendWarning)
+            warnings.simplefilter("always", PUWarning)
             model = PUTrendClassifier("linear", split=split, random_state=0).fit(X_pu, s)
         auc = roc_auc_score(hidden, model.trend_scores_)
         accuracy = np.mean(model.predict(X_test) == y_test)
@@ -73,15 +72,14 @@ for ax in axes:
 # digits, the worse the ranking itself, and no split repairs that.
 #
 # Look at the last column: bias may bring no warning at all. The data look as if fewer rows were
-# positive. That the first two splits disagree is a hint, and comparing them costs one more fit.
+# positive. That the splits disagree is a hint, and comparing them costs one more fit.
 
 # %%
 # One positive in a hundred
 # -------------------------
 #
 # Without bias, the splits change places: the natural break prefers groups of similar size and
-# cannot find a small one. The prior can, and "auto" lies between the two. Where positives are known
-# to be rare, ask for ``split="prior"``. "variance" minimises the sum of both groups' variances
+# cannot find a small one. The prior can. "variance" minimises the sum of both groups' variances
 # instead of their squares, which allows for a small group.
 
 rng = np.random.default_rng(0)
@@ -95,7 +93,7 @@ print(f"{s.sum()} labelled; positives among the unlabelled: {y_true[s == 0].mean
 print("split      called   called by predict     F1")
 for split in (*SPLITS, "variance"):
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", PUTrendWarning)  # "less than 1 %" is no surprise here
+        warnings.simplefilter("ignore", PUWarning)  # it doubts, with so few
         model = PUTrendClassifier(split=split, random_state=0).fit(X_pu, s)
     predicted = model.predict(X_pu)
     print(

@@ -13,6 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from pnsklearn._device import check_device, check_torch
 from pnsklearn._fitting import callback_tasks, replace_fitted, unchanged_on_error
+from pnsklearn._pu_trend._labels import fill_missing, filled_classes, positive_label
 from pnsklearn._pu_trend._learners import SMALLEST_PROBABILITY
 from pnsklearn._pu_trend._networks import MeanProbability
 from pnsklearn._pu_trend._presets import AUTHORS_CODE, PAPER
@@ -33,9 +34,9 @@ from pnsklearn._validation import (
 class PUTrendClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     r"""Binary classifier for labelled positives and unlabelled rows.
 
-    There are no labelled negatives: ``classes_[1]`` marks the labelled positives, the other label
-    the unlabelled rows, of which some are positive too. `predict` returns the same two labels, read
-    as positive and negative.
+    There are no labelled negatives: one label (1, True, or `pos_label`) marks the labelled
+    positives, the other, or a missing label, the unlabelled rows, of which some are positive too.
+    `predict` returns the same two labels, read as positive and negative.
 
     First stage, after [1]_: models learn to tell labelled from unlabelled rows on batches of equal
     halves, and snapshots in training give each unlabelled row a curve of scores; `trend` turns it
@@ -68,18 +69,21 @@ class PUTrendClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         need all snapshots in memory.
 
     split : {"auto", "prior", "natural", "variance", "authors"}, default="auto"
-        How many unlabelled rows count as positive: the class prior; or those above the natural
-        break of the trend scores, with the criterion of Fisher and Jenks, that of the paper's
-        equation 8, or the authors' code (which has no weights, and uses all snapshots: the others
-        use those up to the smallest held-out loss). "auto" is "prior" if `class_prior` is given;
-        else the geometric mean of the estimated prior and of the share above the natural break,
-        which err in different ways, weighted by how certain the prior is; and "natural" alone if
-        the prior cannot be estimated because there are fewer than 20 labelled positives or
-        ``n_folds=None``.
+        How many unlabelled rows count as positive: "auto" and "prior" are the share of positives,
+        given or estimated; the others those above the natural break of the trend scores, with the
+        criterion of Fisher and Jenks, that of the paper's equation 8, or the authors' code (which
+        has no weights, and uses all snapshots: the others use those up to the smallest held-out
+        loss). "auto" is "natural" where the share cannot be estimated, because no labelled positive
+        is held out: ``n_folds=None``, or a single one.
 
-    class_prior : float or None, default=None
-        Share of positives among the unlabelled rows, in (0, 1), where it is known; for `split`
-        "auto" or "prior". None estimates it; see :func:`pnsklearn.metrics.class_prior`.
+    class_prior : float, tuple (low, high) or None, default=None
+        What you know of the share of positives among the unlabelled rows: its value, in (0, 1), or
+        bounds, in [0, 1]. None estimates it freely; see `class_prior_`.
+
+    pos_label : int, float, bool, str or None, default=None
+        The label of the labelled positives. None: 1 beside 0 or -1, and True beside False; other
+        labels must be named. Missing labels (None, NaN, `pandas.NA`) mean unlabelled, whatever the
+        only other label is.
 
     scenario : {"single", "case-control"}, default="single"
         What the population is: both samples together, one sample of which some positives are
@@ -124,17 +128,27 @@ class PUTrendClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     Attributes
     ----------
     classes_ : ndarray of shape (2,)
-        The labels; ``classes_[1]`` marks the labelled positives.
+        The labels; ``classes_[1]`` marks the labelled positives. Where the others were missing, the
+        negative label is 0, or "not ..." for text.
 
     class_prior_ : float
-        Share of positives among the unlabelled rows, as given or estimated.
+        Share of positives among the unlabelled rows, as given or estimated. Without assumptions the
+        data identify only an upper bound: negatives that look exactly like positives count as such.
+        The estimate is the smallest of three: the median of a posterior given the trend scores;
+        that given these and the scores of a forest; and an upper bound, which needs no more than
+        labels at random. See :func:`pnsklearn.metrics.class_prior_posterior` for what the first
+        two assume.
 
     class_prior_interval_ : tuple of float
-        90 % bootstrap interval of the estimate; it shows the spread, not a bias. NaN if the prior
-        is only that of a natural break.
+        5 and 95 % quantiles of that posterior, cut at the upper bound. It holds under the same
+        assumptions. NaN if the share is only that of a natural break.
 
-    positive_share_ : float
-        Share of the unlabelled rows that `split` counts as positive, which the predictions follow.
+    doubt_ : float
+        Probability that calling every row the same would be more accurate than `predict`, given the
+        posterior of both. NaN where no labelled positive is held out.
+
+    diagnostics_ : tuple of (what, value, limit, verdict)
+        What was looked at; printed, it is a table.
 
     final_estimator_ : object
         The classifier of the second stage, for the labels 0 and 1.
@@ -179,14 +193,15 @@ class PUTrendClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
 
     Warns
     -----
-    PUTrendWarning
-        If the trend is inverted, the split degenerate, the prior undetermined, the labelled
-        positives cannot be told from the unlabelled rows, or there are too few for the folds.
+    PUWarning
+        If `doubt_` is large, a given `class_prior` contradicts the data, a trend that was asked for
+        is inverted, there are too few labelled positives for the folds, or, for ``n_folds=None``,
+        the run has memorised its rows.
 
     See Also
     --------
     pnsklearn.metrics.make_pu_scorer : Scores that need no negatives, for model selection.
-    pnsklearn.metrics.class_prior : The estimate of the prior.
+    pnsklearn.metrics.class_prior_posterior : What scores say of the share of positives.
     pnsklearn.displays.TrendDisplay : A picture of the first stage.
 
     References
@@ -211,7 +226,8 @@ class PUTrendClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         "final_estimator": [None, StrOptions({"same"}), HasMethods(["fit", "predict_proba"])],
         "trend": [StrOptions({"auto", *TRENDS})],
         "split": [StrOptions({"auto", "prior", "natural", "variance", "authors"})],
-        "class_prior": [None, Interval(Real, 0, 1, closed="neither")],
+        "class_prior": [None, Interval(Real, 0, 1, closed="neither"), tuple, list],
+        "pos_label": [Real, str, "boolean", None],
         "scenario": [StrOptions({"single", "case-control"})],
         "pseudo_labels": [StrOptions({"soft", "hard", "ramped"})],
         "n_snapshots": [Interval(Integral, 1, None, closed="left")],
@@ -230,17 +246,18 @@ class PUTrendClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
 
     def __init__(
         self, estimator: Any = "auto", *, final_estimator: Any = None, trend: str = "auto",
-        split: str = "auto", class_prior: float | None = None, scenario: str = "single",
-        pseudo_labels: str = "soft", n_snapshots: int = 15, n_passes: float | str = 10,
-        n_folds: int | None = 5, batch_size: int = 64, learning_rate: float = 0.03,
-        transforms: Any = None, device: str = "cpu", n_jobs: int | None = None,
-        random_state: Any = None,
+        split: str = "auto", class_prior: Any = None, pos_label: Any = None,
+        scenario: str = "single", pseudo_labels: str = "soft", n_snapshots: int = 15,
+        n_passes: float | str = 10, n_folds: int | None = 5, batch_size: int = 64,
+        learning_rate: float = 0.03, transforms: Any = None, device: str = "cpu",
+        n_jobs: int | None = None, random_state: Any = None,
     ):  # fmt: skip
         self.estimator = estimator
         self.final_estimator = final_estimator
         self.trend = trend
         self.split = split
         self.class_prior = class_prior
+        self.pos_label = pos_label
         self.scenario = scenario
         self.pseudo_labels = pseudo_labels
         self.n_snapshots = n_snapshots
@@ -300,7 +317,7 @@ class PUTrendClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             Training data. With a torch module of shape (n_samples, ...).
 
         y : array-like of shape (n_samples,)
-            Two labels; the larger one marks the labelled positives, the other unlabelled rows.
+            Two labels, see `pos_label`, or one label and missing ones.
 
         sample_weight : array-like of shape (n_samples,), default=None
             Non-negative weights of rows. A weight of two is the same as a row given twice for the
@@ -330,12 +347,15 @@ class PUTrendClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
                     "snapshot", lambda: always | {"final_estimator_": MeanProbability(learner)}
                 )
 
-            solution = solve(X, labeled, weight, on_snapshot, **self.get_params(deep=False))
+            params = self.get_params(deep=False)
+            del params["pos_label"]
+            solution = solve(X, labeled, weight, on_snapshot, **params)
             stage, split = solution.stage, solution.split
             fitted = {
-                "class_prior_": split.prior,
+                "class_prior_": split.share,
                 "class_prior_interval_": split.interval,
-                "positive_share_": split.share,
+                "doubt_": solution.doubt,
+                "diagnostics_": solution.diagnostics,
                 "final_estimator_": solution.final_estimator,
                 "trend_scores_": split.ranking.unlabeled,
                 "heldout_trend_scores_": split.ranking.positives,
@@ -412,7 +432,13 @@ class PUTrendClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
                 "With n_folds=None no positive is held out, so the class prior cannot be "
                 "estimated. Set class_prior or n_folds, or split='natural'."
             )
-        if self.class_prior is not None and self.split not in ("auto", "prior"):
+        given = self.class_prior
+        if np.ndim(given) and not (len(given) == 2 and 0 <= given[0] < given[1] <= 1):
+            raise ValueError(
+                "The 'class_prior' parameter must be None, a number in (0, 1), or two numbers, a "
+                f"lower and an upper bound in [0, 1]; got {given!r}."
+            )
+        if given is not None and self.split not in ("auto", "prior"):
             raise ValueError(
                 f"class_prior is not used with split={self.split!r}. Set split='auto'."
             )
@@ -478,6 +504,7 @@ class PUTrendClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
 
     def _check_data(self, X, y, sample_weight):
         """Return X, y, labelled positives, weights without rows of weight zero; classes."""
+        y, only_label = fill_missing(y)
         X, y = check_X(self, X, y, reset=True, deep=is_module_factory(self.estimator))
         refuse_huge(X)
         classes, labeled = check_binary_target(
@@ -485,11 +512,11 @@ class PUTrendClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             "labelled positives and unlabelled rows",
             "Fit one estimator for each class: its labelled rows against the unlabelled ones.",
         )
-        if str(classes[1]).lower() in ("u", "unk") or str(classes[1]).lower().startswith("un"):
-            raise ValueError(
-                f"The larger label marks the labelled positives, and here that is {classes[1]!r}. "
-                "Use 1 for labelled positives and 0 for unlabelled rows."
-            )
+        if only_label is None:
+            classes = positive_label(classes, self.pos_label)
+            labeled = y == classes[1]
+        else:
+            classes = filled_classes(only_label, self.pos_label)
         weight = check_weights(sample_weight, X)
         check_weighted_classes(labeled, weight, "unlabelled")
         # Weights count rows; those that are shares of one count as many rows as there are.

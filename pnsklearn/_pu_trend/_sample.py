@@ -11,7 +11,7 @@ from sklearn.metrics import roc_auc_score
 
 from pnsklearn._fitting import warn_user
 from pnsklearn._typing import Array, Matrix
-from pnsklearn.exceptions import PUTrendWarning
+from pnsklearn.exceptions import PUWarning
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def split_sample(
         warn_user(
             f"n_folds={used} is used instead of {n_folds}, because there are {n_positives} "
             f"different labelled positives and {n_unlabeled} different unlabelled rows.",
-            PUTrendWarning,
+            PUWarning,
         )
     seen = [np.ones((X.shape[0], 2 * used if used else 1), dtype=bool) for X in parts]
     if used:

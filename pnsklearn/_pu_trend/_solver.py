@@ -9,16 +9,22 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import numpy as np
+from numpy.random import RandomState
 from scipy.sparse import issparse
 from sklearn.utils import check_random_state
 
+from pnsklearn._fitting import warn_user
+from pnsklearn._pu_trend._diagnostics import Diagnostics, diagnose
 from pnsklearn._pu_trend._first_stage import FirstStage, first_stage
 from pnsklearn._pu_trend._learners import NetworkLearner, PartialFitLearner
 from pnsklearn._pu_trend._presets import LARGEST_WHOLE_BATCH, Plan, schedule
 from pnsklearn._pu_trend._sample import split_sample
 from pnsklearn._pu_trend._second_stage import fit_classifier, fit_network, fit_trees, second_stage
-from pnsklearn._pu_trend._split import Split, split_trends
+from pnsklearn._pu_trend._share import doubt, estimated_share, known_share, two_views
+from pnsklearn._pu_trend._split import Split, choose_ranking, split_trends
 from pnsklearn._typing import Array, Matrix
+from pnsklearn.exceptions import PUWarning
 
 
 @dataclass(frozen=True)
@@ -28,11 +34,13 @@ class Solution:
     stage: FirstStage
     split: Split
     final_estimator: Any
+    doubt: float
+    diagnostics: Diagnostics
 
 
 def solve(
     X: Matrix, labeled: Array, weight: Array, on_snapshot: Callable[[Any], bool], *,
-    estimator: Any, final_estimator: Any, trend: str, split: str, class_prior: float | None,
+    estimator: Any, final_estimator: Any, trend: str, split: str, class_prior: Any,
     scenario: str, pseudo_labels: str, n_snapshots: int, n_passes: float | str,
     n_folds: int | None, batch_size: int, learning_rate: float, transforms: Any, device: str,
     n_jobs: int | None, random_state: Any,
@@ -43,7 +51,7 @@ def solve(
     returns True. The other parameters are those of `PUTrendClassifier`.
     """
     rng = check_random_state(random_state)
-    prior_seed, final_seed = rng.randint(2**31 - 1, size=2)
+    share_seed, final_seed = rng.randint(2**31 - 1, size=2)
     several = n_folds is not None and not issparse(X)
     models = make_models(estimator, several, transforms, device)
 
@@ -60,8 +68,16 @@ def solve(
         sample, learners, plan, rng, trend=trend, stop_early=early, on_snapshot=on_snapshot
     )
 
-    # A trend score for each row, and the threshold above which unlabelled rows are called positive.
-    cut = split_trends(stage, sample, trend=trend, split=split, prior=class_prior, seed=prior_seed)
+    # A trend score for each row; the share of positives among the unlabelled rows; and the
+    # threshold above which these are called positive.
+    ranking = choose_ranking(stage, sample, trend)
+    given = None if class_prior is None else bounds(class_prior)
+    views, share = None, known_share(*given) if given else None
+    if sample.held_out:
+        trends = [ranking.positives, ranking.unlabeled]
+        views = two_views(trends, sample, RandomState(share_seed), whole=whole)
+        share = estimated_share(views, *(given or (0, 1)))
+    cut = split_trends(ranking, sample, split, share)
 
     # A classifier for the labels 0 and 1, trained on both samples.
     if trains_same(estimator, final_estimator):
@@ -73,7 +89,23 @@ def solve(
     final = second_stage(
         sample, cut, plan, fit, pseudo_labels=pseudo_labels, scenario=scenario, seed=final_seed
     )
-    return Solution(stage, cut, final)
+
+    # How likely it is that this is of no use.
+    chance = np.nan
+    if views is not None and share is not None:
+        positive = final.predict_proba(sample.unlabeled.X[views.rows])[:, 1] > 0.5
+        called = float(np.average(positive, weights=views.weight[1]))
+        chance = doubt(share, views, called, scenario)
+    diagnostics, sentences = diagnose(cut, sample, share, chance, given)
+    for sentence in sentences:
+        warn_user(sentence, PUWarning)
+    return Solution(stage, cut, final, chance, diagnostics)
+
+
+def bounds(class_prior: Any) -> tuple[float, float]:
+    """Return the bounds of a share that is known, exactly or within a range."""
+    low, high = class_prior if np.ndim(class_prior) else (class_prior, class_prior)
+    return float(low), float(high)
 
 
 def is_module_factory(estimator: Any) -> bool:

@@ -21,8 +21,8 @@ class TrendDisplay:
 
     Left, the scores of three groups at each snapshot: mean and band from the 10 % to the 90 %
     quantile. Trends can be trusted where the held-out positives rise with the unlabelled rows that
-    are called positive. Right, the trend scores and the threshold that splits them. Best made with
-    `from_estimator`.
+    are called positive. Beside it, the trend scores and the threshold that splits them; and, if
+    there are any, the diagnostics as a table. Best made with `from_estimator`.
 
     Parameters
     ----------
@@ -42,11 +42,13 @@ class TrendDisplay:
         Index of the last snapshot in use, marked by a vertical line.
     selected_trend : str, default="trend"
         Name of the trend score.
+    diagnostics : sequence of (what, value, limit, verdict) or None, default=None
+        What was looked at, with the verdict "fine" or another one.
 
     Attributes
     ----------
-    ax_ : ndarray of 2 matplotlib Axes
-        The axes with the trajectories and those with the histogram.
+    ax_ : ndarray of 2 or 3 matplotlib Axes
+        The axes with the trajectories, those with the histogram, and those with the table.
     figure_ : matplotlib Figure
         The figure of the axes.
     lines_ : list of matplotlib Line2D
@@ -70,7 +72,7 @@ class TrendDisplay:
         self, snapshot_quantiles: ArrayLike, trend_scores: ArrayLike,
         heldout_trend_scores: ArrayLike, split_threshold: float, *,
         other_threshold: float | None = None, stop_snapshot: int | None = None,
-        selected_trend: str = "trend",
+        selected_trend: str = "trend", diagnostics: Any = None,
     ):  # fmt: skip
         self.snapshot_quantiles = snapshot_quantiles
         self.trend_scores = trend_scores
@@ -79,6 +81,7 @@ class TrendDisplay:
         self.other_threshold = other_threshold
         self.stop_snapshot = stop_snapshot
         self.selected_trend = selected_trend
+        self.diagnostics = diagnostics
 
     @classmethod
     def from_estimator(
@@ -92,8 +95,8 @@ class TrendDisplay:
             A fitted classifier.
         other_threshold : float or None, default=None
             A second threshold to mark in the histogram.
-        ax : two matplotlib Axes or None, default=None
-            Where to plot; a new figure by default.
+        ax : two or three matplotlib Axes or None, default=None
+            Where to plot; a new figure by default. With two there is no table.
         **kwargs : dict
             Passed to `ax.plot` of the trajectories.
 
@@ -106,9 +109,16 @@ class TrendDisplay:
         ------
         NotFittedError
             If the estimator is not fitted.
+        TypeError
+            If it is another kind of estimator.
         """
         last = estimator[-1] if hasattr(estimator, "steps") else estimator
-        check_is_fitted(last, "snapshot_quantiles_")
+        check_is_fitted(last)
+        if not hasattr(last, "snapshot_quantiles_"):
+            raise TypeError(
+                "TrendDisplay shows a PUTrendClassifier, or a Pipeline that ends in one; got a "
+                f"fitted {type(last).__name__}."
+            )
         return cls(
             last.snapshot_quantiles_,
             last.trend_scores_,
@@ -117,6 +127,7 @@ class TrendDisplay:
             other_threshold=other_threshold,
             stop_snapshot=last.stop_snapshot_,
             selected_trend=last.selected_trend_,
+            diagnostics=last.diagnostics_,
         ).plot(ax, **kwargs)
 
     def plot(self, ax: Any = None, **kwargs: Any) -> "TrendDisplay":
@@ -124,8 +135,8 @@ class TrendDisplay:
 
         Parameters
         ----------
-        ax : two matplotlib Axes or None, default=None
-            Where to plot; a new figure by default.
+        ax : two or three matplotlib Axes or None, default=None
+            Where to plot; a new figure by default. With two there is no table.
         **kwargs : dict
             Passed to `ax.plot` of the trajectories.
 
@@ -139,18 +150,21 @@ class TrendDisplay:
         ImportError
             If matplotlib is not installed.
         ValueError
-            If `ax` is neither None nor two axes.
+            If `ax` is neither None nor two axes, or three where there are diagnostics.
         """
         check_matplotlib_support(f"{type(self).__name__}.plot")
         import matplotlib.pyplot as plt
 
+        most = 2 if self.diagnostics is None else 3
         if ax is None:
-            _, ax = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
-        if np.shape(ax) != (2,):
+            _, ax = plt.subplots(1, most, figsize=(5 * most, 4), layout="constrained")
+        if np.ndim(ax) != 1 or not 2 <= len(ax) <= most:
             raise ValueError("ax must be None or two axes, as plt.subplots(1, 2) makes them.")
         self.ax_, self.figure_ = np.asarray(ax), ax[0].figure
         self._plot_trajectories(kwargs)
         self._plot_histogram()
+        if len(ax) == 3:
+            self._plot_table()
         return self
 
     def _plot_trajectories(self, kwargs):
@@ -188,3 +202,13 @@ class TrendDisplay:
                 ax.axvline(threshold, color="black", linestyle=line, label=label)
         ax.set(xlabel=f"Trend score ({self.selected_trend})", ylabel="Density")
         ax.legend()
+
+    def _plot_table(self):
+        """Draw the diagnostics; verdicts that are not fine stand out."""
+        ax = self.ax_[2]
+        ax.set_axis_off()
+        cells = [(w, f"{v:.3g}", f"{m:.3g}", verdict) for w, v, m, verdict in self.diagnostics]
+        table = ax.table(cells, colLabels=("what", "value", "limit", "verdict"), loc="center")
+        table.auto_set_column_width(range(4))
+        for row, (*_, verdict) in enumerate(self.diagnostics, 1):
+            table[row, 3].set_text_props(color="C2" if verdict == "fine" else "C3")

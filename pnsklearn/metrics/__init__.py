@@ -1,7 +1,7 @@
 """Scores that scikit-learn lacks."""
 
 from pnsklearn.metrics._average_precision import average_precision_surrogate
-from pnsklearn.metrics._class_prior import class_prior
+from pnsklearn.metrics._class_prior import PriorPosterior, class_prior, class_prior_posterior
 from pnsklearn.metrics._off_policy import (
     dr_value,
     effective_sample_size,
@@ -21,8 +21,10 @@ from pnsklearn.metrics._pu import (
 )
 
 __all__ = [
+    "PriorPosterior",
     "average_precision_surrogate",
     "class_prior",
+    "class_prior_posterior",
     "dr_value",
     "effective_sample_size",
     "ips_value",

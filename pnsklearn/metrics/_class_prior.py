@@ -1,22 +1,24 @@
 """The share of positives among unlabelled rows, from scores of both samples."""
 
 import math
+from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import ndtr, ndtri
+from scipy.special import expit, logit, logsumexp, ndtr, ndtri
 from sklearn.isotonic import isotonic_regression
 from sklearn.utils import check_array, check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions, validate_params
 
+from pnsklearn._typing import Array
 from pnsklearn._validation import check_weights
 
 # Best bin estimation: Garg et al.'s values.
 BBE_DELTA, BBE_GAMMA = 0.1, 0.01
-# The grid over which "auto" takes its posterior.
-GRID_PRIOR = (np.arange(100) + 0.5) / 100
+# The grid of the posterior: even in the log-odds, as a share of 0.01 is far from one of 0.05.
+GRID_PRIOR = expit(np.linspace(logit(0.004), logit(0.99), 70))
 GRID_AUC = np.linspace(0.5, 0.999, 30)
 GRID_SCALE = np.array([0.7, 1.0, 1.4])
 EM_TOL, EM_MAX_ITER = 1e-3, 1000
@@ -31,15 +33,52 @@ class PriorEstimate(NamedTuple):
     high: float
 
 
+@dataclass(frozen=True)
+class PriorPosterior:
+    """What scores say of the share of positives among unlabelled rows: a distribution over it.
+
+    Attributes
+    ----------
+    share : ndarray of shape (n,)
+        Shares, ascending.
+    probability : ndarray of shape (n,)
+        Their probabilities, which sum to 1.
+    """
+
+    share: Array
+    probability: Array
+
+    def quantile(self, level: float) -> float:
+        """Return the share below which it is with probability `level`.
+
+        Parameters
+        ----------
+        level : float
+            In [0, 1].
+
+        Returns
+        -------
+        share : float
+            The quantile, interpolated.
+        """
+        middle = np.cumsum(self.probability) - self.probability / 2
+        return float(np.interp(level, middle, self.share))
+
+
+POSITIVE_AND_UNLABELED = {
+    "scores_positive": ["array-like"],
+    "scores_unlabeled": ["array-like"],
+    "weight_positive": ["array-like", None],
+    "weight_unlabeled": ["array-like", None],
+}
+
+
 @validate_params(
-    {
-        "scores_positive": ["array-like"],
-        "scores_unlabeled": ["array-like"],
+    POSITIVE_AND_UNLABELED
+    | {
         "method": [StrOptions({"auto", "bbe", "dedpul", "elkan-noto"})],
         "n_bootstrap": [Interval(Integral, 0, None, closed="left")],
         "confidence_level": [Interval(Real, 0, 1, closed="neither")],
-        "weight_positive": ["array-like", None],
-        "weight_unlabeled": ["array-like", None],
         "random_state": ["random_state"],
     },
     prefer_skip_nested_validation=True,
@@ -74,9 +113,8 @@ def class_prior(
 
         - "auto": assumes that some monotone map of the scores makes positives normal with mean 0
           and variance 1, and negatives normal with a smaller mean. The rows are counted in 5 to 20
-          bins of equally many positives; the estimate is the posterior median of π over a
-          grid of priors, areas under the curve A and standard deviations 0.7, 1 and 1.4 of the
-          negatives, with prior weights :math:`(2A - 1)^2`. In simulations more accurate than "bbe"
+          bins of equally many positives; the estimate is the median of
+          :func:`class_prior_posterior`. In simulations more accurate than "bbe"
           where the classes overlap, slightly less where they hardly do; with much overlap it too
           is on average too large for a small π.
         - "bbe", best bin estimation: the ratio :math:`q_U / q_P` at the threshold that minimises
@@ -157,6 +195,87 @@ def class_prior(
     return PriorEstimate(estimate, float(low), float(high))
 
 
+@validate_params(
+    POSITIVE_AND_UNLABELED
+    | {
+        "low": [Interval(Real, 0, 1, closed="both")],
+        "high": [Interval(Real, 0, 1, closed="both")],
+        "power": [Interval(Real, 0, 1, closed="right")],
+    },
+    prefer_skip_nested_validation=True,
+)
+def class_prior_posterior(
+    scores_positive: ArrayLike, scores_unlabeled: ArrayLike, *, low: float = 0.0,
+    high: float = 1.0, power: float = 1.0, weight_positive: ArrayLike | None = None,
+    weight_unlabeled: ArrayLike | None = None,
+) -> PriorPosterior:  # fmt: skip
+    r"""Return what scores say of the share π of positives among the unlabelled rows.
+
+    As for :func:`class_prior`, the positives' scores must be held out, and the labelled positives
+    like those among the unlabelled rows. Beyond that it assumes that some monotone map of the
+    scores makes positives normal with mean 0 and variance 1, and negatives normal with a smaller
+    mean and a standard deviation of 0.7, 1 or 1.4. The area under the curve A has prior weights
+    :math:`(2A - 1)^2`, and π is uniform between `low` and `high`. Without such assumptions only an
+    upper bound of π is identified: negatives that look exactly like positives cannot be told from
+    them, and are counted.
+
+    Parameters
+    ----------
+    scores_positive : array-like of shape (n_positives,) or (n_positives, n_views)
+        Finite held-out scores of labelled positives, larger for positives. Several columns are the
+        scores of several models: their log-likelihoods are averaged, as they are of the same rows.
+    scores_unlabeled : array-like of shape (n_unlabeled,) or (n_unlabeled, n_views)
+        Scores of the unlabelled rows, by models of the same kind.
+    low, high : float, default=0 and 1
+        Bounds of π that are known.
+    power : float, default=1.0
+        Power of the likelihood, in (0, 1]: below 1 where the assumptions hold only roughly.
+    weight_positive, weight_unlabeled : array-like or None, default=None
+        Non-negative weights of the rows; a whole number counts as so many rows.
+
+    Returns
+    -------
+    posterior : PriorPosterior
+        A grid of shares, `share`, their probabilities, `probability`, and the method `quantile`.
+
+    Raises
+    ------
+    ValueError
+        If scores are not finite, the samples have different numbers of views, `low` is not below
+        `high`, or as :func:`class_prior` does.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pnsklearn.metrics import class_prior_posterior
+    >>> rng = np.random.default_rng(0)
+    >>> positive = rng.normal(2.5, size=300)
+    >>> unlabeled = np.append(rng.normal(2.5, size=1500), rng.normal(size=3500))
+    >>> posterior = class_prior_posterior(positive, unlabeled)
+    >>> [round(posterior.quantile(level), 2) for level in (0.05, 0.5, 0.95)]
+    [0.25, 0.3, 0.36]
+    """
+    if low >= high:
+        raise ValueError(f"low must be below high, got {low!r} and {high!r}.")
+    views = [
+        np.asarray(s)[:, np.newaxis] if np.ndim(s) == 1 else np.asarray(s)
+        for s in (scores_positive, scores_unlabeled)
+    ]
+    if any(view.ndim != 2 for view in views) or views[0].shape[1] != views[1].shape[1]:
+        raise ValueError(
+            "scores_positive and scores_unlabeled must be of shape (n_rows,) or (n_rows, n_views) "
+            f"with as many views, got {np.shape(scores_positive)} and {np.shape(scores_unlabeled)}."
+        )
+    evidence = [
+        _log_evidence(
+            _check_sample(of_P, weight_positive, "positive"),
+            _check_sample(of_U, weight_unlabeled, "unlabeled"),
+        )
+        for of_P, of_U in zip(views[0].T, views[1].T, strict=True)
+    ]
+    return _posterior(power * np.mean(evidence, axis=0), low, high)
+
+
 def _check_sample(scores, weight, name):
     """Return (distinct scores, weights) of the rows that have a weight, by ascending score."""
     scores = check_array(scores, ensure_2d=False, dtype=np.float64, input_name=f"scores_{name}")
@@ -211,7 +330,23 @@ def _bin_shares(positive, unlabeled, n_bins):
 
 
 def _binormal(positive, unlabeled):
-    r"""Posterior median of π under a binormal model of the two samples' ranks.
+    """Posterior median of π under a binormal model of the two samples' ranks."""
+    return _posterior(_log_evidence(positive, unlabeled), 0, 1).quantile(0.5)
+
+
+def _posterior(log_evidence, low, high):
+    """Return the posterior of π, uniform on [low, high] beforehand."""
+    if (low, high) == (0, 1):
+        share = GRID_PRIOR
+    else:
+        share = np.linspace(low, high, GRID_PRIOR.shape[0])
+        log_evidence = np.interp(share, GRID_PRIOR, log_evidence)
+    log_weight = log_evidence + np.log(np.gradient(share))  # even in π, whatever the grid
+    return PriorPosterior(share, np.exp(log_weight - logsumexp(log_weight)))
+
+
+def _log_evidence(positive, unlabeled):
+    r"""Log-likelihood of each π under a binormal model of the two samples' ranks.
 
     With t the share of positives below a threshold, the share of unlabelled rows below it is
 
@@ -219,7 +354,7 @@ def _binormal(positive, unlabeled):
 
     The bins' shares of U are taken as normal around the increments d of D. Their variance is that
     of the counts in U, d / n_U, plus that of the counts in P, which move the bins' edges: the slope
-    of D above the bin, squared, times p / n_P.
+    of D above the bin, squared, times p / n_P. A and σ are summed out.
     """
     n_positive, n_unlabeled = positive[1].sum(), unlabeled[1].sum()
     n_bins = int(np.clip(n_positive // 10, 5, 20))
@@ -236,9 +371,7 @@ def _binormal(positive, unlabeled):
     slope = np.concatenate([slope[..., 1:], slope[..., -1:]], axis=-1)
     variance = expected / n_unlabeled + slope**2 * share / n_positive
     log_likelihood = -0.5 * ((observed - expected) ** 2 / variance + np.log(variance)).sum(axis=-1)
-    posterior = np.exp(log_likelihood - log_likelihood.max()) @ (2 * auc[:, 0] - 1) ** 2
-    posterior /= posterior.sum()
-    return float(np.interp(0.5, np.cumsum(posterior) - posterior / 2, GRID_PRIOR))
+    return logsumexp(log_likelihood, b=(2 * auc[:, 0] - 1) ** 2, axis=-1)
 
 
 def _density_ratio(positive, unlabeled):

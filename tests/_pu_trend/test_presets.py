@@ -10,11 +10,11 @@ from scipy.special import expit
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 
 from pnsklearn import PUTrendClassifier
-from pnsklearn.exceptions import PUTrendWarning
+from pnsklearn.exceptions import PUWarning
 from tests.callbacks import Callback
 
 # One run on training rows may rank them too well: of no concern here.
-pytestmark = pytest.mark.filterwarnings("ignore::pnsklearn.exceptions.PUTrendWarning")
+pytestmark = pytest.mark.filterwarnings("ignore::pnsklearn.exceptions.PUWarning")
 PRESETS = [PUTrendClassifier.paper, PUTrendClassifier.authors_code]
 
 
@@ -245,6 +245,6 @@ def test_presets_learn(preset, global_random_seed):
     X = rng.standard_normal((600, 2)) + 3.0 * y[:, None]
     s = (np.arange(600) < 100).astype(int)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", PUTrendWarning)
+        warnings.simplefilter("ignore", PUWarning)
         model = preset("linear", n_passes=1, random_state=0).fit(X, s)
     assert np.mean(model.predict(X) == y) > 0.9

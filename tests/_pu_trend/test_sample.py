@@ -8,7 +8,7 @@ from numpy.testing import assert_array_equal
 from scipy.sparse import csr_matrix
 
 from pnsklearn._pu_trend._sample import Rows, Sample, content_groups, hold_out, split_sample, stack
-from pnsklearn.exceptions import PUTrendWarning
+from pnsklearn.exceptions import PUWarning
 
 
 def split_numbers(n_P, n_U, n_folds, seed=0, whole=True):
@@ -52,7 +52,7 @@ def test_without_folds_one_run_sees_all():
 
 @pytest.mark.parametrize("n_P, n_U, used", [(4, 9, 4), (2, 9, 2), (1, 9, None), (9, 1, None)])
 def test_fewer_folds_for_fewer_rows(n_P, n_U, used):
-    with pytest.warns(PUTrendWarning, match=f"n_folds={used} is used instead of 5.*{n_P} differen"):
+    with pytest.warns(PUWarning, match=f"n_folds={used} is used instead of 5.*{n_P} differen"):
         sample = split_numbers(n_P, n_U, 5)
     assert sample.n_runs == (2 * used if used else 1)
 

@@ -44,7 +44,7 @@ def simulated_split(seed, prior, n_P=3000, n_U=8000, **changes):
     y_U = rng.uniform(size=n_U) < prior
     z_P, z_U = rng.normal(1.5, 1, n_P), rng.normal(np.where(y_U, 1.5, -1.5), 1)
     ranking = Ranking("mean", z_P, z_U, 0.9)._replace(**changes)
-    return Split(ranking, 0.0, prior, prior, (prior, prior)), z_U
+    return Split(ranking, 0.0, prior, (prior, prior)), z_U
 
 
 @pytest.mark.parametrize("prior", [0.1, 0.4, 0.8])
