@@ -14,6 +14,7 @@ from sklearn.model_selection import (
     GridSearchCV,
     KFold,
     RandomizedSearchCV,
+    StratifiedKFold,
     cross_val_score,
     cross_validate,
     learning_curve,
@@ -386,10 +387,10 @@ def test_missing_metadata(log):
 
 
 class ByAction(LogisticRegression):
-    """A classifier of the logged actions that reads a structured y."""
+    """A classifier of the logged actions that reads a y of make_feedback."""
 
     def fit(self, X, y):
-        return super().fit(X, y["action"].ravel())
+        return super().fit(X, y["action"])
 
 
 @pytest.mark.parametrize("kind", ["snips", "dr"])
@@ -403,7 +404,7 @@ def test_structured_y_without_routing(log, kind):
             LogisticRegression().fit(X[train], action[train]),
             *(part[test] for part in log),
         )
-        for train, test in KFold(3).split(X)
+        for train, test in StratifiedKFold(3).split(X, action)
     ]
     assert search.best_score_ == pytest.approx(np.mean(expected))
 

@@ -12,7 +12,7 @@ from sklearn.utils import _safe_indexing, check_array
 from sklearn.utils._param_validation import Interval, StrOptions, validate_params
 from sklearn.utils.validation import _check_response_method, column_or_1d
 
-from pnsklearn._logged import check_feedback
+from pnsklearn._logged import ROUTING, check_feedback, refuse_score
 from pnsklearn._typing import Array
 from pnsklearn._validation import check_weights, without_weightless
 
@@ -428,10 +428,9 @@ def _score_log(
     action, reward, propensity = check_feedback(y_true, reward, propensity)
     if reward is None or propensity is None:
         missing = "reward" if reward is None else "propensity"
-        raise ValueError(
+        return refuse_score(
             f"ope_scorer got no {missing}. Pass params={{'reward': ..., 'propensity': ...}} with "
-            "sklearn.set_config(enable_metadata_routing=True), or a y of "
-            "pnsklearn.datasets.make_feedback."
+            f"{ROUTING}, or a y of pnsklearn.datasets.make_feedback."
         )
     action = column_or_1d(action)
     known = np.union1d(estimator.classes_, action)
