@@ -703,9 +703,9 @@ class TOPRPolicy(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         -------
         evaluation : Bunch
             ``ips``, ``snips``, ``clipped_ips`` (weights cut at the square root of the number of
-            rows) and ``dr``, and ``logged``, the mean reward of the log: each a named tuple (value,
-            standard_error, low, high) with a 95 % interval; see
-            :func:`pnsklearn.metrics.ips_value`. And ``effective_sample_size`` and
+            rows) and ``dr``, ``logged``, the mean reward of the log, and ``gain``, the difference
+            of ``dr`` to it: each a named tuple (value, standard_error, low, high) with a 95 %
+            interval; see :func:`pnsklearn.metrics.ips_value`. And ``effective_sample_size`` and
             ``largest_weight`` of the ratios of the policy to the propensities.
 
         Raises

@@ -6,8 +6,8 @@ fitted to parts of the log, and judged on the rest by the doubly robust estimate
 
     V = mean of sum_a pi(a | x) q(x, a) + min(pi(a_i | x_i) / mu_i, c) (r_i - q(x_i, a_i)),
 
-with rewards q predicted from the same part, and the ratios cut at c, the root of the number of
-rows. What is judged is the policy that acts: the best action, or a draw.
+with rewards q predicted from the same part by ridge regressions, and the ratios cut at c, the cube
+root of the number of rows. What is judged is the policy that acts: the best action, or a draw.
 """
 
 from collections.abc import Callable, Iterator
@@ -35,6 +35,9 @@ MEMBERS: dict[str, Bounds] = {
 }
 CANDIDATES = "topr", "is", "tis"
 C_FACTORS = 0.1, 1.0, 10.0
+# Of the predicted rewards. With less, and with larger ratios, the choice follows the noise: chosen
+# on four sets, confirmed on three others.
+RIDGE = 10.0
 
 
 class Candidate(NamedTuple):
@@ -118,12 +121,13 @@ def select(
     if not C * C_FACTORS[0] * np.abs(feedback.gain).sum() > np.finfo(float).tiny:
         raise ValueError("The rewards are so small that C times their sum vanishes; rescale them.")
     members, Cs = candidates(feedback), [C * factor for factor in C_FACTORS]
-    clip = np.sqrt(feedback.weight.sum())
+    clip = np.cbrt(feedback.weight.sum())
 
     def judge(train, test):
         part, held_out = feedback.rows(train), feedback.rows(test)
         log = part.X, part.action, part.reward
-        q = predict_rewards(*log, len(feedback.classes), part.weight, held_out.X)
+        n_actions = len(feedback.classes)
+        q = predict_rewards(*log, n_actions, part.weight, held_out.X, alpha=RIDGE)
         return [
             _terms(acting(policy(held_out.X), act), held_out, q, clip)
             for member in members
