@@ -13,7 +13,7 @@ from sklearn.preprocessing import StandardScaler
 
 from pnsklearn import TOPRPolicy
 from pnsklearn.datasets import make_feedback, make_logged_bandit
-from pnsklearn.metrics import dr_value, effective_sample_size
+from pnsklearn.metrics import dr_value, effective_sample_size, value_difference
 
 INF = np.inf
 CS = (0.1, 1.0, 10.0)
@@ -180,18 +180,14 @@ def test_the_values_by_hand(log, act, cv):
         for i, (proba, rows, q) in enumerate(cross_fitted(log, splits, act, **params)):
             at = 3 * k + i
             action, mu, reward = log.action[rows], log.propensity[rows], log.reward[rows]
-            clip = np.cbrt(150)
-            value = dr_value(proba, action, mu, reward, q, clip=clip, confidence_level=0.95)
+            log_of_rows, clip = (action, mu, reward, q), np.sqrt(150)
+            value = dr_value(proba, *log_of_rows, clip=clip, confidence_level=0.95)
             assert found.value[at] == pytest.approx(value.value, rel=1e-9)
             assert found.standard_error[at] == pytest.approx(value.standard_error, rel=1e-9)
             chosen = proba[np.arange(150), action]
-            ratio = chosen / mu
-            terms = (proba * q).sum(axis=1)
-            terms += np.minimum(ratio, clip) * (reward - q[np.arange(150), action])
-            gain = terms - reward
-            assert found.gain[at] == pytest.approx(gain.mean(), rel=1e-9)
-            error = gain.std(ddof=1) / np.sqrt(150)
-            assert found.gain_standard_error[at] == pytest.approx(error, rel=1e-9)
+            gain = value_difference(proba, None, *log_of_rows, clip=np.cbrt(150))
+            assert found.gain[at] == pytest.approx(gain.value, rel=1e-9)
+            assert found.gain_standard_error[at] == pytest.approx(gain.standard_error, rel=1e-9)
             size = effective_sample_size(chosen, mu)
             assert found.effective_sample_size[at] == pytest.approx(size)
 
@@ -206,13 +202,13 @@ def test_the_first_C_is_a_plain_fit(log):
             q = ridge_rewards(*part, 3, log.X[test])
             policy = fit(log, train, bounds="topr", baseline=0, C=C, tol=1e-9)
             log_of_rest = log.action[test], log.propensity[test], log.reward[test]
-            value = dr_value(policy.predict_proba(log.X[test]), *log_of_rest, q, clip=np.cbrt(150))
+            value = dr_value(policy.predict_proba(log.X[test]), *log_of_rest, q, clip=np.sqrt(150))
             terms[test] = value
         assert found.value[i] == pytest.approx(terms.mean(), rel=1e-12 if i == 0 else 1e-5)
 
 
 def test_large_ratios_are_cut(log):
-    """At the cube root of the number of rows."""
+    """At the root of the number of rows, and the cube root."""
     propensity = np.where(np.arange(150) % 10 == 0, 1e-3, log.propensity)
     rare = type(log)(**{**log, "propensity": propensity})
     found = fit(rare, cv=thirds(150)).selection_
@@ -220,9 +216,10 @@ def test_large_ratios_are_cut(log):
     action, reward, order = rare.action[rows], rare.reward[rows], np.arange(150)
     ratio = proba[order, action] / propensity[rows]
     assert ratio.max() > 100
-    cut = np.minimum(ratio, np.cbrt(150))
-    terms = (proba * q).sum(axis=1) + cut * (reward - q[order, action])
-    assert found.value[0] == pytest.approx(terms.mean(), rel=1e-9)
+    for root, value in (np.sqrt, found.value[0]), (np.cbrt, found.gain[0] + found.logged):
+        cut = np.minimum(ratio, root(150))
+        terms = (proba * q).sum(axis=1) + cut * (reward - q[order, action])
+        assert value == pytest.approx(terms.mean(), rel=1e-9)
 
 
 @pytest.mark.parametrize("logging", ["good", "uniform", "skewed", "bad"])
@@ -235,7 +232,7 @@ def test_a_choice_is_the_policy_of_its_parameters(log, logging, act):
     assert_array_equal(chosen.intercept_, again.intercept_)
     assert not hasattr(again, "selection_")
     found, best = chosen.selection_, chosen.selection_.best_index
-    assert found.value[best] == pytest.approx(found.value.max())
+    assert found.gain[best] == pytest.approx(found.gain.max())
     assert (chosen.bounds_, chosen.C_) == (found.bounds[best], found.C[best])
     assert chosen.baseline_ == found.baseline[best]
 
@@ -362,7 +359,7 @@ def test_weights_are_those_of_the_values(log):
         parts.append(((model.predict(log.X[test])[:, None] == range(3)) * 1.0, test, q))
     proba, rows, q = (np.concatenate(part) for part in zip(*parts, strict=True))
     log_of_rows = log.action[rows], log.propensity[rows], log.reward[rows]
-    how = {"sample_weight": weight[rows], "confidence_level": 0.95, "clip": np.cbrt(weight.sum())}
+    how = {"sample_weight": weight[rows], "confidence_level": 0.95, "clip": np.sqrt(weight.sum())}
     value = dr_value(proba, *log_of_rows, q, **how)
     assert policy.selection_.value[0] == pytest.approx(value.value, rel=1e-9)
     assert policy.selection_.standard_error[0] == pytest.approx(value.standard_error, rel=1e-9)
