@@ -1,5 +1,6 @@
 """Logged decisions: what policies, metrics, data sets and displays check of them alike."""
 
+import sys
 from numbers import Real
 from typing import Any
 
@@ -11,12 +12,74 @@ from pnsklearn._typing import Array
 from pnsklearn._validation import LARGEST, refuse_masked
 
 FIELDS = ("action", "reward", "propensity")
+# Those that look at the labels in order to split, and pass all of y on.
+SPLITTERS = ("sklearn.model_selection._split.", "sklearn.model_selection._search_successive_")
+SCORING = "sklearn.model_selection._validation._score"
+ROUTING = "sklearn.set_config(enable_metadata_routing=True)"
+
+
+class FeedbackArray:
+    """Actions, rewards and propensities in one array-like of shape (n_samples,) that stands for y.
+
+    ``y["reward"]`` is one of the three, ``y[rows]`` a part of all. As an array it is the actions,
+    for splitters of scikit-learn alone: others would go on with these and lose the rewards.
+    """
+
+    def __init__(self, action: Array, reward: Array, propensity: Array):
+        self.columns = dict(zip(FIELDS, (action, reward, propensity), strict=True))
+        self.shape = action.shape
+        self.dtype = np.dtype([(name, column.dtype) for name, column in self.columns.items()])
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, key: Any) -> Any:
+        if isinstance(key, str):
+            return self.columns[key]
+        rows = key[0] if isinstance(key, tuple) else key
+        return FeedbackArray(*(np.atleast_1d(column[rows]) for column in self.columns.values()))
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> Array:
+        if not is_asked_by(*SPLITTERS):
+            raise ValueError(
+                "A y of make_feedback is for tools that pass it on as it is. This one takes it for "
+                "labels and would lose the rewards: give the actions, y['action'], and reward and "
+                f"propensity by name with {ROUTING}."
+            )
+        return np.array(self.columns["action"], dtype=dtype)
+
+
+def is_asked_by(*names: str) -> bool:
+    """Return whether a function whose full name begins with one of these is on the stack."""
+    frame: Any = sys._getframe(1)
+    while frame is not None:
+        if f"{frame.f_globals.get('__name__')}.{frame.f_code.co_name}".startswith(names):
+            return True
+        frame = frame.f_back
+    return False
+
+
+class _NoScore:
+    """What searches of scikit-learn refuse to take for a score, in the words of its `repr`."""
+
+    def __init__(self, message: str):
+        self.message = message
+
+    def __repr__(self) -> str:
+        return self.message
+
+
+def refuse_score(message: str) -> Any:
+    """Raise ValueError; where scikit-learn would make that a NaN, return what it raises itself."""
+    if is_asked_by(SCORING):
+        return _NoScore(message)
+    raise ValueError(message)
 
 
 def check_feedback(y: Any, reward: Any = None, propensity: Any = None) -> tuple[Any, Any, Any]:
     """Return (action, reward, propensity) of logged decisions.
 
-    `y` holds the actions, or all three as a structured array; see `make_feedback`. A reward of None
+    `y` holds the actions, or all three, as `make_feedback` or a structured array. A reward of None
     stays None, as does a propensity of None or "estimate". A propensity may be one number for all.
 
     Raises

@@ -1,4 +1,4 @@
-"""Logs of decisions: the probabilities are true, and scikit-learn takes feedback for no label."""
+"""Logs of decisions: the probabilities are true, and splitters of feedback see its actions."""
 
 import pickle
 
@@ -15,7 +15,10 @@ from sklearn.ensemble import BaggingClassifier, StackingClassifier, VotingClassi
 from sklearn.model_selection import (
     GridSearchCV,
     KFold,
+    RepeatedStratifiedKFold,
+    StratifiedGroupKFold,
     StratifiedKFold,
+    StratifiedShuffleSplit,
     check_cv,
     cross_val_predict,
     cross_val_score,
@@ -91,9 +94,13 @@ def feedback():
 
 def test_tools_that_split_feedback(feedback):
     X, y = feedback
-    assert type(check_cv(5, y, classifier=True)) is KFold
-    means = [np.arange(60.0)[test].mean() for _, test in KFold(5).split(X)]
+    action = y["action"]
+    assert type(check_cv(5, y, classifier=True)) is StratifiedKFold
+    means = [np.arange(60.0)[test].mean() for _, test in StratifiedKFold(5).split(X, action)]
     assert_allclose(cross_val_score(Reader(), X, y), means)
+    assert_allclose(
+        cross_val_score(Reader(), X, y, cv=KFold(5)), np.arange(60.0).reshape(5, -1).mean(axis=1)
+    )
     search = GridSearchCV(Reader(), {}, cv=5).fit(X, y)
     assert search.best_score_ == pytest.approx(np.mean(means))
     assert cross_val_predict(Reader(), X, y).shape == (60,)
@@ -104,13 +111,39 @@ def test_tools_that_split_feedback(feedback):
     )
 
 
+@pytest.mark.parametrize(
+    "splitter",
+    [
+        StratifiedKFold(3, shuffle=True, random_state=0),
+        RepeatedStratifiedKFold(n_splits=3, n_repeats=2, random_state=0),
+        StratifiedShuffleSplit(3, random_state=0),
+        StratifiedGroupKFold(3),
+    ],
+    ids=lambda splitter: type(splitter).__name__,
+)
+def test_stratified_splitters_see_the_actions(feedback, splitter):
+    X, y = feedback
+    groups = np.arange(60) // 2 if isinstance(splitter, StratifiedGroupKFold) else None
+    splits = list(splitter.split(X, y, groups))
+    for (train, test), other in zip(splits, splitter.split(X, y["action"], groups), strict=True):
+        assert_array_equal(train, other[0])
+        assert_array_equal(test, other[1])
+
+
+def test_stratified_split_of_feedback(feedback):
+    X, y = feedback
+    *_, train, test = train_test_split(X, y, stratify=y, random_state=0)
+    *_, expected = train_test_split(X, y["action"], stratify=y["action"], random_state=0)
+    assert_array_equal(test["action"], expected)
+    assert sorted([*train["reward"], *test["reward"]]) == list(range(60))
+
+
 @pytest.mark.filterwarnings("ignore:Number of classes in training fold:RuntimeWarning")
 @pytest.mark.parametrize(
     "tool",
     [
         lambda X, y: cross_val_predict(Reader(), X, y, method="predict_proba"),
-        lambda X, y: list(StratifiedKFold(3).split(X, y)),
-        lambda X, y: train_test_split(X, y, stratify=y),
+        lambda X, y: np.unique(y),
         lambda X, y: CalibratedClassifierCV(Reader()).fit(X, y),
         lambda X, y: BaggingClassifier(Reader()).fit(X, y),
         lambda X, y: VotingClassifier([("reader", Reader())]).fit(X, y),
@@ -118,9 +151,18 @@ def test_tools_that_split_feedback(feedback):
     ],
 )
 def test_tools_that_need_labels_fail(feedback, tool):
-    """They would take each distinct row for a class, and lose the rewards without a word."""
-    with pytest.raises((ValueError, IndexError)):
+    """They would take the actions alone, and lose the rewards without a word."""
+    with pytest.raises(ValueError, match=r"lose the rewards.*enable_metadata_routing=True"):
         tool(*feedback)
+
+
+def test_parts_of_feedback(feedback):
+    _, y = feedback
+    assert y.shape == (60,)
+    rows = np.array([3, 1])
+    for key in (rows, (rows, ...), np.isin(np.arange(60), rows), slice(1, 4, 2), 3):
+        expected = np.atleast_1d(np.arange(60.0)[key])
+        assert_array_equal(y[key]["reward"], expected)
 
 
 @pytest.mark.parametrize("logging", LOGGING)

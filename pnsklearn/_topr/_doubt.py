@@ -49,9 +49,9 @@ def warn_of_value(selection: Bunch) -> None:
     if not gain > ndtri(1 - (1 - CONFIDENCE_LEVEL) / n_members) * error:
         warn_user(
             f"The policy is not surely better than the log: its estimated value is "
-            f"{selection.value[best]:.3g}, that of the log {selection.logged:.3g}, and the "
-            f"standard error of the difference {error:.2g}. Log more rows, more at random, before "
-            "you act on it.",
+            f"{selection.value[best]:.3g}, that of the log {selection.logged:.3g}, and its gain, "
+            f"estimated with ratios cut, {gain:.3g} with a standard error of {error:.2g}. Log more "
+            "rows, more at random, before you act on it.",
             PolicyWarning,
         )
     n_effective = selection.effective_sample_size[best]

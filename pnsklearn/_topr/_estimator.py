@@ -18,7 +18,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from pnsklearn._device import check_device, check_torch
 from pnsklearn._fitting import callback_tasks, replace_fitted, unchanged_on_error, warn_user
-from pnsklearn._logged import draw
+from pnsklearn._logged import ROUTING, draw, refuse_score
 from pnsklearn._optim import batches
 from pnsklearn._splits import split_metadata
 from pnsklearn._topr import _evaluation
@@ -94,7 +94,7 @@ class TOPRPolicy(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     The actions are the labels y, so the policy is a classifier to scikit-learn. Rewards and
     propensities are metadata, requested by default: with
     ``sklearn.set_config(enable_metadata_routing=True)`` searches and cross-validation take them as
-    ``params=`` or keywords. Without routing, give a structured y; see
+    ``params=`` or keywords. Without routing, give a y of
     :func:`pnsklearn.datasets.make_feedback`. Read more in the :ref:`User Guide <topr>`.
 
     Parameters
@@ -196,9 +196,11 @@ class TOPRPolicy(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
 
     selection_ : Bunch
         Of ``bounds="cv"``, with an entry for each candidate: its ``bounds``, ``baseline`` and
-        ``C``, its cross-fitted ``value`` with ``standard_error``, the ``gain`` over the log with
-        ``gain_standard_error``, and its ``effective_sample_size``; further the value of the log,
-        ``logged``, and ``best_index``, the candidate with the largest value, which was taken.
+        ``C``, its cross-fitted ``value`` with ``standard_error``, by ratios cut at the root of the
+        number of rows; the ``gain`` over the log with ``gain_standard_error``, by ratios cut at the
+        cube root, which is cautious where the log rarely took the policy's actions; and its
+        ``effective_sample_size``. Further the value of the log, ``logged``, and ``best_index``, the
+        candidate with the largest gain, which was taken.
 
     diagnostics_ : Bunch
         Of the last fit to rewards. ``n_positive`` and ``n_negative``: weight of the rows with R > 0
@@ -340,8 +342,8 @@ class TOPRPolicy(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             Contexts; with a `module`, any dense array whose first axis is the rows.
 
         y : array-like of shape (n_samples,)
-            The actions that were taken, any labels; or a structured array of
-            :func:`pnsklearn.datasets.make_feedback` with rewards and propensities.
+            The actions that were taken, any labels; or what
+            :func:`pnsklearn.datasets.make_feedback` returns, with rewards and propensities.
 
         sample_weight : array-like of shape (n_samples,), default=None
             Non-negative weights; a weight of two is the same as a row given twice.
@@ -416,7 +418,7 @@ class TOPRPolicy(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             Contexts.
 
         y : array-like of shape (n_samples,)
-            The actions that were taken, or a structured array as in `fit`.
+            The actions that were taken, or a y of `make_feedback` as in `fit`.
 
         classes : array-like of shape (n_actions,), default=None
             All actions; needed in the first call unless this piece has every one.
@@ -641,7 +643,7 @@ class TOPRPolicy(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             Contexts of a log that the policy was not fitted to.
 
         y : array-like of shape (n_samples,)
-            The actions that were taken, or a structured array as in `fit`. An action that the
+            The actions that were taken, or a y of `make_feedback` as in `fit`. An action that the
             policy does not know has probability 0.
 
         sample_weight : array-like of shape (n_samples,), default=None
@@ -665,11 +667,10 @@ class TOPRPolicy(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         X, y, reward, propensity = read_log(X, y, reward, propensity, self.classes_)
         if reward is None:
             if hasattr(self, "baseline_"):
-                raise ValueError(
+                return refuse_score(
                     "This policy was fitted to rewards, so its score needs reward and propensity. "
-                    "With sklearn.set_config(enable_metadata_routing=True) searches and "
-                    "cross-validation pass them on. Otherwise use a structured y, see "
-                    "pnsklearn.datasets.make_feedback."
+                    f"With {ROUTING} searches and cross-validation pass them on. Otherwise use a y "
+                    "of pnsklearn.datasets.make_feedback."
                 )
             agreement = accuracy_score(y, self.predict(X), sample_weight=sample_weight)
             warn_user(
@@ -692,7 +693,7 @@ class TOPRPolicy(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             Contexts of a log that the policy was not fitted to.
 
         y : array-like of shape (n_samples,)
-            The actions that were taken, or a structured array as in `fit`.
+            The actions that were taken, or a y of `make_feedback` as in `fit`.
 
         sample_weight : array-like of shape (n_samples,), default=None
             Non-negative weights.
@@ -704,9 +705,9 @@ class TOPRPolicy(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         -------
         evaluation : Bunch
             ``ips``, ``snips``, ``clipped_ips`` (weights cut at the square root of the number of
-            rows) and ``dr``, and ``logged``, the mean reward of the log: each a named tuple (value,
-            standard_error, low, high) with a 95 % interval; see
-            :func:`pnsklearn.metrics.ips_value`. And ``effective_sample_size`` and
+            rows) and ``dr``, ``logged``, the mean reward of the log, and ``gain``, the difference
+            of ``dr`` to it: each a named tuple (value, standard_error, low, high) with a 95 %
+            interval; see :func:`pnsklearn.metrics.ips_value`. And ``effective_sample_size`` and
             ``largest_weight`` of the ratios of the policy to the propensities.
 
         Raises
@@ -717,7 +718,7 @@ class TOPRPolicy(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         check_is_fitted(self)
         X, y, reward, propensity = read_log(X, y, reward, propensity, self.classes_)
         if reward is None:
-            raise ValueError("evaluate needs reward and propensity, or a structured y.")
+            raise ValueError("evaluate needs reward and propensity, or a y of make_feedback.")
         return _evaluation.evaluate(*self._held_out(X, y, sample_weight, reward, propensity))
 
     def _check_settings(self) -> None:

@@ -6,7 +6,13 @@ from sklearn.utils import Bunch
 from pnsklearn._fitting import warn_user
 from pnsklearn._topr._feedback import Feedback
 from pnsklearn._typing import Array
-from pnsklearn.metrics import dr_value, effective_sample_size, ips_value, snips_value
+from pnsklearn.metrics import (
+    dr_value,
+    effective_sample_size,
+    ips_value,
+    snips_value,
+    value_difference,
+)
 from pnsklearn.metrics._off_policy import direct_rewards
 
 CONFIDENCE_LEVEL = 0.95  # of the intervals
@@ -31,6 +37,7 @@ def evaluate(policy: Array, log: Feedback) -> Bunch:
         snips=snips_value(chosen, propensity, reward, **how),
         clipped_ips=ips_value(chosen, propensity, reward, clip=clip, **how),
         dr=dr_value(policy, action, propensity, reward, prediction, **how),
+        gain=value_difference(policy, None, action, propensity, reward, prediction, **how),
         logged=ips_value(ones, ones, reward, **how),
         effective_sample_size=n_effective,
         largest_weight=float((chosen / propensity).max()),

@@ -11,8 +11,7 @@ from sklearn.utils import Bunch, _safe_indexing, check_array, check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions, validate_params
 from sklearn.utils.validation import column_or_1d
 
-from pnsklearn._logged import check_feedback, draw
-from pnsklearn._typing import Array
+from pnsklearn._logged import FeedbackArray, check_feedback, draw
 
 TAUGHT_SHARE, FEWEST_TAUGHT = 0.05, 30  # of the rows that a logging policy has learned from
 RANDOM_SHARE = 0.3  # of its decisions
@@ -23,13 +22,12 @@ SKEW = 0.75  # ratio of one action's probability to that of the one before
     {"action": ["array-like"], "reward": ["array-like"], "propensity": ["array-like"]},
     prefer_skip_nested_validation=True,
 )
-def make_feedback(action: Any, reward: Any, propensity: Any) -> Array:
-    """Put actions, rewards and propensities into one array that can stand for y.
+def make_feedback(action: Any, reward: Any, propensity: Any) -> FeedbackArray:
+    """Put actions, rewards and propensities into one array-like that can stand for y.
 
-    For tools that pass y on and nothing else. The shape has two more axes than a column of labels
-    so that scikit-learn does not take it for one: it then splits without stratifying, and what
-    needs labels (``cross_val_predict(method="predict_proba")``, calibration, stacking) fails
-    instead of taking each distinct row for a class.
+    For tools that pass y on and nothing else. Splitters of scikit-learn see the actions, and so
+    stratify by them. What takes y for labels (``cross_val_predict(method="predict_proba")``,
+    bagging, calibration, stacking) gets an error: it would lose the rewards.
 
     Parameters
     ----------
@@ -42,8 +40,8 @@ def make_feedback(action: Any, reward: Any, propensity: Any) -> Array:
 
     Returns
     -------
-    y : structured ndarray of shape (n_samples, 1, 1)
-        With the fields action, reward and propensity.
+    y : array-like of shape (n_samples,)
+        ``y["action"]``, ``y["reward"]`` and ``y["propensity"]`` are its parts.
 
     Raises
     ------
@@ -54,16 +52,12 @@ def make_feedback(action: Any, reward: Any, propensity: Any) -> Array:
     --------
     >>> from pnsklearn.datasets import make_feedback
     >>> y = make_feedback(["left", "right"], [1.0, 0.0], [0.5, 0.25])
-    >>> y["reward"].ravel()
+    >>> y["reward"]
     array([1., 0.])
     """
     action = column_or_1d(action)
     _, reward, propensity = check_feedback(action, reward, propensity)
-    fields = [("action", action.dtype), ("reward", np.float64), ("propensity", np.float64)]
-    y = np.empty((action.shape[0], 1, 1), dtype=fields)
-    for name, values in (("action", action), ("reward", reward), ("propensity", propensity)):
-        y[name] = values[:, None, None]
-    return y
+    return FeedbackArray(action, reward, propensity)
 
 
 @validate_params(

@@ -84,7 +84,7 @@ class PolicyValueDisplay:
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
             Contexts.
         y : array-like of shape (n_samples,)
-            The actions that were taken, or a structured array of
+            The actions that were taken, or a y of
             :func:`pnsklearn.datasets.make_feedback`.
         reward : array-like of shape (n_samples,), default=None
             Rewards; needed, unless y has them.
@@ -113,7 +113,7 @@ class PolicyValueDisplay:
         action, reward, propensity = check_feedback(y, reward, propensity)
         if reward is None or propensity is None or isinstance(propensity, str):
             raise ValueError(
-                "PolicyValueDisplay needs reward and propensity as arrays, or a structured y."
+                "PolicyValueDisplay needs reward and propensity as arrays, or a y of make_feedback."
             )
         policy = estimator
         if hasattr(estimator, "steps"):

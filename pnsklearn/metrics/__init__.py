@@ -8,6 +8,7 @@ from pnsklearn.metrics._off_policy import (
     ips_value,
     ope_scorer,
     snips_value,
+    value_difference,
 )
 from pnsklearn.metrics._pu import (
     lee_liu_score,
@@ -38,4 +39,5 @@ __all__ = [
     "pu_precision_score",
     "pu_roc_auc_score",
     "snips_value",
+    "value_difference",
 ]

@@ -12,7 +12,7 @@ from sklearn.utils import _safe_indexing, check_array
 from sklearn.utils._param_validation import Interval, StrOptions, validate_params
 from sklearn.utils.validation import _check_response_method, column_or_1d
 
-from pnsklearn._logged import check_feedback
+from pnsklearn._logged import ROUTING, check_feedback, refuse_score
 from pnsklearn._typing import Array
 from pnsklearn._validation import check_weights, without_weightless
 
@@ -20,11 +20,14 @@ from pnsklearn._validation import check_weights, without_weightless
 ROUNDING = 1e-5
 
 CLIP = [Interval(Real, 0, None, closed="neither"), None]
-ARRAYS = ("policy_proba", "propensity", "reward", "action", "reward_prediction")
+ARRAYS = ("policy_proba", "propensity", "reward", "action")
 _check_arguments = validate_params(
     {
         **{name: ["array-like"] for name in ARRAYS},
+        "other_proba": ["array-like", None],
+        "reward_prediction": ["array-like", None],
         "clip": CLIP,
+        "switch": CLIP,
         "sample_weight": ["array-like", None],
         "confidence_level": [Interval(Real, 0, 1, closed="neither"), None],
     },
@@ -176,7 +179,8 @@ def snips_value(
 @_check_arguments
 def dr_value(
     policy_proba: Any, action: Any, propensity: Any, reward: Any, reward_prediction: Any, *,
-    sample_weight: Any = None, confidence_level: float | None = None,
+    clip: float | None = None, switch: float | None = None, sample_weight: Any = None,
+    confidence_level: float | None = None,
 ) -> float | ValueEstimate:  # fmt: skip
     r"""Estimate the value of a policy by the doubly robust method.
 
@@ -191,6 +195,9 @@ def dr_value(
     latter made without the row's own reward. Good predictions make its spread smaller than that
     of :func:`ips_value`, even if they are not exact.
 
+    Where the weights are large, `clip` cuts them, and `switch` trusts the predictions alone: the
+    switch-DR estimate [2]_. Both have a smaller spread for a bias where the predictions are wrong.
+
     Parameters
     ----------
     policy_proba : array-like of shape (n_samples, n_actions)
@@ -203,11 +210,15 @@ def dr_value(
         Finite rewards.
     reward_prediction : array-like of shape (n_samples, n_actions)
         Predicted reward of each action, by models that did not see the row.
+    clip : float or None, default=None
+        The largest weight; larger ones are set to it.
+    switch : float or None, default=None
+        The largest weight that is used; larger ones are set to 0.
     sample_weight : array-like of shape (n_samples,), default=None
         Non-negative weights; a whole number counts as so many rows, n is their sum.
     confidence_level : float in (0, 1) or None, default=None
         Coverage of an interval by the normal approximation, with the standard error of the mean of
-        the terms in brackets.
+        the terms in brackets. It says nothing about the bias of `clip` and `switch`.
 
     Returns
     -------
@@ -221,7 +232,10 @@ def dr_value(
 
     References
     ----------
-    M. Dudík, J. Langford, L. Li, "Doubly Robust Policy Evaluation and Learning", ICML 2011.
+    .. [1] M. Dudík, J. Langford, L. Li, "Doubly Robust Policy Evaluation and Learning", ICML 2011.
+
+    .. [2] Y.-X. Wang, A. Agarwal, M. Dudík, "Optimal and Adaptive Off-policy Evaluation in
+       Contextual Bandits", ICML 2017.
 
     Examples
     --------
@@ -232,17 +246,87 @@ def dr_value(
     >>> round(dr_value(policy_proba, action, propensity, reward, reward_prediction), 4)
     0.95
     """
+    log = action, propensity, reward, reward_prediction, sample_weight
+    terms, _, weight = _dr_terms(policy_proba, *log, clip, switch)
+    return _estimate(np.average(terms, weights=weight), terms, weight, confidence_level)
+
+
+@_check_arguments
+def value_difference(
+    policy_proba: Any, other_proba: Any, action: Any, propensity: Any, reward: Any,
+    reward_prediction: Any = None, *, clip: float | None = None, switch: float | None = None,
+    sample_weight: Any = None, confidence_level: float = 0.95,
+) -> ValueEstimate:  # fmt: skip
+    r"""Estimate how much more a policy is worth than another, or than the log, from one log.
+
+    The mean of the differences of both policies' terms in :func:`dr_value`. As the terms of a row
+    go up and down together, its interval is narrower than the two of the values suggest: values
+    whose intervals overlap may well differ. If all of it is above 0 the policy is better, if all
+    is below it is worse, and else the log cannot tell.
+
+    Parameters
+    ----------
+    policy_proba : array-like of shape (n_samples, n_actions)
+        Probability of each action under the policy; rows sum to 1.
+    other_proba : array-like of shape (n_samples, n_actions) or None
+        The same of the other policy. None compares with what was done: the mean reward.
+    action : array-like of int of shape (n_samples,)
+        Column of the logged action.
+    propensity : array-like of shape (n_samples,)
+        Probability μ in (0, 1] with which the logged action was taken.
+    reward : array-like of shape (n_samples,)
+        Finite rewards.
+    reward_prediction : array-like of shape (n_samples, n_actions), default=None
+        Predicted reward of each action, by models that did not see the row. None predicts the mean
+        reward for all.
+    clip, switch : float or None, default=None
+        As in :func:`dr_value`.
+    sample_weight : array-like of shape (n_samples,), default=None
+        Non-negative weights; a whole number counts as so many rows.
+    confidence_level : float in (0, 1), default=0.95
+        Coverage of the interval.
+
+    Returns
+    -------
+    difference : named tuple
+        As :func:`ips_value` returns it: (value, standard_error, low, high).
+
+    Raises
+    ------
+    ValueError
+        As :func:`dr_value` does.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pnsklearn.metrics import value_difference
+    >>> rng = np.random.default_rng(0)
+    >>> action = rng.integers(2, size=400)
+    >>> reward = rng.normal(size=400) + action
+    >>> always, never = np.tile([0.0, 1.0], (400, 1)), np.tile([1.0, 0.0], (400, 1))
+    >>> found = value_difference(always, never, action, np.full(400, 0.5), reward)
+    >>> bool(found.low < 1 < found.high)
+    True
+    >>> bool(value_difference(always, None, action, np.full(400, 0.5), reward).low > 0)
+    True
+    """
+    log = action, propensity, reward, reward_prediction, sample_weight
+    terms, reward, weight = _dr_terms(policy_proba, *log, clip, switch)
+    other = reward if other_proba is None else _dr_terms(other_proba, *log, clip, switch)[0]
+    gain = terms - other
+    return _estimate(np.average(gain, weights=weight), gain, weight, confidence_level)
+
+
+def _dr_terms(policy_proba, action, propensity, reward, prediction, sample_weight, clip, switch):
+    """Return the terms of the doubly robust value, the rewards and the sample weights."""
+    if clip is not None and switch is not None:
+        raise ValueError("Set clip or switch, not both.")
     policy_proba = _check_proba(policy_proba, ndim=2)
     shape = policy_proba.shape
     if np.abs(policy_proba.sum(axis=1) - 1).max() > ROUNDING * shape[1]:
         raise ValueError("The rows of policy_proba must sum to 1.")
-    prediction = check_array(reward_prediction, dtype=np.float64, input_name="reward_prediction")
-    if prediction.shape != shape:
-        raise ValueError(
-            f"reward_prediction must have the shape of policy_proba, {shape}, not "
-            f"{prediction.shape}."
-        )
-    action = check_array(action, ensure_2d=False, dtype=None, input_name="action")
+    # scikit-learn would make floats of a nullable column of integers.
+    action = check_array(np.asarray(action), ensure_2d=False, dtype=None, input_name="action")
     if action.shape != shape[:1] or action.dtype.kind not in "iu":
         raise ValueError(
             f"action must hold one integer for each row, of shape ({shape[0]},); got "
@@ -254,8 +338,20 @@ def dr_value(
     ratio, reward, weight = _check_log(
         policy_proba[rows, action], propensity, reward, sample_weight
     )
+    if prediction is None:
+        prediction = np.full(shape, np.average(reward, weights=weight))
+    prediction = check_array(prediction, dtype=np.float64, input_name="reward_prediction")
+    if prediction.shape != shape:
+        raise ValueError(
+            f"reward_prediction must have the shape of policy_proba, {shape}, not "
+            f"{prediction.shape}."
+        )
+    if clip is not None:
+        ratio = np.minimum(ratio, clip)
+    elif switch is not None:
+        ratio = np.where(ratio <= switch, ratio, 0.0)
     terms = (policy_proba * prediction).sum(axis=1) + ratio * (reward - prediction[rows, action])
-    return _estimate(np.average(terms, weights=weight), terms, weight, confidence_level)
+    return terms, reward, weight
 
 
 @_check_arguments
@@ -394,21 +490,22 @@ def direct_rewards(
 
 
 def predict_rewards(
-    X: Any, action: Array, reward: Array, n_actions: int, weight: Array, X_new: Any
-) -> Array:
+    X: Any, action: Array, reward: Array, n_actions: int, weight: Array, X_new: Any, *,
+    alpha: float = 1.0,
+) -> Array:  # fmt: skip
     """Return the rewards of every action in new rows, predicted as `direct_rewards` says."""
     mean = np.average(reward, weights=weight)
     coef = np.zeros((n_actions, 1 + X.shape[1]))
     for column in np.unique(action):
         own = np.flatnonzero(action == column)
-        coef[column] = _ridge(X[own], reward[own] - mean, weight[own])
+        coef[column] = _ridge(X[own], reward[own] - mean, weight[own], alpha)
     return mean + coef[:, 0] + X_new @ coef[:, 1:].T
 
 
-def _ridge(X, gain, weight):
+def _ridge(X, gain, weight, alpha):
     """Return the coefficients of a constant and of the features, all of them shrunk."""
     X = add_dummy_feature(X)
-    return Ridge(alpha=1.0, fit_intercept=False, tol=1e-8).fit(X, gain, weight).coef_
+    return Ridge(alpha=alpha, fit_intercept=False, tol=1e-8).fit(X, gain, weight).coef_
 
 
 def widen_policy(policy: Array, classes: Array, known: Array) -> Array:
@@ -428,10 +525,9 @@ def _score_log(
     action, reward, propensity = check_feedback(y_true, reward, propensity)
     if reward is None or propensity is None:
         missing = "reward" if reward is None else "propensity"
-        raise ValueError(
+        return refuse_score(
             f"ope_scorer got no {missing}. Pass params={{'reward': ..., 'propensity': ...}} with "
-            "sklearn.set_config(enable_metadata_routing=True), or a y of "
-            "pnsklearn.datasets.make_feedback."
+            f"{ROUTING}, or a y of pnsklearn.datasets.make_feedback."
         )
     action = column_or_1d(action)
     known = np.union1d(estimator.classes_, action)

@@ -73,6 +73,9 @@ def test_evaluate_by_hand(case):
     prediction = direct_rewards(log.X, log.action, reward, 3, weight)
     how = {"sample_weight": weight, "confidence_level": 0.95}
     assert found.dr == dr_value(policy, log.action, log.propensity, reward, prediction, **how)
+    terms = (policy * prediction).sum(axis=1) - reward
+    terms += ratio * (reward - prediction[np.arange(len(ratio)), log.action])
+    assert found.gain.value == pytest.approx(np.average(terms, weights=weight))
     assert found.logged.value == pytest.approx(np.average(reward, weights=weight))
     assert found.largest_weight == pytest.approx(ratio.max())
     n_effective = (weight @ ratio) ** 2 / (weight @ ratio**2)

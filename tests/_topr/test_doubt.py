@@ -59,10 +59,27 @@ def test_rewards_that_mean_nothing(log):
     policy = TOPRPolicy()
     found = warned(policy.fit, log.X, log.action, reward=coin, propensity=1 / 3)
     best = policy.selection_.best_index
-    value, error = policy.selection_.value[best], policy.selection_.gain_standard_error[best]
+    value, gain, error = (
+        policy.selection_[name][best] for name in ("value", "gain", "gain_standard_error")
+    )
     assert f"estimated value is {value:.3g}, that of the log {coin.mean():.3g}" in found[UNSURE]
-    assert f"standard error of the difference {error:.2g}" in found[UNSURE]
+    assert f"cut, {gain:.3g} with a standard error of {error:.2g}" in found[UNSURE]
     assert "Log more rows, more at random, before you act on it" in found[UNSURE]
+
+
+def test_the_better_action_was_rarely_logged(monkeypatch):
+    """All members but importance sampling take the worse action: without it they are doubted."""
+    mu, right = np.array([0.1, 0.9]), np.array([0.9, 0.6])
+    rng = np.random.default_rng(0)
+    action = (rng.random(2000) < mu[1]).astype(int)
+    reward = np.where(rng.random(2000) < right[action], 1.0, -1.0)
+    X, policy = np.zeros((2000, 1)), TOPRPolicy()
+    how = {"reward": reward, "propensity": mu[action]}
+    assert not warned(policy.fit, X, action, **how)
+    assert (policy.bounds_, policy.predict(X[:1])) == ("is", [0])
+    monkeypatch.setattr("pnsklearn._topr._selection.CANDIDATES", ("topr", "tis"))
+    assert warned(policy.fit, X, action, **how).keys() == {UNSURE}
+    assert policy.predict(X[:1]) == [1]
 
 
 def test_rewards_of_the_contexts(log):

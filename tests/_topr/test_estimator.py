@@ -1,6 +1,7 @@
 """TOPRPolicy as its users meet it."""
 
 import warnings
+from functools import partial
 
 import numpy as np
 import pytest
@@ -607,6 +608,10 @@ def test_structured_y_without_routing(log):
     policy = topr().fit(log.X, y)
     expected = topr().fit(log.X, log.action, **metadata(log))
     assert_array_equal(policy.coef_, expected.coef_)
+    structured = np.empty(150, dtype=y.dtype)
+    for name in y.dtype.names:
+        structured[name] = y[name]
+    assert_array_equal(topr().fit(log.X, structured).coef_, expected.coef_)
     assert policy.score(log.X, y) == expected.score(log.X, log.action, **metadata(log))
     folds = KFold(3, shuffle=True, random_state=0)
     with config_context(enable_metadata_routing=True):
@@ -618,14 +623,36 @@ def test_structured_y_without_routing(log):
     assert search.best_estimator_.predict(log.X).shape == (150,)
 
 
-def test_without_routing_a_search_says_what_is_missing(log):
-    """Rewards reach fit and not score: an error or a NaN that is warned of, never a number."""
-    search = GridSearchCV(topr(), GRID, error_score="raise")
+@pytest.mark.parametrize("error_score", [np.nan, "raise"])
+@pytest.mark.parametrize("scoring", [None, ope_scorer(), {"dr": ope_scorer("dr")}], ids=str)
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda **kwargs: GridSearchCV(topr(), GRID, refit=False, **kwargs).fit,
+        lambda **kwargs: (
+            RandomizedSearchCV(topr(), GRID, n_iter=1, random_state=0, refit=False, **kwargs).fit
+        ),
+        lambda **kwargs: partial(routeless, cross_validate, **kwargs),
+    ],
+    ids=["GridSearchCV", "RandomizedSearchCV", "cross_validate"],
+)
+def test_without_routing_an_error_says_what_is_missing(log, make, scoring, error_score):
+    """Rewards reach fit and not score, which would be a NaN."""
+    tool = make(scoring=scoring, error_score=error_score)
     with pytest.raises(ValueError, match="enable_metadata_routing=True"):
-        search.fit(log.X, log.action, **metadata(log))
-    with pytest.warns(UserWarning, match="Scoring failed"):
-        scores = cross_val_score(topr(), log.X, log.action, params=metadata(log))
-    assert np.isnan(scores).all()
+        tool(log.X, log.action, **metadata(log))
+
+
+def routeless(function, X, y, reward, propensity, **kwargs):
+    return function(topr(), X, y, params={"reward": reward, "propensity": propensity}, **kwargs)
+
+
+def test_without_rewards_a_scorer_ends_a_search(log):
+    with pytest.raises(ValueError, match="enable_metadata_routing=True"):
+        cross_val_score(LogisticRegression(), log.X, log.action, scoring=ope_scorer())
+    model = LogisticRegression().fit(log.X, log.action)
+    with pytest.raises(ValueError, match="ope_scorer got no reward"):
+        ope_scorer()(model, log.X, log.action)
 
 
 # Bad input

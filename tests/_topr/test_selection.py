@@ -13,8 +13,7 @@ from sklearn.preprocessing import StandardScaler
 
 from pnsklearn import TOPRPolicy
 from pnsklearn.datasets import make_feedback, make_logged_bandit
-from pnsklearn.metrics import dr_value, effective_sample_size
-from pnsklearn.metrics._off_policy import predict_rewards
+from pnsklearn.metrics import dr_value, effective_sample_size, value_difference
 
 INF = np.inf
 CS = (0.1, 1.0, 10.0)
@@ -127,6 +126,20 @@ def dealt(action):
     return [(np.flatnonzero(fold != k), np.flatnonzero(fold == k)) for k in range(3)]
 
 
+def ridge_rewards(X, action, reward, n_actions, X_new, weight=None):
+    """Return the predicted rewards by normal equations: a penalty of 10, on the constant too."""
+    weight = np.ones(len(X)) if weight is None else weight
+    X, X_new = (np.column_stack([part, np.ones(len(part))]) for part in (X, X_new))
+    mean = np.average(reward, weights=weight)
+    q = np.full((len(X_new), n_actions), mean)
+    for column in range(n_actions):
+        own = action == column
+        weighted = X[own].T * weight[own]
+        gram = weighted @ X[own] + 10 * np.eye(X.shape[1])
+        q[:, column] += X_new @ np.linalg.solve(gram, weighted @ (reward[own] - mean))
+    return q
+
+
 def cross_fitted(log, splits, act, **params):
     """Return, for each C, the policy of the held-out rows, their order, and predicted rewards.
 
@@ -137,7 +150,7 @@ def cross_fitted(log, splits, act, **params):
     for train, test in splits:
         learner = TOPRPolicy(warm_start=True, **params)
         log_of_part = log.X[train], log.action[train], log.reward[train]
-        q = predict_rewards(*log_of_part, n_actions, np.ones(len(train)), log.X[test])
+        q = ridge_rewards(*log_of_part, n_actions, log.X[test])
         how = {"reward": log.reward[train], "propensity": log.propensity[train]}
         for C, parts in zip(CS, found, strict=True):
             learner.set_params(C=C).fit(log.X[train], log.action[train], **how)
@@ -152,7 +165,6 @@ def cross_fitted(log, splits, act, **params):
 @pytest.mark.parametrize("act", ["best", "sample"])
 @pytest.mark.parametrize("cv", [3, "thirds"])
 def test_the_values_by_hand(log, act, cv):
-    """No ratio reaches the root of the number of rows, which would be cut."""
     splits = dealt(log.action) if cv == 3 else thirds(150)
     policy = fit(log, act=act, cv=3 if cv == 3 else iter(splits))
     found, mean = policy.selection_, log.reward.mean()
@@ -168,17 +180,14 @@ def test_the_values_by_hand(log, act, cv):
         for i, (proba, rows, q) in enumerate(cross_fitted(log, splits, act, **params)):
             at = 3 * k + i
             action, mu, reward = log.action[rows], log.propensity[rows], log.reward[rows]
-            value = dr_value(proba, action, mu, reward, q, confidence_level=0.95)
+            log_of_rows, clip = (action, mu, reward, q), np.sqrt(150)
+            value = dr_value(proba, *log_of_rows, clip=clip, confidence_level=0.95)
             assert found.value[at] == pytest.approx(value.value, rel=1e-9)
             assert found.standard_error[at] == pytest.approx(value.standard_error, rel=1e-9)
             chosen = proba[np.arange(150), action]
-            ratio = chosen / mu
-            assert ratio.max() < np.sqrt(150)
-            terms = (proba * q).sum(axis=1) + ratio * (reward - q[np.arange(150), action])
-            gain = terms - reward
-            assert found.gain[at] == pytest.approx(gain.mean(), rel=1e-9)
-            error = gain.std(ddof=1) / np.sqrt(150)
-            assert found.gain_standard_error[at] == pytest.approx(error, rel=1e-9)
+            gain = value_difference(proba, None, *log_of_rows, clip=np.cbrt(150))
+            assert found.gain[at] == pytest.approx(gain.value, rel=1e-9)
+            assert found.gain_standard_error[at] == pytest.approx(gain.standard_error, rel=1e-9)
             size = effective_sample_size(chosen, mu)
             assert found.effective_sample_size[at] == pytest.approx(size)
 
@@ -190,16 +199,16 @@ def test_the_first_C_is_a_plain_fit(log):
         terms = np.empty(150)
         for train, test in thirds(150):
             part = log.X[train], log.action[train], log.reward[train]
-            q = predict_rewards(*part, 3, np.ones(len(train)), log.X[test])
+            q = ridge_rewards(*part, 3, log.X[test])
             policy = fit(log, train, bounds="topr", baseline=0, C=C, tol=1e-9)
             log_of_rest = log.action[test], log.propensity[test], log.reward[test]
-            value = dr_value(policy.predict_proba(log.X[test]), *log_of_rest, q)
+            value = dr_value(policy.predict_proba(log.X[test]), *log_of_rest, q, clip=np.sqrt(150))
             terms[test] = value
         assert found.value[i] == pytest.approx(terms.mean(), rel=1e-12 if i == 0 else 1e-5)
 
 
 def test_large_ratios_are_cut(log):
-    """At the root of the number of rows."""
+    """At the root of the number of rows, and the cube root."""
     propensity = np.where(np.arange(150) % 10 == 0, 1e-3, log.propensity)
     rare = type(log)(**{**log, "propensity": propensity})
     found = fit(rare, cv=thirds(150)).selection_
@@ -207,9 +216,10 @@ def test_large_ratios_are_cut(log):
     action, reward, order = rare.action[rows], rare.reward[rows], np.arange(150)
     ratio = proba[order, action] / propensity[rows]
     assert ratio.max() > 100
-    cut = np.minimum(ratio, np.sqrt(150))
-    terms = (proba * q).sum(axis=1) + cut * (reward - q[order, action])
-    assert found.value[0] == pytest.approx(terms.mean(), rel=1e-9)
+    for root, value in (np.sqrt, found.value[0]), (np.cbrt, found.gain[0] + found.logged):
+        cut = np.minimum(ratio, root(150))
+        terms = (proba * q).sum(axis=1) + cut * (reward - q[order, action])
+        assert value == pytest.approx(terms.mean(), rel=1e-9)
 
 
 @pytest.mark.parametrize("logging", ["good", "uniform", "skewed", "bad"])
@@ -222,7 +232,7 @@ def test_a_choice_is_the_policy_of_its_parameters(log, logging, act):
     assert_array_equal(chosen.intercept_, again.intercept_)
     assert not hasattr(again, "selection_")
     found, best = chosen.selection_, chosen.selection_.best_index
-    assert found.value[best] == pytest.approx(found.value.max())
+    assert found.gain[best] == pytest.approx(found.gain.max())
     assert (chosen.bounds_, chosen.C_) == (found.bounds[best], found.C[best])
     assert chosen.baseline_ == found.baseline[best]
 
@@ -345,11 +355,11 @@ def test_weights_are_those_of_the_values(log):
         how = {"reward": log.reward[train], "propensity": log.propensity[train]}
         model.fit(log.X[train], log.action[train], weight[train], **how)
         part = log.X[train], log.action[train], log.reward[train]
-        q = predict_rewards(*part, 3, weight[train], log.X[test])
+        q = ridge_rewards(*part, 3, log.X[test], weight[train])
         parts.append(((model.predict(log.X[test])[:, None] == range(3)) * 1.0, test, q))
     proba, rows, q = (np.concatenate(part) for part in zip(*parts, strict=True))
     log_of_rows = log.action[rows], log.propensity[rows], log.reward[rows]
-    how = {"sample_weight": weight[rows], "confidence_level": 0.95}
+    how = {"sample_weight": weight[rows], "confidence_level": 0.95, "clip": np.sqrt(weight.sum())}
     value = dr_value(proba, *log_of_rows, q, **how)
     assert policy.selection_.value[0] == pytest.approx(value.value, rel=1e-9)
     assert policy.selection_.standard_error[0] == pytest.approx(value.standard_error, rel=1e-9)
