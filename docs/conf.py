@@ -1,5 +1,8 @@
 """Sphinx configuration."""
 
+from importlib.util import find_spec
+from pathlib import Path
+
 from pnsklearn import __version__
 
 project = "pnsklearn"
@@ -22,7 +25,9 @@ autosummary_generate = True
 numpydoc_show_class_members = False
 autodoc_typehints = "none"  # the docstrings say it in words
 
-# Pages load MathJax from its CDN; `mathjax_path` names another place, to read without a network.
+# Formulas need no network: MathJax is one file among the pages, with its fonts in it.
+MATHJAX = Path(find_spec("sphinx-mathjax-offline").origin).parent / "static/mathjax/tex-svg.js"
+mathjax_path = MATHJAX.name
 
 # Each reference to the package itself leads somewhere; those to other projects take a network.
 nitpicky = True
@@ -35,11 +40,12 @@ sphinx_gallery_conf = {
     "abort_on_example_error": True,
     "capture_repr": (),  # what is worth showing is printed or drawn
     "show_memory": False,
+    "write_computation_times": False,
     "parallel": True,  # as many as `sphinx -j` says
 }
 
 html_theme = "pydata_sphinx_theme"
-html_static_path = ["_static"]
+html_static_path = ["_static", str(MATHJAX)]
 html_css_files = ["pnsklearn.css"]
 # Pages without pages below them have nothing to show on the left.
 html_sidebars = {
@@ -48,6 +54,7 @@ html_sidebars = {
 }
 html_title = f"pnsklearn {release}"
 html_show_sourcelink = False
+html_domain_indices = False  # the API page lists the modules
 html_theme_options = {
     "show_toc_level": 2,
     "show_prev_next": False,

@@ -665,7 +665,7 @@ def problems():
     """Sums of one digit, and an untrained policy for them."""
     pytest.importorskip("torch")
     pytest.importorskip("transformers")
-    from benchmarks.language_tasks import sums
+    from docs.examples.language.sums import sums
 
     return sums(n_worked=64, n_train=8, n_test=4, n_digits=1)
 

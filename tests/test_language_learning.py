@@ -6,8 +6,8 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-from benchmarks.language_tasks import sums  # noqa: E402
 from benchmarks.studies.language import METHODS, with_settings, write_log  # noqa: E402
+from docs.examples.language.sums import sums  # noqa: E402
 
 
 @pytest.fixture(scope="module")

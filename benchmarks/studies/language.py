@@ -86,7 +86,7 @@ def learn(problems, method, log):
 
 @lru_cache(maxsize=1)
 def _problems(seed, quick, **settings):
-    from benchmarks.language_tasks import sums
+    from docs.examples.language.sums import sums
 
     size = {"n_worked": 14_000, "n_train": 320, "n_test": 200}
     if quick:
@@ -210,8 +210,8 @@ def memory(options, report):
 
 def peak(name, hidden):
     """Print the number of weights, the bytes of the model and those of a fit at its peak."""
-    from benchmarks.language_tasks import char_model
     from docs.examples.language.arithmetic import CharTokenizer
+    from docs.examples.language.sums import char_model
 
     warnings.simplefilter("ignore")
     tokenizer = CharTokenizer("ab")

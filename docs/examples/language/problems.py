@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks.language_tasks import Problems, sums
+from docs.examples.language.sums import Problems, sums
 from pnsklearn.language import TOPRLanguagePolicy
 
 

@@ -30,9 +30,9 @@ from pathlib import Path
 import bm25s
 import numpy as np
 
-from benchmarks.language_tasks import char_model
 from docs.examples.language.arithmetic import CharTokenizer
 from docs.examples.language.problems import options, smollm2
+from docs.examples.language.sums import char_model
 from pnsklearn.language import TOPRLanguagePolicy
 
 SMALL = {"n_taught": 4000, "n_train": 200, "n_test": 150, "n_samples": 8, "n_rounds": 4}
