@@ -188,7 +188,7 @@ def tour_small():
         "digits, 8 against the rest": _digit_eight(),
     }
     models = {
-        "SMaLLClassifier, 3 rules of 3": SMaLLClassifier(random_state=0),
+        "SMaLLClassifier, 3 rules of 3": SMaLLClassifier(3, 3, random_state=0),
         "LogisticRegression, 9 best features": make_pipeline(
             VarianceThreshold(), SelectKBest(k=9), LogisticRegression(max_iter=1000)
         ),
@@ -197,7 +197,7 @@ def tour_small():
     }
     print("SMaLLClassifier: a model to read, or for the smallest device")
     print("Accuracy on the held-out half, mean ± sd of 10 random stratified splits.\n")
-    model = SMaLLClassifier(certify=True, random_state=0)
+    model = SMaLLClassifier(3, 3, certify=True, random_state=0)
     model.fit(cancer.data, cancer.target_names[cancer.target])  # compiles the kernels
     _print_table(models, data_sets, ["accuracy"])
 

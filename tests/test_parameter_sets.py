@@ -27,7 +27,8 @@ RANGES = {
 }
 # Where these are not drawn: the defaults, which take longer, are checked elsewhere.
 QUICK = {
-    "alpha": 0.1, "estimators": MEMBERS, "n_init": 2, "n_folds": 2, "n_passes": 1, "n_snapshots": 3
+    "alpha": 0.1, "estimators": MEMBERS, "n_init": 2, "n_folds": 2, "n_passes": 1, "n_snapshots": 3,
+    "n_prototypes": 2,
 }  # fmt: skip
 # Powers of ten of what, beyond these, leaves a fit that has learned little.
 SCALES = {"C": (-1, 1), "learning_rate": (-2.5, -1), "tol": (-7, -3)}

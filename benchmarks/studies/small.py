@@ -35,7 +35,7 @@ SIZE_SETS = (
     "spambase", "banknote", "monk2", "titanic3", "breast_cancer", "phoneme",
 )  # fmt: skip
 MAX_TRAIN, MAX_TUNED = 5_000, 1_500  # training rows
-OURS = ("SMaLL", "SMaLL 1x9", "SMaLL quantile")
+OURS = ("SMaLL", "SMaLL 1x9", "SMaLL 2x4", "SMaLL 3x3", "SMaLL quantile")
 TO_BEAT = ("FIGS", "tree", "L1 logistic", "FastRiskScore")
 
 
@@ -403,7 +403,7 @@ def sparse(options, report):
     """Test error and seconds on sparse X, against L1 logistic regression of as many features."""
     planted = options.pick("planted 5000 x 100000", "planted 200 x 500")
     models = {
-        "SMaLL 3x3": lambda n_rows: SMaLLClassifier(random_state=0),
+        "SMaLL 3x3": lambda n_rows: SMaLLClassifier(3, 3, random_state=0),
         "SMaLL 3x9": lambda n_rows: SMaLLClassifier(3, 9, random_state=0),
         "L1 logistic 9": lambda n_rows: peers.SparseLogistic(9),
         "L1 logistic 27": lambda n_rows: peers.SparseLogistic(27),

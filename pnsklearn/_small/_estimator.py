@@ -1,25 +1,30 @@
 """SMaLLClassifier: the scikit-learn face of sparse multi-prototype linear rules."""
 
+import copy
 from collections.abc import Sequence
+from functools import partial
 from numbers import Integral, Real
-from typing import Any, TypeAlias
+from typing import Any, Self, TypeAlias
 
 import numpy as np
 from scipy.special import expit
-from sklearn.base import BaseEstimator, ClassifierMixin, _fit_context
+from sklearn.base import BaseEstimator, ClassifierMixin, _fit_context, clone
 from sklearn.callback import CallbackSupportMixin
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.metrics import check_scoring, get_scorer_names
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping
 from sklearn.utils.validation import check_is_fitted
 
 from pnsklearn._device import check_device, check_installed
 from pnsklearn._fitting import callback_tasks, replace_fitted, unchanged_on_error, warn_user
-from pnsklearn._small import _export
+from pnsklearn._small import _export, _selection
 from pnsklearn._small._data import quantile_steps, standardised, step_values
 from pnsklearn._small._objective import Objective
 from pnsklearn._small._rules import Rules
-from pnsklearn._small._solver import IDLE_INTERCEPT, certified, solve
+from pnsklearn._small._solver import IDLE_INTERCEPT, certified, sampled_rows, solve
+from pnsklearn._splits import split_metadata
 from pnsklearn._typing import Array, Matrix
 from pnsklearn._validation import (
     check_binary_target,
@@ -81,11 +86,17 @@ class SMaLLClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
 
     Parameters
     ----------
-    n_prototypes : int, default=3
-        Most rules. Rules that never decide a training row are dropped.
+    n_prototypes : "cv", int or list of (int, int), default="cv"
+        Most rules. Rules that never decide a training row are dropped. "cv" chooses the shape by
+        cross-validation: one rule of `n_terms` features, unless two rules of half as many, or
+        three of a third, are better by more than one standard error. A list of pairs
+        (`n_prototypes`, `n_nonzero`) is chosen from alike, towards the first.
 
     n_nonzero : int, default=3
-        Most features per rule; never exceeded.
+        Most features per rule where `n_prototypes` is a number; never exceeded.
+
+    n_terms : int, default=9
+        Most features of all rules together with ``n_prototypes="cv"``.
 
     C : float, default=1.0
         Inverse of the strength of the squared penalty, as in logistic regression.
@@ -97,7 +108,20 @@ class SMaLLClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         same by a faster method and "reference" by cvxpy.
 
     positive_class : "auto" or label, default="auto"
-        The class that is the union of the rules. "auto" fits both and keeps the lower objective.
+        The class that is the union of the rules. "auto" is `pos_label`, unless rules for the other
+        class are better by more than one standard error: of the errors over the folds where there
+        is a choice of shapes, else of the training losses. One rule describes `pos_label`.
+
+    pos_label : label, default=None
+        The class that is looked for; None is ``classes_[1]``.
+
+    scoring : str, callable or None, default=None
+        What the choice of the shape goes by, a scorer of scikit-learn's. None is the error, in
+        which rows count by `sample_weight` and `class_weight`.
+
+    cv : int, cross-validation generator or iterable, default=5
+        Splits for the choice of the shape; an int is stratified, with equal rows together. Beyond
+        10,000 rows a sample of so many is split.
 
     n_init : "auto" or int, default="auto"
         Number of starts. "auto" is 10 for the solvers "auto" and "swap", 30 if X has no more than
@@ -147,12 +171,23 @@ class SMaLLClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     positive_class_ : label
         The class that is the union of the rules.
 
+    union_reason_ : str
+        Why the rules are not for the class that is looked for; empty where they are, or where
+        `positive_class` says so.
+
     coef_ : ndarray of shape (`n_prototypes_`, n_terms)
         Weights in the original units; n_terms is n_features, or the number of thresholds with
         `binarize`.
 
     intercept_ : ndarray of shape (`n_prototypes_`,)
         Intercepts in the original units.
+
+    selection_ : Bunch
+        Where the shape was chosen only: arrays with an entry per candidate. `n_prototypes`,
+        `n_nonzero` and `positive_class` say which it is, `error` is the mean of its row of
+        `fold_errors`, of shape (n_candidates, n_splits), and `gain` how much lower that is than
+        the first one's, with its standard error `gain_standard_error` over the splits. With
+        `scoring`, errors are minus the score. `best_index` is the candidate chosen.
 
     support_ : list of ndarray
         For each rule the terms with non-zero weights.
@@ -221,11 +256,15 @@ class SMaLLClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     """
 
     _parameter_constraints: dict = {  # noqa: RUF012, scikit-learn's form
-        "n_prototypes": [AT_LEAST_ONE],
+        "n_prototypes": [AT_LEAST_ONE, StrOptions({"cv"}), "array-like"],
         "n_nonzero": [AT_LEAST_ONE],
+        "n_terms": [AT_LEAST_ONE],
         "C": [Interval(Real, 0, None, closed="neither")],
         "solver": [StrOptions({"auto", "swap", "fista", "saddle", "reference"})],
         "positive_class": "no_validation",
+        "pos_label": "no_validation",
+        "scoring": [StrOptions(set(get_scorer_names())), callable, None],
+        "cv": ["cv_object"],
         "n_init": [StrOptions({"auto"}), AT_LEAST_ONE],
         "standardize": ["boolean"],
         "binarize": [StrOptions({"quantile"}), None],
@@ -245,30 +284,38 @@ class SMaLLClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
 
     def __init__(
         self,
-        n_prototypes=3,
-        n_nonzero=3,
+        n_prototypes: Any = "cv",
+        n_nonzero: int = 3,
         *,
-        C=1.0,
-        solver="auto",
-        positive_class="auto",
-        n_init="auto",
-        standardize=True,
-        binarize=None,
-        fit_intercept=True,
-        class_weight=None,
-        certify=False,
-        max_iter=1000,
-        tol=1e-3,
-        warm_start=False,
-        random_state=None,
-        n_jobs=None,
-        device="cpu",
+        n_terms: int = 9,
+        C: float = 1.0,
+        solver: str = "auto",
+        positive_class: Any = "auto",
+        pos_label: Any = None,
+        scoring: Any = None,
+        cv: Any = 5,
+        n_init: Any = "auto",
+        standardize: bool = True,
+        binarize: Any = None,
+        fit_intercept: bool = True,
+        class_weight: Any = None,
+        certify: bool = False,
+        max_iter: int = 1000,
+        tol: float = 1e-3,
+        warm_start: bool = False,
+        random_state: Any = None,
+        n_jobs: Any = None,
+        device: str = "cpu",
     ):
         self.n_prototypes = n_prototypes
         self.n_nonzero = n_nonzero
+        self.n_terms = n_terms
         self.C = C
         self.solver = solver
         self.positive_class = positive_class
+        self.pos_label = pos_label
+        self.scoring = scoring
+        self.cv = cv
         self.n_init = n_init
         self.standardize = standardize
         self.binarize = binarize
@@ -284,7 +331,7 @@ class SMaLLClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
 
     @unchanged_on_error
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> "SMaLLClassifier":
+    def fit(self, X: Any, y: Any, sample_weight: Any = None, **params: Any) -> Self:
         """Fit the rules.
 
         Parameters
@@ -298,6 +345,9 @@ class SMaLLClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         sample_weight : array-like of shape (n_samples,), default=None
             Non-negative weights; a weight of two is the same as a row given twice, up to the
             number of starts that ``n_init="auto"`` takes and the sampling above 10,000 rows.
+
+        **params : dict
+            What `cv` splits by, ``groups`` say.
 
         Returns
         -------
@@ -314,13 +364,21 @@ class SMaLLClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         check_device(self.device)
         if self.solver == "reference":
             check_installed("cvxpy", "solver='reference'", "reference")
-        X, y, positive, weight, classes = self._check_data(X, y, sample_weight)
+        metadata, shapes = split_metadata(self, params), self._shapes()
+        X, y, positive, weight, classes, kept = self._check_data(X, y, sample_weight)
         unions = self._unions(classes)
-        steps = None if self.binarize is None else quantile_steps(X, weight)
-        terms = X if steps is None else step_values(X, *steps)
-        objectives = self._objectives(terms, positive, weight, unions)
-        max_iter = int(min(self.max_iter, LARGEST_COUNT))
+        steps, data = self._terms(X, weight)
+        rng = check_random_state(self.random_state)
         with callback_tasks(self, X, y) as on_task:
+            tried, selection, reason = _selection.candidates(shapes, unions), {}, ""
+            if len(shapes) > 1:
+                rows = X, y, positive, weight, classes
+                given = None if sample_weight is None else np.asarray(sample_weight)[kept]
+                splits = partial(_selection.make_splits, self.cv, metadata=metadata, kept=kept)
+                found = self._select(tried, rows, given, data, splits, rng)
+                tried, reason = [tried[found.best_index]], _selection.reason(found)
+                selection["selection_"] = found
+            objectives = [self._objective(data, positive, weight, how) for how in tried]
 
             def attributes(objective, solution):
                 return _attributes(classes, steps, X.dtype, objective, solution)
@@ -329,32 +387,68 @@ class SMaLLClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
                 return on_task("iteration", lambda: attributes(*state) | _bounds(state[1]))
 
             objective, solution = solve(
-                objectives, solver=self.solver, n_init=self.n_init, max_iter=max_iter,
-                tol=self.tol, start=self._start(objectives[0], classes),
-                rng=check_random_state(self.random_state), n_jobs=self.n_jobs,
-                device=self.device, callback=on_iteration,
+                objectives, **self._how(), start=self._start(objectives[0], classes), rng=rng,
+                callback=on_iteration, n_rows=weight.sum(),
             )  # fmt: skip
+            if solution.gain is not None:
+                reason = _selection.reason_of(classes[unions[0]], "training loss", *solution.gain)
             self._warn(solution, f"solver={self.solver!r}", "or use solver='auto'")
             if self.certify:
                 solution = certified(
-                    objective, solution, max_iter=max_iter, tol=self.tol, device=self.device
+                    objective, solution, max_iter=self._max_iter(), tol=self.tol, device=self.device
                 )
                 self._warn(solution, "The certificate", "for a better lower_bound_")
 
-            replace_fitted(self, attributes(objective, solution))
+            replace_fitted(self, attributes(objective, solution) | selection)
             bounds = _bounds(solution)
             for name in bounds if self.certify else ("objective_",):
                 setattr(self, name, bounds[name])
-            self.n_prototypes_ = self.coef_.shape[0]
-            self.support_ = [np.flatnonzero(row) for row in self.coef_]
-            self.n_iter_ = solution.n_iter
-            rules = self._rules()
-            fires = rules.fires(rules.scores(X))
-            self.coverage_ = objective.weight @ fires
-            with np.errstate(invalid="ignore"):
-                self.precision_ = (objective.weight * (objective.sign > 0)) @ fires / self.coverage_
-            self.n_bytes_ = _export.parameter_bytes(rules)
+            self.union_reason_ = reason
+            self._describe(X, objective, solution)
         return self
+
+    def _describe(self, X, objective, solution):
+        """Set the attributes that follow from the rules."""
+        self.n_prototypes_ = self.coef_.shape[0]
+        self.support_ = [np.flatnonzero(row) for row in self.coef_]
+        self.n_iter_ = solution.n_iter
+        rules = self._rules()
+        fires = rules.fires(rules.scores(X))
+        self.coverage_ = objective.weight @ fires
+        with np.errstate(invalid="ignore"):
+            self.precision_ = (objective.weight * (objective.sign > 0)) @ fires / self.coverage_
+        self.n_bytes_ = _export.parameter_bytes(rules)
+
+    def _select(self, tried, rows, given, data, make_splits, rng):
+        """Return what the candidates are on the folds, see `_selection.select`.
+
+        Of `rng` copies are used, so that all fits, and that which follows, are those of a number.
+        """
+        X, y, positive, weight, classes = rows
+        draw = copy.deepcopy(rng)
+        along = _selection.projection(data.X, data.scale, draw)
+        chosen = np.arange(len(y))[sampled_rows(positive, draw)]
+        splits, how = make_splits(positive, chosen, along), self._how()
+        model = clone(self, safe=False)  # of arrays, which have no names
+        model.n_features_in_ = self.n_features_in_
+        scorer = check_scoring(self, self.scoring) if self.scoring is not None else None
+
+        def errors(train, test, tried):
+            part = X[train], positive[train], weight[train]
+            steps, data = self._terms(part[0], part[2])
+            for candidate in tried:
+                objective, solution = solve(
+                    [self._objective(data, *part[1:], candidate)], **how, start=None,
+                    rng=copy.deepcopy(rng), callback=lambda *state: False,
+                )  # fmt: skip
+                replace_fitted(model, _attributes(classes, steps, X.dtype, objective, solution))
+                if scorer is None:
+                    yield np.average(model.predict(X[test]) != y[test], weights=weight[test])
+                else:
+                    weights = {} if given is None else {"sample_weight": given[test]}
+                    yield -scorer(model, X[test], y[test], **weights)
+
+        return _selection.select(tried, classes, splits, errors)
 
     def decision_function(self, X: Any) -> Array:
         """Return the log-odds of ``classes_[1]``: the largest score of the rules, or minus it.
@@ -431,7 +525,8 @@ class SMaLLClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         Returns
         -------
         text : str
-            One line per rule, with how often it fires on the training rows and is right then.
+            One line per rule, with how often it fires on the training rows and is right then; and
+            `union_reason_`.
 
         Raises
         ------
@@ -439,7 +534,8 @@ class SMaLLClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             If the names are too few, too many, repeated or no strings.
         """
         names = self._names(feature_names)
-        return _export.to_text(self._rules(), names, self.coverage_, self.precision_)
+        text = _export.to_text(self._rules(), names, self.coverage_, self.precision_)
+        return f"{text}\n{self.union_reason_}" if self.union_reason_ else text
 
     def export_c(
         self, X: Any = None, *, feature_names: Names = None, fixed_point: int | None = None
@@ -555,34 +651,58 @@ class SMaLLClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
                 "C times the sum of the weights must be a positive, finite number. Rescale the "
                 "weights or change C."
             )
-        weight, X, y, positive, _ = without_weightless(weight, X, y, positive)
-        return X, y, positive, weight, classes
+        weight, X, y, positive, kept = without_weightless(weight, X, y, positive)
+        return X, y, positive, weight, classes, kept
+
+    def _shapes(self):
+        """Return the shapes to choose from, the base first."""
+        if isinstance(self.n_prototypes, Integral):
+            return [(self.n_prototypes, self.n_nonzero)]
+        if isinstance(self.n_prototypes, str):
+            return _selection.shapes_within(int(self.n_terms))
+        return _selection.check_shapes(self.n_prototypes)
 
     def _unions(self, classes):
-        """Return the indices of the classes to try as the union."""
-        if isinstance(self.positive_class, str) and self.positive_class == "auto":
-            return 1, 0  # the class that scikit-learn calls positive wins ties
-        if np.ndim(self.positive_class) > 0 or self.positive_class not in classes:
-            raise ValueError(
-                f"positive_class={self.positive_class!r} is not one of the labels "
-                f"{classes.tolist()}."
-            )
-        return (int(self.positive_class == classes[1]),)
+        """Return the indices of the classes to try as the union, that looked for first."""
+        for name in ("positive_class", "pos_label"):
+            label = getattr(self, name)
+            if name == "positive_class" and isinstance(label, str) and label == "auto":
+                continue
+            if name == "pos_label" and label is None:
+                return 1, 0
+            if np.ndim(label) > 0 or label not in classes:
+                raise ValueError(f"{name}={label!r} is not one of the labels {classes.tolist()}.")
+            union = int(label == classes[1])
+            return (union,) if name == "positive_class" else (union, 1 - union)
 
-    def _objectives(self, X, positive, weight, unions):
-        """Return the objective of each class to try as the union."""
-        data = standardised(X, weight, standardize=self.standardize, centered=self.fit_intercept)
+    def _terms(self, X, weight):
+        """Return the steps, or None, and the standardised Data of the terms."""
+        steps = None if self.binarize is None else quantile_steps(X, weight)
+        terms = X if steps is None else step_values(X, *steps)
+        return steps, standardised(
+            terms, weight, standardize=self.standardize, centered=self.fit_intercept
+        )
+
+    def _objective(self, data, positive, weight, candidate):
+        """Return the objective of a shape and a class that is the union."""
+        n_rows, total = len(weight), weight.sum()
         # Plain integers for the kernels; and a row has one largest rule.
-        n_prototypes = int(min(self.n_prototypes, X.shape[0]))
-        n_nonzero = int(min(self.n_nonzero, X.shape[1]))
-        total = weight.sum()
-        return [
-            Objective(
-                union, data, np.where(positive == union, 1.0, -1.0), weight / total,
-                n_prototypes, n_nonzero, 1 / (self.C * total), self.fit_intercept,
-            )
-            for union in unions
-        ]  # fmt: skip
+        return Objective(
+            candidate.union, data, np.where(positive == candidate.union, 1.0, -1.0),
+            weight / total, int(min(candidate.n_prototypes, n_rows)),
+            int(min(candidate.n_nonzero, data.n_features)), 1 / (self.C * total),
+            self.fit_intercept,
+        )  # fmt: skip
+
+    def _max_iter(self):
+        return int(min(self.max_iter, LARGEST_COUNT))
+
+    def _how(self):
+        """Return how `solve` is to go about it."""
+        return {
+            "solver": self.solver, "n_init": self.n_init, "max_iter": self._max_iter(),
+            "tol": self.tol, "n_jobs": self.n_jobs, "device": self.device,
+        }  # fmt: skip
 
     def _start(self, objective, classes):
         """Return the last fit's (union, coef, intercept) in standardised units, or None."""
@@ -609,6 +729,18 @@ class SMaLLClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
                 f"tol={self.tol}. Increase max_iter or tol, {remedy}.",
                 ConvergenceWarning,
             )
+
+    def get_metadata_routing(self) -> MetadataRouter:
+        """Return how `fit` hands on what it is given: weights stay here, `cv` gets the rest.
+
+        Returns
+        -------
+        routing : MetadataRouter
+            See scikit-learn's page on metadata routing.
+        """
+        mapping = MethodMapping().add(caller="fit", callee="split")
+        router = MetadataRouter(owner=self).add_self_request(self)
+        return router.add(splitter=self.cv, method_mapping=mapping)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

@@ -43,6 +43,10 @@ class Objective:
         loss = self.weight @ np.logaddexp(0, -self.sign * Z.max(axis=0))
         return loss + self.lam / 2 * np.sum(coef**2)
 
+    def losses(self, coef: Array, intercept: Array) -> Array:
+        """Return the loss of each row."""
+        return np.logaddexp(0, -self.sign * self.margins(coef, intercept).max(axis=0))
+
     def coef_gradient(self, coef: Array, intercept: Array) -> Array:
         """Return the gradient of F by W: what each feature would bring, to first order."""
         Z = self.margins(coef, intercept)

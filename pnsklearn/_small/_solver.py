@@ -40,7 +40,11 @@ RELAXED_SOLVERS = {"saddle": solve_saddle, "fista": solve_fista, "reference": so
 
 @dataclass(frozen=True)
 class Solution:
-    """Prototypes in standardised units; `lower_bound` holds for their assignment of the rows."""
+    """Prototypes in standardised units; `lower_bound` holds for their assignment of the rows.
+
+    `gain` says, of the second of two classes, how much lower than the first's its loss is, and the
+    standard error.
+    """
 
     coef: Array
     intercept: Array
@@ -48,6 +52,7 @@ class Solution:
     n_iter: int
     lower_bound: float = 0.0
     converged: bool = True
+    gain: tuple[float, float] | None = None
 
     @property
     def gap(self) -> float:
@@ -70,14 +75,15 @@ class StoppingCallback:
 def solve(
     objectives: Iterable[Objective], *, solver: str, n_init: int | str, max_iter: int, tol: float,
     start: tuple[int, Array, Array] | None, rng: np.random.RandomState, n_jobs: int | None,
-    device: str, callback: Callable,
+    device: str, callback: Callable, n_rows: float | None = None,
 ) -> tuple[Objective, Solution]:  # fmt: skip
-    """Minimise each objective in turn, and return the one with the lowest minimum.
+    """Minimise each objective in turn; return the first, or another that is surely better.
 
     Parameters
     ----------
     objectives : iterable of Objective
-        One for each class to try as the union; the first wins ties.
+        One for each class to try as the union. The second one's loss has to be lower by more than
+        one standard error.
     solver : str
         A key of `RELAXED_SOLVERS`, "auto" or "swap".
     n_init : int or "auto"
@@ -95,6 +101,8 @@ def solve(
         Where relaxed problems are solved.
     callback : callable
         Called with an `Objective` and a `Solution` now and then; returning True stops.
+    n_rows : float, default=None
+        What the weights were, summed up: for how many rows they stand. None is one for each.
 
     Returns
     -------
@@ -125,7 +133,20 @@ def solve(
         found.append((objective, solution))
         if on_iteration.stopped:
             break
-    return min(found, key=lambda pair: pair[1].objective)
+    return _surely_best(found, n_rows or len(objective.weight))
+
+
+def _surely_best(found, n_rows):
+    """Return the first pair, or the second where its loss is lower by one standard error."""
+    first, *others = found
+    for objective, solution in others:
+        losses = [o.losses(s.coef, s.intercept) for o, s in (first, (objective, solution))]
+        gains, weight = losses[0] - losses[1], objective.weight
+        gain = weight @ gains
+        error = np.sqrt(weight @ (gains - gain) ** 2 / n_rows)
+        if gain > error:
+            return objective, replace(solution, gain=(float(gain), float(error)))
+    return first
 
 
 def certified(
@@ -159,7 +180,7 @@ def search(
     one random start. The callback is called after each start.
     """
     features = _searched_features(objective, start)
-    rows = _sampled_rows(objective, rng)
+    rows = sampled_rows(objective.sign > 0, rng)
     block = objective.block(features, rows)
     if n_init == "auto":
         n_init = N_STARTS_FEW_ENTRIES if block.data.XT.size <= FEW_ENTRIES else N_STARTS
@@ -324,13 +345,13 @@ def _searched_features(objective, start=None):
     return np.sort(np.argsort(-slopes, kind="stable")[:MAX_SEARCHED_FEATURES])
 
 
-def _sampled_rows(objective, rng):
+def sampled_rows(positive: Array, rng: np.random.RandomState) -> Array | slice:
     """Return the rows of the starts: all, or some with a fair share of each class."""
-    n_rows = objective.sign.shape[0]
+    n_rows = positive.shape[0]
     if n_rows <= MAX_SAMPLED_ROWS:
         return slice(None)
     rows = []
-    for side in (objective.sign > 0, objective.sign < 0):
+    for side in (positive, ~positive):
         members = np.flatnonzero(side)
         share = round(MAX_SAMPLED_ROWS * len(members) / n_rows)
         size = max(share, min(len(members), MAX_SAMPLED_ROWS // 10))

@@ -16,7 +16,6 @@ from pnsklearn._small._objective import Objective
 from pnsklearn._small._relaxation import relax, solve_fista
 from pnsklearn._small._solver import (
     MAX_SAMPLED_ROWS,
-    _sampled_rows,
     _searched_features,
     bounded,
     certified,
@@ -25,6 +24,7 @@ from pnsklearn._small._solver import (
     groups_by_hash,
     groups_by_k_means,
     rounded,
+    sampled_rows,
     solve,
 )
 
@@ -363,7 +363,7 @@ def test_sample_has_a_fair_share_of_each_class(global_random_seed):
     for n_positive, expected in ((15_000, 5_000), (1_200, 1_000), (700, 700)):
         X, positive = np.zeros((30_000, 1)), np.arange(30_000) < n_positive
         problem = make_problem(X, positive)
-        rows = _sampled_rows(problem, np.random.RandomState(global_random_seed))
+        rows = sampled_rows(positive, np.random.RandomState(global_random_seed))
         assert np.sum(positive[rows]) == expected
         assert len(set(rows)) == len(rows)
         negatives = round(MAX_SAMPLED_ROWS * (1 - n_positive / 30_000))

@@ -1,0 +1,203 @@
+"""Choose the shape of the rules, and the class that they describe, by cross-validation.
+
+One rule is the base. More rules, or rules for the other class, are chosen only where they are
+better by more than one standard error of the differences over the folds: a smaller training error
+they nearly always have.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from numbers import Integral
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+from sklearn.model_selection import check_cv
+from sklearn.utils import Bunch
+
+from pnsklearn._auprc._selection import usable_splits
+from pnsklearn._typing import Array, Matrix
+
+MOST_PROTOTYPES = 3  # of the shapes within a budget
+SAME = 1e-9  # of projections, relative to the largest: equal rows, but for the rounding
+INTEGERS = int, np.integer
+Split: TypeAlias = tuple[Array, Array]
+
+
+class Candidate(NamedTuple):
+    """A shape, and the index of the class that is the union."""
+
+    n_prototypes: int
+    n_nonzero: int
+    union: int
+
+
+def shapes_within(n_terms: int) -> list[tuple[int, int]]:
+    """Return the shapes of at most `n_terms` terms: one rule, then more of two terms or more."""
+    more = range(2, min(MOST_PROTOTYPES, n_terms // 2) + 1)
+    return [(1, n_terms), *((p, n_terms // p) for p in more)]
+
+
+def check_shapes(shapes: Any) -> list[tuple[int, int]]:
+    """Return the pairs of a user as a list.
+
+    Raises
+    ------
+    ValueError
+        If they are no pairs of integers of at least one.
+    """
+    try:
+        pairs = [(p, k) for p, k in shapes]
+    except (TypeError, ValueError):
+        pairs = []
+    if not pairs or not all(isinstance(n, INTEGERS) and n >= 1 for pair in pairs for n in pair):
+        raise ValueError(
+            "n_prototypes must be 'cv', an integer, or a list of pairs (n_prototypes, n_nonzero) "
+            f"of integers of at least one; got {shapes!r}."
+        )
+    return pairs
+
+
+def candidates(shapes: Sequence[tuple[int, int]], unions: Sequence[int]) -> list[Candidate]:
+    """Return the candidates; one rule is the same model for either class."""
+    return [Candidate(p, k, union) for p, k in shapes for union in unions[: 1 if p == 1 else None]]
+
+
+def make_splits(
+    cv: Any, positive: Array, chosen: Array, along: Array, metadata: dict, kept: Array
+) -> list[Split]:
+    """Return the splits among the chosen rows; none where a class is too small to be split.
+
+    Parameters
+    ----------
+    cv : int, cross-validation generator, iterable or None
+        Over all rows, also those that are not kept.
+    positive : bool ndarray of shape (n_kept,)
+    chosen : int ndarray
+        Of the kept rows those that are to be used.
+    along : ndarray of shape (n_kept,)
+        A projection of the rows. A number of folds deals the rows of each class out in its order,
+        equal ones to the same fold, so that a weight is a repetition.
+    metadata : dict
+        What the generator splits by besides: groups, say, of all rows.
+    kept : bool ndarray of shape (n_rows,)
+
+    Raises
+    ------
+    ValueError
+        If a generator or iterable gives no rows, or no split with both classes on both sides.
+    """
+    if cv is None or isinstance(cv, Integral):
+        fold = np.full(len(positive), -1)
+        ranks = [_ranks(along, chosen[positive[chosen] == side]) for side in (True, False)]
+        n_folds = min(int(cv or 5), *(rank.max() + 1 for _, rank in ranks))
+        for rows, rank in ranks:
+            fold[rows] = rank % n_folds
+        used: Any = np.unique(fold[chosen]) if n_folds > 1 else []
+        return [(chosen[fold[chosen] != k], chosen[fold[chosen] == k]) for k in used]
+    everyone = np.zeros(len(kept), dtype=bool)
+    everyone[kept] = positive
+    among = np.zeros(len(kept), dtype=bool)
+    among[np.flatnonzero(kept)[chosen]] = True
+    try:
+        splits = check_cv(cv).split(everyone, everyone, **metadata)
+        usable = usable_splits(splits, among, positive[chosen])
+    except (IndexError, TypeError) as error:
+        raise ValueError(
+            f"cv must give pairs of indices, to train and to test on, of the {len(kept)} rows: "
+            f"{error}."
+        ) from error
+    if not usable:
+        raise ValueError(
+            "cv has no split with both classes on both sides; use cv=5 or a number for "
+            "n_prototypes."
+        )
+    return [(chosen[train], chosen[test]) for train, test in usable]
+
+
+def _ranks(along, rows):
+    """Return the rows in the order of their projections, and their ranks without gaps."""
+    rows = rows[np.argsort(along[rows], kind="stable")]
+    gaps = np.diff(along[rows], prepend=along[rows[0]])
+    return rows, np.cumsum(gaps > SAME * np.abs(along).max())
+
+
+def select(
+    tried: Sequence[Candidate],
+    classes: Array,
+    splits: list[Split],
+    errors: Callable[[Array, Array, list[Candidate]], Iterator[float]],
+) -> Bunch:
+    """Return the errors of the candidates on the splits, and which is the best.
+
+    See `SMaLLClassifier.selection_`.
+
+    Parameters
+    ----------
+    errors : callable (train, test, candidates) -> iterator of the error of each on the test rows
+    """
+    found = np.full((len(tried), len(splits)), np.nan)
+    for number, (train, test) in enumerate(splits):
+        found[:, number] = list(errors(train, test, list(tried)))
+    best = best_of(tried, found) if splits else 0
+    n_prototypes, n_nonzero, union = (np.array(part) for part in zip(*tried, strict=True))
+    gains = found[0] - found
+    return Bunch(
+        n_prototypes=n_prototypes, n_nonzero=n_nonzero, positive_class=classes[union],
+        fold_errors=found, error=_mean(found), gain=_mean(gains),
+        gain_standard_error=standard_error(gains), best_index=best,
+    )  # fmt: skip
+
+
+def _mean(errors):
+    """Return the means of the rows; without any fold they are unknown."""
+    return errors.mean(axis=1) if errors.size else np.full(len(errors), np.nan)
+
+
+def reason(selection: Bunch) -> str:
+    """Return why the rules are not for the class that is looked for, or nothing if they are."""
+    best = selection.best_index
+    shape = selection.n_prototypes[best], selection.n_nonzero[best]
+    same = (selection.n_prototypes == shape[0]) & (selection.n_nonzero == shape[1])
+    first = np.flatnonzero(same)[0]
+    if first == best:
+        return ""
+    gains = selection.fold_errors[[first]] - selection.fold_errors[[best]]
+    what = f"error over {gains.shape[1]} folds"
+    label = selection.positive_class[first]
+    return reason_of(label, what, gains.mean(), standard_error(gains)[0])
+
+
+def reason_of(label: Any, what: str, gain: float, error: float) -> str:
+    """Return why the rules are not for the class of a label, in words."""
+    return f"Rules for {label} have a higher {what}: by {gain:.3g}, standard error {error:.2g}."
+
+
+def best_of(tried: Sequence[Candidate], errors: Array) -> int:
+    """Return the index of the best: the first, unless another is better by one standard error.
+
+    So it is within each shape, with its first class first; and then among the shapes.
+    """
+
+    def better(base, others):
+        gains = errors[base] - errors[others]
+        sure = gains.mean(axis=1) > np.maximum(standard_error(gains), SAME)
+        able = np.array(others)[sure]
+        return able[np.argmin(errors[able].mean(axis=1).round(9))] if len(able) else base
+
+    shapes: dict = {}
+    for index, candidate in enumerate(tried):
+        shapes.setdefault(candidate[:2], []).append(index)
+    first, *rest = [better(found[0], found[1:] or found) for found in shapes.values()]
+    return int(better(first, rest or [first]))
+
+
+def standard_error(gains: Array) -> Array:
+    """Return the standard errors of the means of the rows; one fold leaves everything unsure."""
+    n_folds = gains.shape[1]
+    if n_folds < 2:
+        return np.full(len(gains), np.inf)
+    return gains.std(axis=1, ddof=1) / np.sqrt(n_folds)
+
+
+def projection(terms: Matrix, scale: Array, rng: np.random.RandomState) -> Array:
+    """Return the rows along a random direction of the standardised features."""
+    return np.asarray(terms @ (rng.standard_normal(len(scale)) / scale)).ravel()
