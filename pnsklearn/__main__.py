@@ -1,29 +1,49 @@
-"""The tour: what the package has, on real data, beside scikit-learn's own estimators.
+"""The tour: four problems on real data, each from the data to a decision.
 
-``python -m pnsklearn`` prints one table per estimator and, where matplotlib is installed, saves one
-figure per estimator in the working directory.
+``python -m pnsklearn`` prints a table for each, with scikit-learn's own estimators beside ours, and
+what follows from it. Where matplotlib is installed it saves a figure each in the working directory,
+and where rich is, a bar says how far it is.
 """
 
+import contextlib
+import sys
+import textwrap
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from importlib.util import find_spec
+from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.datasets import load_breast_cancer, load_digits, load_wine
-from sklearn.ensemble import ExtraTreesClassifier, HistGradientBoostingClassifier
+from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
 from sklearn.feature_selection import SelectKBest, VarianceThreshold
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import GridSearchCV, StratifiedShuffleSplit, train_test_split
-from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.metrics import get_scorer
+from sklearn.model_selection import StratifiedShuffleSplit, train_test_split
+from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 from sklearn.utils.validation import has_fit_parameter
 from threadpoolctl import threadpool_limits
 
-from pnsklearn import AUPRCClassifier, PUTrendClassifier, SMaLLClassifier, TOPRPolicy, displays
+from pnsklearn import (
+    AUPRCStackingClassifier,
+    PUTrendClassifier,
+    SMaLLClassifier,
+    TOPRPolicy,
+    displays,
+)
 from pnsklearn.datasets import make_logged_bandit, make_pu
 
+N_SPLITS = 3
 N_RARE = 40
 N_LABELED = 50
+BUDGET = 0.1  # share of the rows that are looked at
+
+
+# Data, and how they are shown to a model
 
 
 def _rare_breast_cancer():
@@ -44,6 +64,10 @@ def _even_digits():
     """Return handwritten digits, where the positives are the even ones."""
     X, y = load_digits(return_X_y=True)
     return X, y % 2 == 0
+
+
+def _halves(X, y):
+    return train_test_split(X, y, test_size=0.5, stratify=y, random_state=0)
 
 
 class _LabelsHidden(ClassifierMixin, BaseEstimator):
@@ -80,137 +104,104 @@ class _Logged(ClassifierMixin, BaseEstimator):
     def predict(self, X):
         return self.model_.predict(X)
 
-    def predict_proba(self, X):
-        return self.model_.predict_proba(X)
+
+# Stories
 
 
-def _share_right(model, X, y):
-    """Return the mean probability that the model gives to the right class."""
-    return model.predict_proba(X)[y[:, None] == model.classes_].sum() / len(y)
+@dataclass
+class Story:
+    """A problem: what is compared on what, and the decision at its end."""
+
+    title: str
+    about: str
+    models: dict[str, Any]
+    data: dict[str, Callable[[], tuple]]
+    scoring: tuple[str, ...]
+    decide: Callable[[], None]
+    n_fits: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.n_fits = N_SPLITS * len(self.models) * len(self.data)
 
 
-def _compare(models, X, y, scoring):
-    """Score the models on the same splits: one search, whose grid is the models themselves."""
-    search = GridSearchCV(
-        Pipeline([("scale", StandardScaler()), ("model", None)]),
-        {"model": list(models.values())},
-        scoring=scoring,
-        cv=StratifiedShuffleSplit(n_splits=10, test_size=0.5, random_state=0),
-        refit=False,
-    )
-    if find_spec("rich"):
-        from sklearn.callback import ProgressBar
-
-        search.set_callbacks(ProgressBar(max_propagation_depth=0))
-    return search.fit(X, y).cv_results_
+def _scaled(model):
+    return make_pipeline(StandardScaler(), model)
 
 
-def _print_table(models, data_sets, scoring):
-    """Print each model's scores on each data set, and what a fit takes."""
-    results = {title: _compare(models, X, y, scoring) for title, (X, y) in data_sets.items()}
-    headings = "".join(f"{name.replace('_', ' '):>18}" for name in scoring)
-    print(f"\n{'data set':36}{'model':36}{headings}{'fit seconds':>13}")
-    for title, result in results.items():
-        _, y = data_sets[title]
-        about = f"{y.sum()} positives of" if y.dtype == bool else f"{len(np.unique(y))} classes,"
-        labels = [title, f"  {about} {len(y)}"] + [""] * (len(models) - 2)
-        for row, (label, name) in enumerate(zip(labels, models, strict=True)):
-            print(f"{label:36}{name:36}", end="")
-            for score in scoring:
-                mean, sd = result[f"mean_test_{score}"][row], result[f"std_test_{score}"][row]
-                print(f"{f'{mean:.3f} ± {sd:.3f}':>18}", end="")
-            print(f"{result['mean_fit_time'][row]:13.3f}")
-    print()
-
-
-def _save(what, path, draw):
-    """Save the figure that `draw` returns, where matplotlib is installed."""
-    if not find_spec("matplotlib"):
-        print(f"Install matplotlib to also get {what} as a figure.")
-        return
-    import matplotlib
-
-    matplotlib.use("Agg")
-    draw().savefig(path, dpi=120, bbox_inches="tight")
-    print(f"As a figure, {what} are in {path}.")
-
-
-def _curves(models, data_sets):
-    """Draw each model's precision-recall curve on one held-out half of each data set."""
-    import matplotlib.pyplot as plt
-    from sklearn.metrics import PrecisionRecallDisplay
-
-    fig, axes = plt.subplots(1, len(data_sets), figsize=(6 * len(data_sets), 5), squeeze=False)
-    for ax, (title, (X, y)) in zip(axes.flat, data_sets.items(), strict=True):
-        X_train, X_test, y_train, y_test = train_test_split(
-            X, y, test_size=0.5, stratify=y, random_state=0
-        )
-        for name, model in models.items():
-            fitted = Pipeline([("scale", StandardScaler()), ("model", model)]).fit(X_train, y_train)
-            PrecisionRecallDisplay.from_estimator(fitted, X_test, y_test, name=name, ax=ax)
-        ax.set_title(title)
-    return fig
-
-
-def tour_auprc():
-    """Average precision of AUPRCClassifier and of scikit-learn's classifiers."""
-    data_sets = {
-        "breast cancer, malignant made rare": _rare_breast_cancer(),
-        "digits, 8 against the rest": _digit_eight(),
-    }
-    models = {
-        "AUPRCClassifier": AUPRCClassifier(),
-        "LogisticRegression": LogisticRegression(max_iter=1000),
-        "LogisticRegression, C tuned": GridSearchCV(
-            LogisticRegression(max_iter=1000),
-            {"C": np.logspace(-3, 2, 6)},
-            scoring="average_precision",
-        ),
-        "HistGradientBoosting": HistGradientBoostingClassifier(random_state=0),
-    }
-    print("AUPRCClassifier: rare positives")
-    print("Average precision on the held-out half, mean ± sd of 10 random stratified splits.\n")
-    models["AUPRCClassifier"].fit(*data_sets["digits, 8 against the rest"])  # compiles the kernels
-    _print_table(models, data_sets, ["average_precision"])
-
-    _save(
-        "the precision-recall curves of one held-out half",
-        "pnsklearn_tour_auprc.png",
-        lambda: _curves(models, data_sets),
+def rare_positives() -> Story:
+    """Tell of AUPRCStackingClassifier, where few rows matter and someone looks at the top ones."""
+    logistic, boosting = LogisticRegression(max_iter=1000), HistGradientBoostingClassifier
+    return Story(
+        "Rare positives: AUPRCStackingClassifier",
+        "Average precision on the held-out half.",
+        {
+            "AUPRCStackingClassifier": AUPRCStackingClassifier(random_state=0),
+            "HistGradientBoostingClassifier": boosting(random_state=0),
+            "RandomForestClassifier": RandomForestClassifier(random_state=0),
+            "LogisticRegression": _scaled(logistic),
+        },
+        {
+            "digits, 8 against the rest": _digit_eight,
+            "breast cancer, malignant made rare": _rare_breast_cancer,
+        },
+        ("average_precision",),
+        _decide_whom_to_review,
     )
 
 
-def tour_small():
-    """Accuracy of SMaLLClassifier and of models of its size, and the rules it finds."""
+def _decide_whom_to_review():
+    X_train, X_test, y_train, y_test = _halves(*_digit_eight())
+    stack = AUPRCStackingClassifier(random_state=0).fit(X_train, y_train)
+    n = round(BUDGET * len(y_test))
+    top = np.argsort(-stack.decision_function(X_test))[:n]
+    members = ", ".join(
+        f"{name} {mean:.3f}" for name, (mean, _) in stack.oof_average_precision_.items()
+    )
+    _say(
+        f"Held out inside the fit on the digits: {members}. Which member is the best is not known "
+        "before. Where a line is, as for the tumours, take logistic regression."
+    )
+    _say(
+        f"Decision: of {len(y_test)} images there is time to look at {n}. Among the first {n} of "
+        f"the stack are {y_test[top].sum()} of the {y_test.sum()} eights."
+    )
+    _save("rare", lambda: displays.StackingDisplay.from_estimator(stack, y_train).figure_)
+
+
+def rules_to_read() -> Story:
+    """Tell of SMaLLClassifier, where somebody must read the model."""
+    nine = make_pipeline(VarianceThreshold(), SelectKBest(k=9), LogisticRegression(max_iter=1000))
     cancer = load_breast_cancer()
-    data_sets = {
-        "breast cancer, malignant": (cancer.data, cancer.target == 0),
-        "digits, 8 against the rest": _digit_eight(),
-    }
-    models = {
-        "SMaLLClassifier, 3 rules of 3": SMaLLClassifier(3, 3, random_state=0),
-        "LogisticRegression, 9 best features": make_pipeline(
-            VarianceThreshold(), SelectKBest(k=9), LogisticRegression(max_iter=1000)
-        ),
-        "decision tree, 5 leaves": DecisionTreeClassifier(max_leaf_nodes=5, random_state=0),
-        "LogisticRegression, all features": LogisticRegression(max_iter=1000),
-    }
-    print("SMaLLClassifier: a model to read, or for the smallest device")
-    print("Accuracy on the held-out half, mean ± sd of 10 random stratified splits.\n")
-    model = SMaLLClassifier(3, 3, certify=True, random_state=0)
-    model.fit(cancer.data, cancer.target_names[cancer.target])  # compiles the kernels
-    _print_table(models, data_sets, ["accuracy"])
+    return Story(
+        "A model to read: SMaLLClassifier",
+        "Accuracy on the held-out half, with nine terms or less.",
+        {
+            "SMaLLClassifier": SMaLLClassifier(random_state=0),
+            "LogisticRegression, 9 best features": _scaled(nine),
+            "DecisionTreeClassifier, 5 leaves": DecisionTreeClassifier(
+                max_leaf_nodes=5, random_state=0
+            ),
+            "LogisticRegression, all 30 features": _scaled(LogisticRegression(max_iter=1000)),
+        },
+        {"breast cancer, malignant": lambda: (cancer.data, cancer.target == 0)},
+        ("accuracy",),
+        _decide_what_to_print,
+    )
 
-    print(model.rules(cancer.feature_names))
-    print(
-        f"\nThat is all of the model: {model.n_bytes_} bytes of parameters. export_c() and "
-        "export_sql() write it as code.\nIts objective is "
-        f"{model.objective_:.4f}, and none with the same assignment is below "
-        f"{model.lower_bound_:.4f}."
+
+def _decide_what_to_print():
+    cancer = load_breast_cancer()
+    model = SMaLLClassifier(n_terms=4, random_state=0)
+    model.fit(cancer.data, cancer.target_names[cancer.target])
+    print("With four terms, on all rows:\n")
+    print(model.rules(cancer.feature_names), end="\n\n")
+    _say(
+        f"Decision: that fits on a card, and is all of the model, {model.n_bytes_} bytes; "
+        "export_c() and export_sql() write it as code. If nobody has to read it, take the one of "
+        "all features."
     )
     _save(
-        "the rules",
-        "pnsklearn_tour_small.png",
+        "rules",
         lambda: (
             displays.PrototypeDisplay.from_estimator(
                 model, cancer.data, feature_names=cancer.feature_names
@@ -219,83 +210,89 @@ def tour_small():
     )
 
 
-def tour_pu_trend():
-    """Accuracy and F1 of PUTrendClassifier where only some positives are labelled."""
+def no_negatives() -> Story:
+    """Tell of PUTrendClassifier, where some positives are known and nothing else."""
+    cancer, logistic = load_breast_cancer(), LogisticRegression(max_iter=1000)
+    balanced = clone(logistic).set_params(class_weight="balanced")
+    return Story(
+        "No negatives: PUTrendClassifier",
+        f"In training only {N_LABELED} positives keep their label, and to the others a row without "
+        "one is negative. Only 'all labels' sees them all. Scores on the held-out half.",
+        {
+            "PUTrendClassifier": _LabelsHidden(PUTrendClassifier(random_state=0)),
+            "LogisticRegression": _scaled(_LabelsHidden(logistic)),
+            "LogisticRegression, balanced": _scaled(_LabelsHidden(balanced)),
+            "LogisticRegression, all labels": _scaled(logistic),
+        },
+        {
+            "breast cancer, malignant": lambda: (cancer.data, cancer.target == 0),
+            "digits, even against odd": _even_digits,
+        },
+        ("accuracy", "f1"),
+        _decide_whether_to_trust,
+    )
+
+
+def _decide_whether_to_trust():
     cancer = load_breast_cancer()
-    data_sets = {
-        "breast cancer, malignant": (cancer.data, cancer.target == 0),
-        "digits, even against odd": _even_digits(),
-    }
-    logistic = LogisticRegression(max_iter=1000)
-    balanced = LogisticRegression(max_iter=1000, class_weight="balanced")
-    models = {
-        "PUTrendClassifier": _LabelsHidden(PUTrendClassifier(random_state=0)),
-        "LogisticRegression": _LabelsHidden(logistic),
-        "LogisticRegression, balanced": _LabelsHidden(balanced),
-        "LogisticRegression, all labels": logistic,
-        "ExtraTrees, all labels": ExtraTreesClassifier(random_state=0),
-    }
-    print("PUTrendClassifier: positives and unlabelled rows, no negatives")
-    print(
-        f"In the training half only {N_LABELED} positives keep their label. To the others, a row "
-        "without one is negative.\nThe models of 'all labels' see them all. Scores on the held-out "
-        "half, mean ± sd of 10 random stratified splits.\n"
-    )
     X, s, y_true = make_pu(cancer.data, cancer.target == 0, n_labeled=N_LABELED, random_state=0)
-    model = PUTrendClassifier(random_state=0).fit(X, s)  # compiles the kernels
-    _print_table(models, data_sets, ["accuracy", "f1"])
-
+    model = PUTrendClassifier(random_state=0).fit(X, s)
     low, high = model.class_prior_interval_
-    print(
-        f"With {N_LABELED} labels on all of the breast cancer data, it estimates that "
-        f"{model.class_prior_:.0%} of the unlabelled rows are\npositive (90 % interval {low:.0%} "
-        f"to {high:.0%}); in truth {y_true[s == 0].mean():.0%} are."
+    verdict = "use it" if model.doubt_ < 0.1 else "label some rows by hand first"
+    _say(
+        f"All breast cancer data, {N_LABELED} labels: {model.class_prior_:.0%} of the other rows "
+        f"are positive, it says ({low:.0%} to {high:.0%}); in truth it is "
+        f"{y_true[s == 0].mean():.0%}."
     )
-    _save(
-        "the scores in training",
-        "pnsklearn_tour_pu_trend.png",
-        lambda: displays.TrendDisplay.from_estimator(model).figure_,
+    _say(
+        "Decision: the probability that calling all rows the same would be as good is "
+        f"{model.doubt_:.0%}: {verdict}."
     )
+    _save("no_negatives", lambda: displays.TrendDisplay.from_estimator(model).figure_)
 
 
-def tour_topr():
-    """What TOPRPolicy learns from logged guesses, and what another log says that it is worth."""
-    digits = load_digits(return_X_y=True)
-    data_sets = {"digits": digits, "wine": load_wine(return_X_y=True)}
+def logged_decisions() -> Story:
+    """Tell of TOPRPolicy, which learns from a log, and says what it would have been worth."""
     logistic = LogisticRegression(max_iter=1000)
-    models = {
-        "TOPRPolicy": _Logged(TOPRPolicy()),
-        "TOPRPolicy, right guesses only": _Logged(TOPRPolicy(bounds="positives")),
-        "LogisticRegression of the guesses": _Logged(logistic),
-        "LogisticRegression, all labels": logistic,
-    }
-    print("TOPRPolicy: logged decisions and what came of them")
-    print(
-        "In the training half another policy guesses the class, three in ten at random, and it is "
-        "logged whether it was right.\nOnly 'all labels' sees what would have been. Share right on "
-        "the held-out half, of the policy as it stands and of its\nfirst choice, mean ± sd of 10 "
-        "random stratified splits.\n"
+    return Story(
+        "Logged decisions: TOPRPolicy",
+        "In training another policy guesses the class, three in ten at random, and it is logged "
+        "whether it was right. Only 'all labels' sees what would have been. Share right on the "
+        "held-out half.",
+        {
+            "TOPRPolicy": _scaled(_Logged(TOPRPolicy())),
+            "TOPRPolicy, right guesses only": _scaled(_Logged(TOPRPolicy(bounds="positives"))),
+            "LogisticRegression of the guesses": _scaled(_Logged(logistic)),
+            "LogisticRegression, all labels": _scaled(logistic),
+        },
+        {
+            "digits": lambda: load_digits(return_X_y=True),
+            "wine": lambda: load_wine(return_X_y=True),
+        },
+        ("accuracy",),
+        _decide_whether_to_change,
     )
-    X_train, X_test, y_train, y_test = train_test_split(
-        *digits, test_size=0.5, stratify=digits[1], random_state=0
-    )
-    policy = Pipeline([("scale", StandardScaler()), ("model", models["TOPRPolicy"])])
-    policy.fit(X_train, y_train)  # compiles the kernels
-    _print_table(models, data_sets, {"share_right": _share_right, "first_choice": "accuracy"})
 
-    scale, policy = policy[0], policy[1].model_
-    log = make_logged_bandit(scale.transform(X_test), y_test, logging="good", random_state=1)
+
+def _decide_whether_to_change():
+    X, y = load_digits(return_X_y=True)
+    X_train, X_test, y_train, y_test = _halves(StandardScaler().fit_transform(X), y)
+    policy = _Logged(TOPRPolicy()).fit(X_train, y_train).model_
+    log = make_logged_bandit(X_test, y_test, logging="good", random_state=1)
     feedback = {"reward": log.reward, "propensity": log.propensity}
-    value = policy.evaluate(log.X, log.action, **feedback).snips
-    print(
-        "A log of the held-out digits, of right guesses (1) and wrong ones (-1), puts the policy's "
-        f"mean reward at {value.value:.2f}\n(95 % interval {value.low:.2f} to {value.high:.2f}); "
-        f"in truth it is {2 * _share_right(policy, log.X, log.y) - 1:.2f}. The log's own is "
-        f"{log.reward.mean():.2f}."
+    found = policy.evaluate(log.X, log.action, **feedback)
+    better = "yes, change" if found.gain.low > 0 else "cannot tell; log more"
+    _say(
+        "By a log of the held-out digits (right is 1, wrong -1) the policy is worth "
+        f"{found.dr.value:.2f} ({found.dr.low:.2f} to {found.dr.high:.2f}) where what is done "
+        f"today is worth {found.logged.value:.2f}."
+    )
+    _say(
+        f"Decision: it gains {found.gain.value:.2f} ({found.gain.low:.2f} to "
+        f"{found.gain.high:.2f}), so is it better? {better}."
     )
     _save(
-        "the estimates of the value",
-        "pnsklearn_tour_topr.png",
+        "logged",
         lambda: (
             displays.PolicyValueDisplay.from_estimator(
                 policy, log.X, log.action, **feedback
@@ -304,16 +301,81 @@ def tour_topr():
     )
 
 
+# How they are told
+
+
+def _say(text):
+    print(textwrap.fill(text, 100))
+
+
+def _save(name, draw):
+    """Save the figure that `draw` returns, where matplotlib is installed."""
+    if find_spec("matplotlib"):
+        import matplotlib
+
+        matplotlib.use("Agg")
+        path = f"pnsklearn_tour_{name}.png"
+        draw().savefig(path, dpi=120, bbox_inches="tight")
+        print(f"Figure: {path}")
+
+
+@contextlib.contextmanager
+def _bar(n_fits: int) -> Iterator[Callable[[str], None]]:
+    """Show a bar below what is printed, where rich is installed; give what moves it by a fit."""
+    if not find_spec("rich"):
+        yield lambda what: None
+        return
+    from rich.progress import Progress
+
+    with Progress() as progress:
+        task = progress.add_task("", total=n_fits)
+        yield lambda what: progress.update(task, advance=1, description=what)
+
+
+def _compare(story: Story, X: Any, y: Any, advance: Callable[[str], None]) -> dict[str, list]:
+    """Return for each model the scores on the same splits, and the seconds of its fits."""
+    splits = StratifiedShuffleSplit(N_SPLITS, test_size=0.5, random_state=0)
+    found: dict[str, list] = {name: [] for name in story.models}
+    for train, test in splits.split(X, y):
+        for name, model in story.models.items():
+            start = time.perf_counter()
+            fitted = clone(model).fit(X[train], y[train])
+            seconds = time.perf_counter() - start
+            scores = [get_scorer(score)(fitted, X[test], y[test]) for score in story.scoring]
+            found[name].append([*scores, seconds])
+            advance(story.title.split(": ")[1])
+    return found
+
+
+def tell(story: Story, advance: Callable[[str], None]) -> None:
+    """Print a story: a table for each data set, and the decision."""
+    print(f"\n{story.title}\n{'-' * len(story.title)}")
+    _say(f"{story.about} Mean ± sd of {N_SPLITS} splits.")
+    print()
+    for title, data in story.data.items():
+        X, y = data()
+        about = f"{y.sum()} positives" if y.dtype == bool else f"{len(np.unique(y))} classes"
+        columns = "".join(f"{name.replace('_', ' '):>20}" for name in story.scoring)
+        print(f"{title}: {about}, {len(y)} rows\n{'':42}{columns}{'seconds':>10}")
+        for name, runs in _compare(story, X, y, advance).items():
+            mean, sd = np.mean(runs, axis=0), np.std(runs, axis=0)
+            scores = "".join(
+                f"{f'{m:.3f} ± {s:.3f}':>20}" for m, s in zip(mean[:-1], sd[:-1], strict=True)
+            )
+            print(f"  {name:40}{scores}{mean[-1]:10.2f}")
+        print()
+    story.decide()
+
+
 def main() -> None:
     """Take the whole tour, on one thread: more cost more than they bring on data this small."""
-    with threadpool_limits(1):
-        tour_auprc()
-        print("\n")
-        tour_small()
-        print("\n")
-        tour_pu_trend()
-        print("\n")
-        tour_topr()
+    stories = [rare_positives(), rules_to_read(), no_negatives(), logged_decisions()]
+    try:
+        with threadpool_limits(1), _bar(sum(story.n_fits for story in stories)) as advance:
+            for story in stories:
+                tell(story, advance)
+    except KeyboardInterrupt:
+        sys.exit("\nStopped.")
 
 
 if __name__ == "__main__":

@@ -8,12 +8,11 @@ from importlib.util import find_spec
 import numpy as np
 import pytest
 from sklearn.datasets import make_classification
-from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import StratifiedShuffleSplit
 
 import pnsklearn
-from pnsklearn import PUTrendClassifier
+from pnsklearn import AUPRCStackingClassifier, PUTrendClassifier, TOPRPolicy
 from pnsklearn import __main__ as tour
+from tests.estimators import MEMBERS
 
 
 def test_show_versions(capsys):
@@ -35,32 +34,41 @@ def test_tour_prints_a_row_per_model(monkeypatch, capsys, tmp_path, short_search
     for name in ("_rare_breast_cancer", "_digit_eight", "_even_digits"):
         monkeypatch.setattr(tour, name, lambda: (X, y == 1))
     monkeypatch.setattr(tour, "load_digits", lambda return_X_y: (X, y))
-    monkeypatch.setattr(tour, "AUPRCClassifier", lambda: LogisticRegression(C=0.1))
     monkeypatch.setattr(tour, "N_LABELED", 10)
-    quick = partial(PUTrendClassifier, "linear", n_snapshots=2, n_folds=2)
-    monkeypatch.setattr(tour, "PUTrendClassifier", quick)
-
-    def few_splits(n_splits, **how):
-        assert n_splits == 10  # as it prints
-        return StratifiedShuffleSplit(3, **how)
-
-    monkeypatch.setattr(tour, "StratifiedShuffleSplit", few_splits)
+    monkeypatch.setattr(tour, "N_SPLITS", 2)
+    quick = {
+        "AUPRCStackingClassifier": partial(AUPRCStackingClassifier, MEMBERS, cv=2),
+        "PUTrendClassifier": partial(PUTrendClassifier, "linear", n_snapshots=2, n_folds=2),
+        "TOPRPolicy": partial(TOPRPolicy, bounds="topr"),
+    }
+    for name, kind in quick.items():
+        monkeypatch.setattr(tour, name, kind)
     tour.main()
     output = capsys.readouterr().out
+    assert max(map(len, output.splitlines())) <= 100
+    stories = re.split("-{20,}\n", output)[1:]
+    assert [story.count("Decision: ") for story in stories] == [1] * 4
     scores = [
-        np.array(re.findall(r"(\d\.\d{3}) ± \d\.\d{3}", part), dtype=float)
-        for part in re.split("PUTrendClassifier: positives|TOPRPolicy: logged", output)
+        np.array(re.findall(r"(\d\.\d{3}) ± \d\.\d{3}", story), dtype=float) for story in stories
     ]
-    assert "malignant if any of these rules fires, otherwise benign" in output
-    assert [len(part) for part in scores] == [16, 20, 16]
+    assert [len(part) for part in scores] == [8, 4, 16, 8]
     assert np.all((scores[0] > y.mean()) & (scores[0] <= 1))
-    assert np.all((scores[1] >= 0) & (scores[1] <= 1))
-    assert scores[1][-2:].min() > y.mean()  # with all labels
-    digits, wine = scores[2].reshape(2, 4, 2)
-    assert np.all((scores[2] >= 0) & (scores[2] <= 1))
-    assert np.all(wine[0] > wine[2])  # rewards tell more than the guesses alone
-    assert digits[3].min() > 0.5  # with all labels
-    assert "2 classes, 120" in output
-    for method in ("auprc", "small", "pu_trend", "topr"):
-        saved = (tmp_path / f"pnsklearn_tour_{method}.png").exists()
+    assert np.all(np.concatenate(scores) <= 1)
+    assert scores[2][-2:].min() > y.mean()  # with all labels
+    digits, wine = scores[3].reshape(2, 4)
+    assert wine[0] > wine[2]  # rewards tell more than the guesses alone
+    assert digits[3] > 0.5  # with all labels
+    assert "malignant if" in stories[1]
+    assert "2 classes, 120" in stories[3]
+    for name in ("rare", "rules", "no_negatives", "logged"):
+        saved = (tmp_path / f"pnsklearn_tour_{name}.png").exists()
         assert saved == (find_spec("matplotlib") is not None)
+
+
+def test_tour_ends_cleanly_at_an_interrupt(monkeypatch):
+    def interrupted(story, advance):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(tour, "tell", interrupted)
+    with pytest.raises(SystemExit, match="Stopped"):
+        tour.main()
