@@ -1,5 +1,6 @@
 """Splits of the rows inside a fit."""
 
+from collections.abc import Iterable
 from numbers import Integral
 from typing import Any
 
@@ -33,3 +34,15 @@ def deal_out(label: Array, n_folds: int) -> Array:
     fold = np.empty(len(label), dtype=int)
     fold[np.argsort(label, kind="stable")] = np.arange(len(label)) % n_folds
     return fold
+
+
+def usable_splits(splits: Iterable, kept: Array, positive: Array) -> list[tuple[Array, Array]]:
+    """Return the splits over the kept rows that have both classes on both sides."""
+    position = np.cumsum(kept) - 1
+    mapped = [(position[train[kept[train]]], position[test[kept[test]]]) for train, test in splits]
+    return [split for split in mapped if all(has_both(positive[side]) for side in split)]
+
+
+def has_both(positive: Array) -> bool:
+    """Say whether there are rows of both classes."""
+    return bool(positive.any() and not positive.all())

@@ -631,16 +631,9 @@ class AUPRCClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
 
         with blas_threads(1 if X.size < LARGEST_SERIAL_SIZE else None):
             best, alpha, precision = select(
-                positive,
-                given * times,
-                splits,
-                alphas,
-                anchors=anchors,
-                path=path,
-                scores=scores,
-                by_one_se=self.alpha == "cv-1se",
-                n_jobs=self.n_jobs,
-            )
+                positive, given * times, splits, alphas, anchors=anchors, path=path, scores=scores,
+                by_one_se=self.alpha == "cv-1se", n_jobs=self.n_jobs,
+            )  # fmt: skip
             # The path is warm-started, so that C is reached as it was on the splits.
             candidates = self._fit_anchors(X, positive, weight, schedule, Cs[: best + 1])
         return candidates[-1], alpha, precision

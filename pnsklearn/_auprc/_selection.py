@@ -1,6 +1,6 @@
 """Choose the anchor and its strength by cross-validated average precision."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from numbers import Integral
 from typing import Any, NamedTuple
 
@@ -9,6 +9,7 @@ from sklearn.metrics import average_precision_score
 from sklearn.model_selection import StratifiedKFold, check_cv
 from sklearn.utils.parallel import Parallel, delayed
 
+from pnsklearn._splits import has_both, usable_splits
 from pnsklearn._typing import Array
 
 C_GRID = tuple(float(C) for C in np.logspace(-4, 4, 9))
@@ -67,17 +68,6 @@ def make_splits(
     return usable
 
 
-def usable_splits(splits: Iterable, kept: Array, positive: Array) -> list[tuple[Array, Array]]:
-    """Return the splits over the kept rows that have both classes on both sides."""
-    position = np.cumsum(kept) - 1
-    mapped = [(position[train[kept[train]]], position[test[kept[test]]]) for train, test in splits]
-    return [split for split in mapped if all(_has_both(positive[side]) for side in split)]
-
-
-def _has_both(positive):
-    return positive.any() and not positive.all()
-
-
 def thinned(
     splits: list[tuple[Array, Array]], positive: Array
 ) -> tuple[list[tuple[Array, Array]], Array]:
@@ -93,7 +83,7 @@ def thinned(
             kept[rows[np.linspace(0, len(rows), MOST_ROWS, endpoint=False).astype(int)]] = True
             times[rows] = len(rows) / MOST_ROWS
     fewer = [(train[kept[train]], test[kept[test]]) for train, test in splits]
-    if all(_has_both(positive[side]) for split in fewer for side in split):
+    if all(has_both(positive[side]) for split in fewer for side in split):
         return fewer, times
     return splits, np.ones(len(positive))
 

@@ -13,7 +13,7 @@ import numpy as np
 from sklearn.model_selection import check_cv
 from sklearn.utils import Bunch
 
-from pnsklearn._auprc._selection import usable_splits
+from pnsklearn._splits import usable_splits
 from pnsklearn._typing import Array, Matrix
 
 MOST_PROTOTYPES = 3  # of the shapes within a budget

@@ -26,10 +26,10 @@ from sklearn.utils.validation import (
 
 from pnsklearn._auprc._anchors import check_anchor
 from pnsklearn._auprc._estimator import AUPRCClassifier
-from pnsklearn._auprc._selection import make_splits, usable_splits
+from pnsklearn._auprc._selection import make_splits
 from pnsklearn._auprc._threshold import check_threshold
 from pnsklearn._fitting import callback_tasks, replace_fitted, unchanged_on_error, warn_user
-from pnsklearn._splits import split_metadata
+from pnsklearn._splits import split_metadata, usable_splits
 from pnsklearn._stacking._members import MANY_ROWS, default_members
 from pnsklearn._stacking._out_of_fold import (
     Member,

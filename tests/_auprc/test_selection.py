@@ -16,8 +16,8 @@ from pnsklearn._auprc._selection import (
     select,
     strengths,
     thinned,
-    usable_splits,
 )
+from pnsklearn._splits import usable_splits
 from pnsklearn.datasets import make_rare_positives
 
 
