@@ -246,6 +246,7 @@ def test_inside_other_classifiers(global_random_seed):
 # Errors
 
 
+@pytest.mark.filterwarnings("ignore::pnsklearn.exceptions.PUWarning")  # all positives are labelled
 def test_decision_function_of_pu_trend(global_random_seed):
     X, code = make_data(global_random_seed)
     model = PUTrendClassifier("linear", **PU).fit(X, code)

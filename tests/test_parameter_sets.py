@@ -78,7 +78,7 @@ def random_setting(kind, rng):
     return kind(**params)
 
 
-@pytest.mark.usefixtures("short_searches")
+@pytest.mark.usefixtures("short_searches", "larger_label")
 @pytest.mark.filterwarnings("ignore::UserWarning")  # some checks use a handful of rows
 @pytest.mark.parametrize("number", range(N_SETTINGS))
 @pytest.mark.parametrize("kind", KINDS)

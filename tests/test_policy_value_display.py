@@ -129,6 +129,38 @@ def test_plots_where_told(plt):
             display.plot(wrong)
 
 
+SELECTION = Bunch(
+    bounds=["topr", "topr", "is"], baseline=np.array([0.0, -0.75, 0.0]), C=np.array([0.1, 1, 10]),
+    value=np.array([0.2, 0.5, 0.4]), standard_error=np.array([0.1, 0.2, 0.1]), logged=0.3,
+    best_index=1,
+)  # fmt: skip
+
+
+def test_candidates(plt):
+    model = Policy().fit(X, ACTION)
+    with pytest.raises(ValueError, match="There was no choice"):
+        PolicyValueDisplay.from_selection(model)
+    model.selection_ = SELECTION
+    for estimator in (model, make_pipeline(model)):
+        display = PolicyValueDisplay.from_selection(estimator)
+        (ax,) = display.ax_
+        assert [tick.get_text() for tick in ax.get_xticklabels()] == [
+            "topr, baseline 0, C=0.1", "topr, baseline -0.75, C=1", "is, C=10",
+        ]  # fmt: skip
+        line, _, (intervals,) = display.errorbar_
+        assert_allclose(line.get_ydata(), [0.2, 0.5, 0.4])
+        ends = [segment[:, 1] for segment in intervals.get_segments()]
+        assert_allclose(ends, [[0.004, 0.396], [0.108, 0.892], [0.204, 0.596]], atol=1e-3)
+        lines = {line.get_label(): line.get_xydata() for line in ax.lines}
+        assert_allclose(lines["taken"], [[1, 0.5]])
+        assert lines["log"][0][1] == 0.3
+        display.figure_.canvas.draw()
+    _, axes = plt.subplots(1, 2)
+    assert display.plot(axes[1]).ax_[0] is axes[1]
+    with pytest.raises(ValueError, match="None or one"):
+        display.plot(axes)
+
+
 def test_bad_input():
     with pytest.raises(NotFittedError):
         PolicyValueDisplay.from_estimator(Policy(), X, ACTION, **LOG)

@@ -1,5 +1,6 @@
 """Which label marks the labelled positives, and which rows are unlabelled."""
 
+from textwrap import shorten
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,10 @@ def fill_missing(y: Any) -> tuple[Any, Any]:
     ValueError
         If there is no label, or there are several beside missing ones.
     """
-    values = np.asarray(y)
+    try:
+        values = np.asarray(y)
+    except (TypeError, ValueError):  # ragged, say: the checks of y tell
+        return y, None
     if y is None or values.ndim != 1 or values.dtype.kind not in "fO":
         return y, None
     if values.dtype.kind == "f":
@@ -71,10 +75,13 @@ def positive_label(classes: Array, pos_label: Any) -> Array:
     if pos_label is None:
         plain = not isinstance(positive, str) and (negative, positive) in PLAIN_PAIRS
         if not plain:
+            first, second = (
+                shorten(repr(label), 60, placeholder="...") for label in classes.tolist()
+            )
             raise ValueError(
-                f"Which label marks the labelled positives, {negative!r} or {positive!r}? Set "
-                f"pos_label={positive!r} or pos_label={negative!r}. Only of 0 and 1, -1 and 1, or "
-                "False and True is it plain."
+                f"Which label marks the labelled positives, {first} or {second}? Set "
+                f"pos_label={second} or pos_label={first}. Only of 0 and 1, -1 and 1, or False and "
+                "True is it plain."
             )
         return classes
     if pos_label not in (negative, positive):

@@ -367,10 +367,14 @@ def _exchanged(rule, slot, rest):
 
 @njit
 def _improve_rule(rule, rows, smoothed, limits, scratch):
-    """Refit one prototype, then exchange its features one by one; return it and F_mu."""
+    """Refit one prototype, then exchange its features one by one.
+
+    Returns the prototype, F_mu and the number of exchanges.
+    """
     value = _newton(rule, rows, smoothed, Stop(REFIT_DECREMENT, np.inf), scratch)
     rest_features, rest_weights = np.zeros_like(rule.features), np.zeros_like(rule.weights)
     slot = np.int64(0)  # like all later values: for a literal 0, a second version is compiled
+    n_exchanged = 0
     while slot < (limits.n_nonzero if limits.n_tried > 0 else 0):
         target = value - limits.tol * max(value, SMALLEST_VALUE)
         rest = _without(rule, slot, rest_features, rest_weights)
@@ -380,13 +384,16 @@ def _improve_rule(rule, rows, smoothed, limits, scratch):
             slot = min(slot, rule.size)
             rule = _exchanged(rule, slot, rest)
             value = _newton(rule, rows, smoothed, Stop(REFIT_DECREMENT, np.inf), scratch)
+            n_exchanged += 1
         slot += 1
-    return rule, value
+    return rule, value, n_exchanged
 
 
 @njit
 def improve(XT, sign, weight, coef, intercept, smoothed, limits):
     """Refit and exchange features of all prototypes in turn, in place, until a sweep gains nothing.
+
+    Nor is there another sweep after one in which all could be exchanged and none was.
 
     Parameters
     ----------
@@ -423,10 +430,12 @@ def improve(XT, sign, weight, coef, intercept, smoothed, limits):
     last, total, sweep = np.inf, np.inf, 0
     while sweep < limits.max_sweeps:
         sweep += 1
+        n_exchanged = 0
         for j in range(n_prototypes):
             _others(Z, j, smoothed.mu, rows.other)
             rule = Rule(features[j], weights[j], sizes[j])
-            rule, total = _improve_rule(rule, rows, smoothed, limits, scratch)
+            rule, total, n = _improve_rule(rule, rows, smoothed, limits, scratch)
+            n_exchanged += n
             sizes[j] = rule.size
             _margins(XT, rule, Z[j])
         # F_mu of the last prototype has the loss of all.
@@ -434,6 +443,8 @@ def improve(XT, sign, weight, coef, intercept, smoothed, limits):
             for a in range(sizes[j]):
                 total += smoothed.lam / 2 * weights[j, a + 1] ** 2
         if last - total <= limits.tol * max(total, SMALLEST_VALUE):
+            break
+        if limits.n_tried > 0 and n_exchanged == 0:
             break
         last = total
     coef[:] = 0.0

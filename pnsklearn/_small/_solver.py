@@ -1,14 +1,17 @@
 """Learn the prototypes: local search from many starts, or relax, round and refit."""
 
+import math
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 from joblib import Parallel, delayed, effective_n_jobs
 from sklearn.exceptions import ConvergenceWarning
 
+from pnsklearn._small._elimination import eliminated
 from pnsklearn._small._objective import Objective
 from pnsklearn._small._reference import solve_reference
 from pnsklearn._small._relaxation import lower_bound_at, relax, solve_fista, solve_saddle
@@ -18,6 +21,10 @@ from pnsklearn._typing import Array
 # The maximum is smoothed by mu log sum exp(z / mu): far first, so that starts move, then close.
 SEARCH_MU = (1.0, 0.3, 0.1)
 POLISH_MU = (0.03, 0.01, 0.003)
+# The smoothings of the starts' descents, and the share of them that goes on after each.
+KEPT = {1.0: 0.7, 0.3: 0.4, 0.1: 0.2, 0.03: 0.1}
+# Descents from the best without a part of it that may fail in a row.
+N_KICKS, N_KICKS_FEW_ENTRIES, KICK_MU = 5, 10, (0.3, 0.03)
 N_TRIED = 4  # features tried in the place of one
 EXCHANGE_TOL = 1e-4  # least relative gain of an exchange
 REFIT_TOL = 1e-9  # least relative gain of a sweep without exchanges
@@ -32,8 +39,6 @@ MAX_SAMPLED_ROWS = 10_000
 MAX_SEARCHED_FEATURES = 300
 MAX_PRICING_ROUNDS = 5
 MAX_REASSIGNMENTS = 8
-# Relaxation of a start of the search: more precision does not change the start.
-START_TOL, START_ITER = 5e-3, 300
 
 RELAXED_SOLVERS = {"saddle": solve_saddle, "fista": solve_fista, "reference": solve_reference}
 
@@ -115,11 +120,10 @@ def solve(
         first = None if start is None or start[0] != objective.union else start[1:]
         # Steps of constant features are none: there is nothing to relax.
         if solver in ("auto", "swap") or objective.data.n_features == 0:
-            # With more prototypes the relaxation's start is not better than others, and costs more.
-            relaxed = solver == "auto" and objective.n_prototypes == 1
+            eliminates = solver == "auto" and objective.n_prototypes == 1
             solution = search(
-                objective, first, relaxed, n_init=n_init, max_iter=max_iter, rng=rng,
-                n_jobs=n_jobs, device=device, callback=on_iteration,
+                objective, first, eliminates, n_init=n_init, max_iter=max_iter, rng=rng,
+                n_jobs=n_jobs, callback=on_iteration,
             )  # fmt: skip
         else:
             solution = relax_and_round(
@@ -170,14 +174,15 @@ def bounded(objective: Objective, solution: Solution) -> Solution:
 
 
 def search(
-    objective: Objective, start: tuple[Array, Array] | None, relaxed: bool, *, n_init: int | str,
-    max_iter: int, rng: np.random.RandomState, n_jobs: int | None, device: str,
+    objective: Objective, start: tuple[Array, Array] | None, eliminates: bool, *,
+    n_init: int | str, max_iter: int, rng: np.random.RandomState, n_jobs: int | None,
     callback: StoppingCallback,
 ) -> Solution:  # fmt: skip
     """Minimise F by exchanges of features from several starts; arguments as in `solve`.
 
-    `relaxed` says whether the solution of the relaxation is a start too. One prototype needs only
-    one random start. The callback is called after each start.
+    `eliminates` says whether the features left of all are a start too. One prototype needs only
+    one random start. The starts' descents are told apart as mu falls, and only the best go on. The
+    callback is called after each part of one.
     """
     features = _searched_features(objective, start)
     rows = sampled_rows(objective.sign > 0, rng)
@@ -186,28 +191,95 @@ def search(
         n_init = N_STARTS_FEW_ENTRIES if block.data.XT.size <= FEW_ENTRIES else N_STARTS
     seeds = rng.randint(2**31 - 1, size=int(n_init) if objective.n_prototypes > 1 else 1)
     starts: list[Callable] = [partial(_random_start, block, *pair) for pair in enumerate(seeds)]
-    if relaxed and len(features):
-        starts.append(partial(_relaxed_start, block, device, callback))
+    if eliminates and len(features):
+        starts.append(partial(eliminated, block))
     if start is not None:
         starts.append(lambda: (start[0][:, features], start[1]))
 
-    def run(make):
-        if callback.stopped:
-            return None
-        return descend(block, make(), SEARCH_MU + POLISH_MU[:1], max_iter)
+    best, n_jobs = None, min(effective_n_jobs(n_jobs), len(starts))
+    for mu, kept in KEPT.items() if objective.n_prototypes > 1 else [(SEARCH_MU[0], 1.0)]:
 
-    best = None
-    n_jobs = min(effective_n_jobs(n_jobs), len(starts))
-    runs = Parallel(n_jobs, require="sharedmem", return_as="generator")(
-        delayed(run)(make) for make in starts
-    )
-    for found in runs:
-        if found is None or callback.stopped:
-            continue
-        if best is None or found.objective < best.objective * (1 - 1e-9):
-            best = found
+        def run(make, mu=mu):
+            return None if callback.stopped else _follow(block, make(), mu, max_iter)
+
+        tracks = []
+        runs = Parallel(n_jobs, require="sharedmem", return_as="generator")(
+            delayed(run)(make) for make in starts
+        )
+        for track in runs:
+            if track is None or (callback.stopped and best is not None):
+                continue
+            tracks.append(track)
+            if best is None or track.best.objective < best.objective * (1 - 1e-9):
+                best = track.best
+            callback(bounded(objective, _widened(objective, features, best)))
+        n_kept = len(tracks) if block.data.XT.size <= FEW_ENTRIES else kept * len(seeds)
+        starts = [partial(_same, track) for track in _leaders(tracks, n_kept)]
+    if not callback.stopped:
+        best = _kicked(block, best, rng, max_iter)
         callback(bounded(objective, _widened(objective, features, best)))
     return _on_everything(objective, block, features, rows, best, max_iter, callback)
+
+
+def _kicked(block, best, rng, max_iter):
+    """Return the best of descents from the best so far, without a rule or half of its features.
+
+    They end after some in a row that found nothing better.
+    """
+    n_kicks = N_KICKS_FEW_ENTRIES if block.data.XT.size <= FEW_ENTRIES else N_KICKS
+    rng, failures = np.random.RandomState(rng.randint(2**31 - 1)), 0
+    while failures < n_kicks and np.count_nonzero(best.coef) > 1:
+        coef, intercept = best.coef.copy(), best.intercept.copy()
+        if 1 < len(coef) and failures < len(coef):
+            coef[failures] = 0.0
+        else:
+            used = np.flatnonzero(coef)
+            coef.flat[rng.permutation(used)[: (len(used) + 1) // 2]] = 0.0
+        found = descend(block, (coef, intercept), KICK_MU, max_iter)
+        failures += 1
+        if found.objective < best.objective * (1 - EXCHANGE_TOL):
+            best, failures = replace(found, n_iter=best.n_iter + found.n_iter), 0
+    return best
+
+
+class Track(NamedTuple):
+    """Where a descent is, and the best that it has met."""
+
+    last: Solution
+    best: Solution
+
+
+def _same(track):
+    return track
+
+
+def _leaders(tracks, n_kept):
+    """Return the tracks of the lowest objectives, one of each choice of features."""
+    leaders: dict = {}
+    for track in sorted(tracks, key=lambda track: track.best.objective):
+        chosen = sorted(tuple(np.flatnonzero(row)) for row in track.last.coef)
+        leaders.setdefault(tuple(chosen), track)
+    return list(leaders.values())[: math.ceil(n_kept)]
+
+
+def _state(block, coef, intercept, n_iter=0):
+    value = block.value(coef, block.margins(coef, intercept))
+    return Solution(coef, intercept, value, n_iter)
+
+
+def _follow(block, track, mu, max_sweeps, n_tried=N_TRIED):
+    """Return the track, or one from given prototypes, after sweeps with the smoothing mu."""
+    if not isinstance(track, Track):
+        start = _state(block, *track)
+        track = Track(start, start)
+    last, best = track
+    coef, intercept = last.coef.copy(), last.intercept.copy()
+    limits = Limits(block.n_nonzero, n_tried, max_sweeps, EXCHANGE_TOL if n_tried else REFIT_TOL)
+    n_sweeps = _improve(block, block.weight, coef, intercept, mu, limits)
+    if not block.fit_intercept:
+        intercept[:] = 0.0  # the ridge leaves some 1e-30
+    last = _state(block, coef, intercept, last.n_iter + n_sweeps)
+    return Track(last, min(best, last, key=lambda state: state.objective))
 
 
 def descend(
@@ -218,20 +290,11 @@ def descend(
 
     With ``n_tried=0`` the features stay as they are.
     """
-    coef, intercept = start[0].copy(), start[1].copy()
-    limits = Limits(block.n_nonzero, n_tried, max_sweeps, EXCHANGE_TOL if n_tried else REFIT_TOL)
-
-    def state():
-        if not block.fit_intercept:
-            intercept[:] = 0.0  # the ridge leaves some 1e-30
-        value = block.value(coef, block.margins(coef, intercept))
-        return Solution(coef.copy(), intercept.copy(), value, 0)
-
-    states, n_sweeps = [state()], 0
-    for mu in schedule:
-        n_sweeps += _improve(block, block.weight, coef, intercept, mu, limits)
-        states.append(state())
-    return replace(min(states, key=lambda state: state.objective), n_iter=n_sweeps)
+    track: Any = start
+    # Of a single prototype there is no maximum to be smoothed.
+    for mu in schedule if len(start[0]) > 1 else schedule[:1]:
+        track = _follow(block, track, mu, max_sweeps, n_tried)
+    return replace(track.best, n_iter=track.last.n_iter)
 
 
 def _improve(block, weight, coef, intercept, mu, limits):
@@ -247,14 +310,6 @@ def _random_start(block, number, seed):
     if number % 2 == 0:
         return greedy(block, groups_by_hash(XT, n_groups, rng))
     return greedy(block, groups_along_line(XT, block.sign, block.weight, n_groups, rng))
-
-
-def _relaxed_start(block, device, callback):
-    """Return the rounded solution of the relaxation, for one prototype."""
-    relaxation = relax(block, block.data.XT, np.zeros(block.sign.shape, int), device)
-    only_stops = StoppingCallback(lambda state: callback.stopped)
-    solved, _ = solve_and_reassign(relaxation, solve_fista, START_ITER, START_TOL, only_stops)
-    return rounded(solved.W, solved.eps, block.n_nonzero), solved.b
 
 
 def greedy(block, assignment):

@@ -11,7 +11,7 @@ from pnsklearn._validation import check_weights
 from pnsklearn.metrics import effective_sample_size
 from pnsklearn.metrics._off_policy import ValueEstimate, widen_policy
 
-N_BINS = 40
+N_BINS, SURE = 40, 1.96
 NAMES = {"ips": "IPS", "snips": "SNIPS", "clipped_ips": "clipped IPS", "dr": "DR"}
 
 
@@ -21,7 +21,8 @@ class PolicyValueDisplay:
     Left, the value by each estimator, or by each round of a policy that was refreshed, and the mean
     reward of the log. Right, the histogram of the importance weights, the probability of each
     logged action under the policy over its propensity, and the effective sample size: where few
-    rows have most of the weight the estimates cannot be trusted. Best made with `from_estimator`.
+    rows have most of the weight the estimates cannot be trusted. Best made with `from_estimator`,
+    or with `from_selection`: the candidates of ``TOPRPolicy(bounds="cv")``, without a histogram.
 
     Parameters
     ----------
@@ -30,16 +31,18 @@ class PolicyValueDisplay:
         :func:`pnsklearn.metrics.ips_value`.
     logged : named tuple (value, standard_error, low, high)
         The mean reward of the log.
-    importance_weights : array-like of shape (n_samples,)
-        Non-negative ratios.
+    importance_weights : array-like of shape (n_samples,), default=None
+        Non-negative ratios; None leaves their axes out.
     sample_weight : array-like of shape (n_samples,), default=None
         Weights of the rows.
     by_round : bool, default=False
         Whether `values` are those of rounds, joined by a line.
+    taken : str or None, default=None
+        The candidate that was taken, if `values` are those of candidates.
 
     Attributes
     ----------
-    ax_ : ndarray of 2 matplotlib Axes
+    ax_ : ndarray of 2 matplotlib Axes, or 1
         The axes with the values and those with the histogram.
     figure_ : matplotlib Figure
         The figure of the axes.
@@ -59,14 +62,16 @@ class PolicyValueDisplay:
     """
 
     def __init__(
-        self, values: dict[str, ValueEstimate], logged: ValueEstimate, importance_weights: Any, *,
-        sample_weight: Any = None, by_round: bool = False,
+        self, values: dict[str, ValueEstimate], logged: ValueEstimate,
+        importance_weights: Any = None, *, sample_weight: Any = None, by_round: bool = False,
+        taken: str | None = None,
     ):  # fmt: skip
         self.values = values
         self.logged = logged
         self.importance_weights = importance_weights
         self.sample_weight = sample_weight
         self.by_round = by_round
+        self.taken = taken
 
     @classmethod
     def from_estimator(
@@ -131,12 +136,51 @@ class PolicyValueDisplay:
         how = {"sample_weight": sample_weight, "by_round": rounds is not None}
         return cls(values, report.logged, chosen / propensity, **how).plot(ax, **kwargs)
 
+    @classmethod
+    def from_selection(cls, estimator: Any, *, ax: Any = None, **kwargs: Any) -> Self:
+        """Plot what ``TOPRPolicy(bounds="cv")`` chose from: each candidate's cross-fitted value.
+
+        Parameters
+        ----------
+        estimator : TOPRPolicy or Pipeline that ends in one
+            A policy that was fitted to rewards.
+        ax : matplotlib Axes or None, default=None
+            Where to plot; a new figure by default.
+        **kwargs : dict
+            Passed to `ax.errorbar` of the values.
+
+        Returns
+        -------
+        display : PolicyValueDisplay
+            The display, with 95 % intervals. That the best of several was taken, they do not know.
+
+        Raises
+        ------
+        NotFittedError
+            If the estimator is not fitted.
+        ValueError
+            If it has no `selection_`, as after a fit with given bounds.
+        """
+        check_is_fitted(estimator)
+        policy = estimator[-1] if hasattr(estimator, "steps") else estimator
+        found = getattr(policy, "selection_", None)
+        if found is None:
+            raise ValueError("There was no choice: fit TOPRPolicy(bounds='cv') to rewards.")
+        names = _candidate_names(found)
+        columns = found.value, found.standard_error
+        values = {
+            name: ValueEstimate(value, error, value - SURE * error, value + SURE * error)
+            for name, value, error in zip(names, *columns, strict=True)
+        }
+        logged = ValueEstimate(found.logged, 0.0, found.logged, found.logged)
+        return cls(values, logged, taken=names[found.best_index]).plot(ax, **kwargs)
+
     def plot(self, ax: Any = None, **kwargs: Any) -> Self:
         """Draw the display.
 
         Parameters
         ----------
-        ax : two matplotlib Axes or None, default=None
+        ax : two matplotlib Axes, one without `importance_weights`, or None, default=None
             Where to plot; a new figure by default.
         **kwargs : dict
             Passed to `ax.errorbar` of the values.
@@ -156,13 +200,18 @@ class PolicyValueDisplay:
         check_matplotlib_support(f"{type(self).__name__}.plot")
         import matplotlib.pyplot as plt
 
+        n_axes = 1 if self.importance_weights is None else 2
         if ax is None:
-            _, ax = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
-        if np.shape(ax) != (2,):
-            raise ValueError("ax must be None or two axes, as plt.subplots(1, 2) makes them.")
-        self.ax_, self.figure_ = np.asarray(ax), ax[0].figure
+            how = {"figsize": (10 if n_axes == 2 else 7, 4), "layout": "constrained"}
+            _, ax = plt.subplots(1, n_axes, **how)
+        ax = np.atleast_1d(ax)
+        if ax.shape != (n_axes,):
+            wanted = "one" if n_axes == 1 else "two axes, as plt.subplots(1, 2) makes them"
+            raise ValueError(f"ax must be None or {wanted}.")
+        self.ax_, self.figure_ = ax, ax[0].figure
         self._plot_values(kwargs)
-        self._plot_weights()
+        if n_axes == 2:
+            self._plot_weights()
         return self
 
     def _plot_values(self, kwargs):
@@ -177,6 +226,11 @@ class PolicyValueDisplay:
         ax.axhspan(self.logged.low, self.logged.high, color="0.4", alpha=0.15, linewidth=0)
         ax.set_xticks(places, list(self.values))
         ax.set(xlabel="Round" if self.by_round else "Estimator", ylabel="Mean reward")
+        if self.taken is not None:
+            place = list(self.values).index(self.taken)
+            ax.plot(place, value[place], "s", color="C1", zorder=3, label="taken")
+            ax.tick_params(axis="x", rotation=90)
+            ax.set_xlabel("Candidate")
         ax.legend()
 
     def _plot_weights(self):
@@ -195,3 +249,12 @@ class PolicyValueDisplay:
             title=f"Effective sample size {size:.1f} of {weight.sum():g}",
         )
         ax.legend()
+
+
+def _candidate_names(found):
+    """Return a name for each candidate; the baseline where it tells two apart."""
+    members = [name for name, _ in set(zip(found.bounds, found.baseline, strict=True))]
+    return [
+        f"{name}{f', baseline {baseline:.2g}' if members.count(name) > 1 else ''}, C={C:g}"
+        for name, baseline, C in zip(found.bounds, found.baseline, found.C, strict=True)
+    ]
