@@ -162,7 +162,7 @@ def _fitted(model, X, y):
 def accuracy(options, report):
     """Test error with 9 non-zeros or about as many numbers, nothing tuned."""
     models = {label: lambda n_rows, make=make: make() for label, make in peers.MODELS.items()}
-    _compare(report, models, MAX_TRAIN, n_repeats=3)
+    _compare(report, models, MAX_TRAIN, n_repeats=1)
 
 
 def tuned(options, report):

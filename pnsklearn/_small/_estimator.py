@@ -187,7 +187,9 @@ class SMaLLClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         `n_nonzero` and `positive_class` say which it is, `error` is the mean of its row of
         `fold_errors`, of shape (n_candidates, n_splits), and `gain` how much lower that is than
         the first one's, with its standard error `gain_standard_error` over the splits. With
-        `scoring`, errors are minus the score. `best_index` is the candidate chosen.
+        `scoring`, errors are minus the score. A candidate that is behind by one standard error
+        after three splits is left, and has NaN for the others. `best_index` is the candidate
+        chosen.
 
     support_ : list of ndarray
         For each rule the terms with non-zero weights.

@@ -17,6 +17,7 @@ from pnsklearn._splits import usable_splits
 from pnsklearn._typing import Array, Matrix
 
 MOST_PROTOTYPES = 3  # of the shapes within a budget
+FEWEST_FOLDS = 3  # after which candidates that are behind are left
 SAME = 1e-9  # of projections, relative to the largest: equal rows, but for the rounding
 INTEGERS = int, np.integer
 Split: TypeAlias = tuple[Array, Array]
@@ -135,9 +136,12 @@ def select(
     errors : callable (train, test, candidates) -> iterator of the error of each on the test rows
     """
     found = np.full((len(tried), len(splits)), np.nan)
+    alive = list(range(len(tried)))
     for number, (train, test) in enumerate(splits):
-        found[:, number] = list(errors(train, test, list(tried)))
-    best = best_of(tried, found) if splits else 0
+        found[alive, number] = list(errors(train, test, [tried[index] for index in alive]))
+        if number + 1 >= FEWEST_FOLDS:
+            alive = still_alive(found[:, : number + 1], alive)
+    best = alive[best_of([tried[index] for index in alive], found[alive])] if splits else 0
     n_prototypes, n_nonzero, union = (np.array(part) for part in zip(*tried, strict=True))
     gains = found[0] - found
     return Bunch(
@@ -147,9 +151,17 @@ def select(
     )  # fmt: skip
 
 
+def still_alive(errors: Array, alive: list[int]) -> list[int]:
+    """Return those of the candidates that may win: the first, and those not surely behind."""
+    leader = min(alive, key=lambda index: round(errors[index].mean(), 9))
+    behind = errors[alive] - errors[leader]
+    out = behind.mean(axis=1) > np.maximum(standard_error(behind), SAME)
+    return [index for index, is_out in zip(alive, out, strict=True) if index == 0 or not is_out]
+
+
 def _mean(errors):
-    """Return the means of the rows; without any fold they are unknown."""
-    return errors.mean(axis=1) if errors.size else np.full(len(errors), np.nan)
+    """Return the means of the rows over the folds that were seen, unknown where there are none."""
+    return np.nanmean(errors, axis=1) if errors.size else np.full(len(errors), np.nan)
 
 
 def reason(selection: Bunch) -> str:
@@ -161,6 +173,7 @@ def reason(selection: Bunch) -> str:
     if first == best:
         return ""
     gains = selection.fold_errors[[first]] - selection.fold_errors[[best]]
+    gains = gains[:, ~np.isnan(gains[0])]
     what = f"error over {gains.shape[1]} folds"
     label = selection.positive_class[first]
     return reason_of(label, what, gains.mean(), standard_error(gains)[0])
@@ -192,10 +205,10 @@ def best_of(tried: Sequence[Candidate], errors: Array) -> int:
 
 def standard_error(gains: Array) -> Array:
     """Return the standard errors of the means of the rows; one fold leaves everything unsure."""
-    n_folds = gains.shape[1]
-    if n_folds < 2:
+    if gains.shape[1] < 2:
         return np.full(len(gains), np.inf)
-    return gains.std(axis=1, ddof=1) / np.sqrt(n_folds)
+    n_folds = np.count_nonzero(~np.isnan(gains), axis=1)
+    return np.nanstd(gains, axis=1, ddof=1) / np.sqrt(n_folds)
 
 
 def projection(terms: Matrix, scale: Array, rng: np.random.RandomState) -> Array:
