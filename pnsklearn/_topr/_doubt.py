@@ -11,7 +11,7 @@ from pnsklearn._typing import Array
 from pnsklearn.exceptions import PolicyWarning
 
 UNTRIED_SHARE = 0.05  # of the rows, that may get actions which never went well
-LEAST_EFFECTIVE_ROWS = 20.0
+LEAST_EFFECTIVE_ROWS = 15.0
 
 
 def warn_of_outcomes(policy: Array, log: Feedback) -> None:
@@ -43,10 +43,8 @@ def warn_of_value(selection: Bunch) -> None:
     """Warn if the chosen policy is not surely better than the log, or its value rests on little."""
     best = selection.best_index
     gain, error = selection.gain[best], selection.gain_standard_error[best]
-    # The best of several is over-estimated: the level, of one side, is shared among the members.
-    # Their values at several C are nearly the same.
-    n_members = len(set(zip(selection.bounds, selection.baseline, strict=True)))
-    if not gain > ndtri(1 - (1 - CONFIDENCE_LEVEL) / n_members) * error:
+    # The best of several is over-estimated: the level, of one side, is shared among them.
+    if not gain > ndtri(1 - (1 - CONFIDENCE_LEVEL) / len(selection.gain)) * error:
         warn_user(
             f"The policy is not surely better than the log: its estimated value is "
             f"{selection.value[best]:.3g}, that of the log {selection.logged:.3g}, and its gain, "

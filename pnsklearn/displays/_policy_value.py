@@ -202,8 +202,8 @@ class PolicyValueDisplay:
 
         n_axes = 1 if self.importance_weights is None else 2
         if ax is None:
-            how = {"figsize": (10 if n_axes == 2 else 7, 4), "layout": "constrained"}
-            _, ax = plt.subplots(1, n_axes, **how)
+            size = (10 if n_axes == 2 else 7), 4
+            _, ax = plt.subplots(1, n_axes, figsize=size, layout="constrained")
         ax = np.atleast_1d(ax)
         if ax.shape != (n_axes,):
             wanted = "one" if n_axes == 1 else "two axes, as plt.subplots(1, 2) makes them"

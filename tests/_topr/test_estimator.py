@@ -56,7 +56,7 @@ def feedback(log):
 
 def topr(**params):
     """The update of the paper, without a search."""
-    return TOPRPolicy(**{"bounds": "topr", "baseline": 0, **params})
+    return TOPRPolicy(**{"bounds": "topr", "baseline": 0, "random_state": 0, **params})
 
 
 def accuracy(policy, log):
