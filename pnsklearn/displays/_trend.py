@@ -7,6 +7,9 @@ from numpy.typing import ArrayLike
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 from sklearn.utils.validation import check_is_fitted
 
+from pnsklearn._pu_trend._estimator import PUTrendClassifier
+from pnsklearn.displays._steps import last_step
+
 # Bins of the histogram, over the range of all trend scores.
 N_BINS = 50
 GROUPS = (
@@ -104,10 +107,12 @@ class TrendDisplay:
 
         Raises
         ------
+        TypeError
+            If the estimator is another one.
         NotFittedError
-            If the estimator is not fitted.
+            If it is not fitted.
         """
-        last = estimator[-1] if hasattr(estimator, "steps") else estimator
+        last = last_step(estimator, PUTrendClassifier, "trend_scores_")
         check_is_fitted(last, "snapshot_quantiles_")
         return cls(
             last.snapshot_quantiles_,
