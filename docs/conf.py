@@ -1,9 +1,12 @@
 """Sphinx configuration."""
 
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 
 from pnsklearn import __version__
+
+sys.path.insert(0, str(Path(__file__).parent))
 
 project = "pnsklearn"
 author = "The pnsklearn developers"
@@ -41,6 +44,7 @@ sphinx_gallery_conf = {
     "capture_repr": (),  # what is worth showing is printed or drawn
     "show_memory": False,
     "write_computation_times": False,
+    "image_scrapers": ("pictures",),  # docs/pictures.py: with words for who cannot see them
     "parallel": True,  # as many as `sphinx -j` says
 }
 
@@ -53,10 +57,23 @@ html_sidebars = {
     for name in ("getting_started", "install", "benchmarks", "faq", "development", "changes")
 }
 html_title = f"pnsklearn {release}"
+html_logo = html_favicon = "_static/logo.svg"
 html_show_sourcelink = False
 html_domain_indices = False  # the API page lists the modules
 html_theme_options = {
+    "logo": {"text": html_title, "alt_text": "pnsklearn"},
     "show_toc_level": 2,
     "show_prev_next": False,
     "header_links_before_dropdown": 6,
 }
+
+
+def draw_cards(app):
+    """Draw the pictures of the front page."""
+    import overview
+
+    overview.draw_cards(Path(app.confdir) / "generated/cards")
+
+
+def setup(app):
+    app.connect("builder-inited", draw_cards)

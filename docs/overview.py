@@ -1,4 +1,7 @@
-"""Draw the figure of the front page and of the README: ``python docs/overview.py``."""
+"""Draw the figure of the README: ``python docs/overview.py``.
+
+The front page of the documentation has each picture of it on a card; its build calls `draw_cards`.
+"""
 
 from io import BytesIO
 from pathlib import Path
@@ -105,13 +108,33 @@ def draw_policy(ax):
     )
 
 
-figure, axes = plt.subplots(2, 2, figsize=(10, 7.5), layout="constrained")
-for draw, ax in zip(
-    (draw_ranking, draw_unlabeled, draw_rules, draw_policy), axes.flat, strict=True
-):
-    draw(ax)
-figure.savefig(pixels := BytesIO(), dpi=100)
-# A palette makes the file half as large.
-Image.open(pixels).convert("RGB").quantize(256).save(
-    Path(__file__).with_name("overview.png"), optimize=True
-)
+PICTURES = {
+    "ranking": draw_ranking,
+    "unlabeled": draw_unlabeled,
+    "rules": draw_rules,
+    "policy": draw_policy,
+}
+
+
+def save(figure, path):
+    """Save a figure with a palette, which makes the file half as large."""
+    figure.savefig(pixels := BytesIO(), dpi=100)
+    Image.open(pixels).convert("RGB").quantize(256).save(path, optimize=True)
+    plt.close(figure)
+
+
+def draw_cards(folder):
+    """Draw each picture alone, without its title, into a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, draw in PICTURES.items():
+        figure, ax = plt.subplots(figsize=(5, 3.4), layout="constrained")
+        draw(ax)
+        ax.set_title("")
+        save(figure, folder / f"{name}.png")
+
+
+if __name__ == "__main__":
+    figure, axes = plt.subplots(2, 2, figsize=(10, 7.5), layout="constrained")
+    for draw, ax in zip(PICTURES.values(), axes.flat, strict=True):
+        draw(ax)
+    save(figure, Path(__file__).with_name("overview.png"))

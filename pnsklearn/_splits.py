@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from sklearn.utils.metadata_routing import process_routing
 
+from pnsklearn._habits import PROGRESS
 from pnsklearn._typing import Array
 
 
@@ -17,7 +18,11 @@ def split_metadata(estimator: Any, params: dict) -> dict:
     ------
     ValueError
         If there are any, and `cv` is a number.
+    TypeError
+        If `verbose` is among them.
     """
+    if "verbose" in params:
+        raise TypeError(f"fit() takes no verbose. {PROGRESS}")
     if params and (estimator.cv is None or isinstance(estimator.cv, (Integral, str))):
         raise ValueError(
             f"cv={estimator.cv!r} does not split by {', '.join(params)}; pass a splitter that "

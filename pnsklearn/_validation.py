@@ -6,6 +6,7 @@ A fit calls them in this order: `check_X`, `refuse_huge`, `check_binary_target`,
 
 from typing import Any
 
+import narwhals.stable.v2 as nw
 import numpy as np
 from sklearn.utils import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
@@ -27,9 +28,13 @@ def refuse_unreadable(X: Any, y: Any = None) -> None:
     """Raise a clear error for what scikit-learn's validation would misread.
 
     A Dask collection would be pulled into memory silently; a frame without columns fails in NumPy,
-    as does a tensor that requires a gradient.
+    as does a tensor that requires a gradient; the name of a column is no column.
     """
     refuse_masked(X=X, y=y)
+    if isinstance(y, str) and y != "no_validation":
+        raise ValueError(
+            f"y is the name {y!r}; pass the column itself, X[{y!r}], and X without it."
+        )
     if getattr(X, "requires_grad", False):
         raise TypeError("X is a tensor that requires a gradient; pass X.detach().")
     if type(X).__module__.partition(".")[0] in ("dask", "dask_expr"):
@@ -57,16 +62,50 @@ def check_X(
     `sparse` allows CSR matrices, `deep` arrays of any number of axes, for a torch module.
     """
     refuse_unreadable(X, y)
-    return validate_data(
-        estimator,
-        X,
-        y,
-        reset=reset,
-        accept_sparse="csr" if sparse and not deep else False,
-        allow_nd=deep,
-        dtype=[np.float64, np.float32],
-        order="C",
-    )
+    try:
+        valid = validate_data(
+            estimator,
+            X,
+            y,
+            reset=reset,
+            accept_sparse="csr" if sparse and not deep else False,
+            allow_nd=deep,
+            dtype=[np.float64, np.float32],
+            order="C",
+        )
+    except (TypeError, ValueError) as error:
+        if remedy := _remedy(type(estimator).__name__, X, str(error)):
+            raise ValueError(remedy) from error
+        raise
+    if isinstance(valid, tuple):
+        refuse_missing_labels(valid[1])
+    return valid
+
+
+def _remedy(name: str, X: Any, error: str) -> str | None:
+    """Return what to put in front of an estimator for an X that was refused, if that is known."""
+    if "X contains NaN" in error:
+        return (
+            f"Input X contains NaN. Impute in front of {name}, make_pipeline(SimpleImputer(), "
+            f"{name}()) say; AUPRCStackingClassifier() takes missing values as they are."
+        )
+    frame = nw.from_native(X, eager_only=True, pass_through=True)
+    schema = frame.schema if isinstance(frame, nw.DataFrame) else {}
+    words = [c for c, dtype in schema.items() if not (dtype.is_numeric() or dtype == nw.Boolean)]
+    if any(schema[column].is_temporal() for column in words):
+        return f"X has dates or times: {words}. Make numbers of them, X[{words[0]!r}].dt.month say."
+    if words:
+        return (
+            f"X has columns that are not numbers: {words}. Encode them in front of {name}: "
+            "make_pipeline(make_column_transformer((OneHotEncoder(handle_unknown='ignore'), "
+            f"{words}), remainder='passthrough'), {name}())."
+        )
+    if error.startswith("could not convert string to float"):
+        return (
+            f"{error}. X has text; encode it in front of {name}: OneHotEncoder for categories, "
+            "TfidfVectorizer for a list of texts."
+        )
+    return None
 
 
 def without_weightless(weight: Array, *arrays: Any) -> tuple:
@@ -85,6 +124,16 @@ def refuse_huge(X: Matrix) -> None:
     values = X if isinstance(X, np.ndarray) else X.data
     if values.size and float(np.abs(values).max()) > LARGEST:
         raise ValueError(f"X has values beyond {LARGEST:g}; rescale it.")
+
+
+def refuse_missing_labels(y: Array) -> None:
+    """Raise ValueError if a label is None, which scikit-learn takes for a strange kind of label."""
+    missing = [i for i, label in enumerate(y) if label is None] if y.dtype == object else []
+    if missing:
+        raise ValueError(
+            f"{len(missing)} of {len(y)} labels are None, the first in row {missing[0]}; drop "
+            "these rows. For a PUTrendClassifier unlabelled rows are 0."
+        )
 
 
 def check_binary_target(

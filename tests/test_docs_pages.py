@@ -48,6 +48,17 @@ def test_only_what_is_not_installed_is_missing():
     assert conftest.missing(examples[:2]) == []
 
 
+def test_each_block_that_draws_says_what():
+    silent = [
+        f"{path.name}: {block.splitlines()[0]}"
+        for path in (DOCS / "examples").rglob("plot_*.py")
+        for block in path.read_text(encoding="utf-8").split("# %%\n")
+        if re.search(r"plt\.(subplots|figure)\(|Display\.from_|Display\(", block)
+        and not re.search("^# Picture: ", block, flags=re.M)
+    ]
+    assert silent == []
+
+
 def test_examples_stand_without_the_benchmarks():
     examples = list((DOCS / "examples").rglob("*.py"))
     assert len(examples) > 10
@@ -105,3 +116,13 @@ def test_what_a_browser_shows_is_found(bad_pages):
         "asks the network for https://elsewhere.invalid/x.js",
     ):
         assert what in found
+
+
+def test_numbers_of_the_front_page_are_those_of_the_readme():
+    rows = (DOCS.parent / "README.md").read_text(encoding="utf-8").splitlines()
+    claims = re.findall(r"Measured: (.*?)``([a-z_ ]+)``\.", (DOCS / "index.rst").read_text(), re.S)
+    assert len(claims) == 4
+    for text, command in claims:
+        (row,) = [row for row in rows if row.endswith(f"| `{command}` |")]
+        numbers = set(re.findall(r"\d+\.\d+|\d+", text))
+        assert numbers <= set(re.findall(r"\d+\.\d+|\d+", row)), command

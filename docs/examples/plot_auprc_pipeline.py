@@ -34,6 +34,9 @@ data_sets = {"generated": generated, "digits, 8 against the others": (pixels, di
 # %%
 # Both models are linear and see the same standardised features.
 
+# Picture: Precision against recall of LogisticRegression and AUPRCClassifier, on
+#   generated data and on digits. On the generated data AUPRCClassifier is higher up to
+#   two thirds of the recall.
 fig, axes = plt.subplots(1, 2, figsize=(10, 4.5), sharey=True, layout="constrained")
 for ax, (title, (X, y)) in zip(axes, data_sets.items(), strict=True):
     X_train, X_test, y_train, y_test = train_test_split(

@@ -72,6 +72,8 @@ def strong(batch):
     return weak(batch).masked_fill(hole[:, None], 0)
 
 
+# Picture: Eight digits, and below each of them its weak and its strong augmentation:
+#   shifted, and with a part cut out.
 fig, axes = plt.subplots(3, 8, figsize=(8, 3.2), layout="constrained")
 batch = torch.tensor(X_pu[:8])
 torch.manual_seed(0)
@@ -102,4 +104,6 @@ print(f"test accuracy: {accuracy_score(y_test, model.predict(X_test)):.3f}")
 # unlabelled ones that are called even. If they do not, the trend must not be trusted, and the
 # classifier says so in a warning.
 
+# Picture: Scores of held-out positives and of unlabelled rows in training, which stay
+#   level, and the histogram of their trend scores with the threshold between two heaps.
 TrendDisplay.from_estimator(model)

@@ -74,6 +74,8 @@ for name, fitted in models.items():
 # positive must go with the labelled ones that were held out. Right, the scores by which the
 # unlabelled are split.
 
+# Picture: Scores of held-out positives and of unlabelled rows in training, which stay
+#   level, and the histogram of their trend scores with the threshold between two heaps.
 TrendDisplay.from_estimator(model)
 
 # %%

@@ -89,6 +89,8 @@ for n_bits in bits:
         warnings.simplefilter("always")
         model.export_c(X, fixed_point=n_bits)
     differ.append(int(str(caught[0].message).split()[0]) if caught else 0)
+# Picture: Rows that integers predict differently from floating point, against the bits
+#   of a value: few at 8 bits, none from 12 on.
 fig, ax = plt.subplots(figsize=(6, 3), layout="constrained")
 ax.bar_label(ax.bar(bits, differ))
 ax.set(xticks=bits, xlabel="fixed_point, bits of a value", ylabel="rows predicted differently")

@@ -24,6 +24,8 @@ X_train, X_test, y_train, y_test = train_test_split(X, y, stratify=y, random_sta
 # The same budget per rule, two features, for one rule and for at most three:
 
 names = ["temperature", "pressure"]
+# Picture: Temperature and pressure. One line cuts the points badly; three lines enclose
+#   the region without an alarm.
 fig, axes = plt.subplots(1, 2, figsize=(11, 4.5), layout="constrained")
 for ax, n_prototypes in zip(axes, (1, 3), strict=True):
     model = SMaLLClassifier(n_prototypes, 2, positive_class="alarm", random_state=0)

@@ -41,6 +41,9 @@ print(f"the rules take {model.n_bytes_} bytes")
 # needs a large one to count. The colours do; they are coefficients times the standard deviation
 # of their feature in the rows given.
 
+# Picture: A table with a row for each rule and a column for each feature that a rule
+#   reads. Its cells have the coefficients; colours show how much a standard deviation
+#   changes the score.
 PrototypeDisplay.from_estimator(model, X_train, feature_names=names)
 
 # %%
@@ -49,6 +52,8 @@ PrototypeDisplay.from_estimator(model, X_train, feature_names=names)
 # wrong side of this line and be classified well.
 
 features = model.support_[model.coverage_.argmax()][[0, -1]]
+# Picture: The plane of two features, coloured by the probability of malignant, with the
+#   line of the first rule between the benign and the malignant tumours.
 display = PrototypeDisplay.from_estimator(model, X_train, feature_names=names, features=features)
 for label, color in (("malignant", "darkred"), ("benign", "navy")):
     rows = X_test[y_test == label]

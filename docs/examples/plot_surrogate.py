@@ -31,6 +31,9 @@ exact = average_precision_score(y, scores)
 # small the margin, a sample that is ahead counts with the square of its lead, so that a few that
 # are far ahead outweigh many that are a little ahead.
 
+# Picture: Left, the loss of a pair against the difference of its scores: a step, two
+#   smooth steps and a squared hinge. Right, the surrogate against the margin: the
+#   smooth one meets average precision at small margins.
 fig, axes = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
 difference = np.linspace(-2, 2, 401)
 axes[0].step(difference, difference <= 0, color="0.4", linestyle="--", label="j at or above i")

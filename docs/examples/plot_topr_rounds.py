@@ -124,6 +124,9 @@ for n in range(1, N_ROUNDS + 1):
     old_direct.append(direct(old.action, old.reward))
     tried_direct.append(direct(*map(np.concatenate, zip(*tried[:n], strict=True))))
 
+# Picture: Mean reward against the round and against the rewards seen. Acting in rounds
+#   raises it from below zero to near its maximum; the same number of rewards from the
+#   skewed log gains less.
 fig, axes = plt.subplots(1, 2, figsize=(10, 4), sharey=True, layout="constrained")
 mean, _, low, high = np.transpose(estimates)
 rounds = np.arange(N_ROUNDS)
@@ -161,6 +164,8 @@ for ax in axes:
 # the direct method. Right, the rounds again.
 
 SHARES = (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9)
+# Picture: Mean reward after one fit, against effective_positive, a line for each log,
+#   whose best places differ; and against the round, a line for each setting.
 fig, axes = plt.subplots(1, 2, figsize=(10, 4), sharey=True, layout="constrained")
 for i, logging in enumerate(("good", "uniform", "skewed", "bad")):
     log = make_log(X_train, y_train, logging)

@@ -8,7 +8,6 @@ from typing import Any, Self
 import numpy as np
 from scipy.special import expit, logit
 from sklearn.base import BaseEstimator, ClassifierMixin, _fit_context
-from sklearn.callback import CallbackSupportMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, Options, StrOptions
@@ -39,6 +38,7 @@ from pnsklearn._fitting import (
     unchanged_on_error,
     warn_user,
 )
+from pnsklearn._habits import FitMixin
 from pnsklearn._splits import split_metadata
 from pnsklearn._typing import Array
 from pnsklearn._validation import (
@@ -63,7 +63,7 @@ def _streams(estimator):
     raise AttributeError("partial_fit needs a linear model and solver='soap-adam' or 'soap-sgd'.")
 
 
-class AUPRCClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
+class AUPRCClassifier(FitMixin, ClassifierMixin, BaseEstimator):
     r"""Binary classifier that maximises average precision.
 
     Fits a linear model (or a torch module) by minimising one minus a smooth average precision,

@@ -6,7 +6,6 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 from sklearn import config_context
 from sklearn.base import _fit_context
-from sklearn.callback import CallbackSupportMixin
 from sklearn.ensemble import StackingClassifier
 from sklearn.metrics import average_precision_score
 from sklearn.utils import Bunch, _safe_indexing, check_array, check_random_state, indexable
@@ -29,6 +28,7 @@ from pnsklearn._auprc._estimator import AUPRCClassifier
 from pnsklearn._auprc._selection import make_splits
 from pnsklearn._auprc._threshold import check_threshold
 from pnsklearn._fitting import callback_tasks, replace_fitted, unchanged_on_error, warn_user
+from pnsklearn._habits import FitMixin
 from pnsklearn._splits import split_metadata, usable_splits
 from pnsklearn._stacking._members import MANY_ROWS, default_members
 from pnsklearn._stacking._out_of_fold import (
@@ -44,6 +44,7 @@ from pnsklearn._validation import (
     check_binary_target,
     check_weighted_classes,
     check_weights,
+    refuse_missing_labels,
     refuse_unreadable,
 )
 
@@ -58,7 +59,7 @@ class _Rows(NamedTuple):
     kept: Array  # which of all rows these are
 
 
-class AUPRCStackingClassifier(CallbackSupportMixin, StackingClassifier):
+class AUPRCStackingClassifier(FitMixin, StackingClassifier):
     r"""Different classifiers, combined by weights that maximise average precision.
 
     Each member is fitted on cross-validation folds; its log-odds on the held-out rows,
@@ -404,6 +405,7 @@ class AUPRCStackingClassifier(CallbackSupportMixin, StackingClassifier):
         X, y = indexable(self._check_X(X, reset=True), _check_y(y))
         if not len(y):
             raise ValueError("X has 0 sample(s); both classes need at least two.")
+        refuse_missing_labels(y)
         classes, positive = check_binary_target(y)
         if sample_weight is None:
             return _Rows(X, positive, None, classes, np.ones(len(y), dtype=bool))

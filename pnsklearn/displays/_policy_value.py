@@ -7,7 +7,9 @@ from sklearn.utils._optional_dependencies import check_matplotlib_support
 from sklearn.utils.validation import check_is_fitted
 
 from pnsklearn._logged import check_feedback
+from pnsklearn._topr._estimator import TOPRPolicy
 from pnsklearn._validation import check_weights
+from pnsklearn.displays._steps import last_step
 from pnsklearn.metrics import effective_sample_size
 from pnsklearn.metrics._off_policy import ValueEstimate, widen_policy
 
@@ -109,20 +111,21 @@ class PolicyValueDisplay:
 
         Raises
         ------
+        TypeError
+            If the estimator is another one.
         NotFittedError
-            If the estimator is not fitted.
+            If it is not fitted.
         ValueError
             If there are no rewards or no propensities, or they are out of their range.
         """
-        check_is_fitted(estimator)
+        policy = last_step(estimator, TOPRPolicy, "evaluate")
+        check_is_fitted(policy)
         action, reward, propensity = check_feedback(y, reward, propensity)
         if reward is None or propensity is None or isinstance(propensity, str):
             raise ValueError(
                 "PolicyValueDisplay needs reward and propensity as arrays, or a y of make_feedback."
             )
-        policy = estimator
-        if hasattr(estimator, "steps"):
-            policy = estimator[-1]
+        if policy is not estimator:
             X = estimator[:-1].transform(X) if len(estimator) > 1 else X
         known = np.union1d(policy.classes_, action)
         proba = widen_policy(policy.predict_proba(X), policy.classes_, known)

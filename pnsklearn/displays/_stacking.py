@@ -11,6 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 from pnsklearn._stacking._estimator import AUPRCStackingClassifier
 from pnsklearn._typing import Array
 from pnsklearn._validation import check_weighted_classes, check_weights
+from pnsklearn.displays._steps import last_step
 
 STACK = "stack"
 N_RECALLS = 100  # at which the band is drawn
@@ -116,11 +117,7 @@ class StackingDisplay:
         ValueError
             If y or the weights are not those of its rows.
         """
-        stack = estimator[-1] if hasattr(estimator, "steps") else estimator
-        if not isinstance(stack, AUPRCStackingClassifier):
-            raise TypeError(
-                f"estimator must be an AUPRCStackingClassifier, got a {type(stack).__name__}."
-            )
+        stack = last_step(estimator, AUPRCStackingClassifier)
         check_is_fitted(stack)
         positive, weight, scores = _held_out(stack, y, sample_weight)
         curves = {

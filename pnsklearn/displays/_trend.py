@@ -7,6 +7,9 @@ from numpy.typing import ArrayLike
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 from sklearn.utils.validation import check_is_fitted
 
+from pnsklearn._pu_trend._estimator import PUTrendClassifier
+from pnsklearn.displays._steps import last_step
+
 # Bins of the histogram, over the range of all trend scores.
 N_BINS = 50
 GROUPS = (
@@ -107,18 +110,13 @@ class TrendDisplay:
 
         Raises
         ------
-        NotFittedError
-            If the estimator is not fitted.
         TypeError
-            If it is another kind of estimator.
+            If the estimator is another one.
+        NotFittedError
+            If it is not fitted.
         """
-        last = estimator[-1] if hasattr(estimator, "steps") else estimator
-        check_is_fitted(last)
-        if not hasattr(last, "snapshot_quantiles_"):
-            raise TypeError(
-                "TrendDisplay shows a PUTrendClassifier, or a Pipeline that ends in one; got a "
-                f"fitted {type(last).__name__}."
-            )
+        last = last_step(estimator, PUTrendClassifier, "trend_scores_")
+        check_is_fitted(last, "snapshot_quantiles_")
         return cls(
             last.snapshot_quantiles_,
             last.trend_scores_,
