@@ -10,6 +10,7 @@ if TYPE_CHECKING:  # for editors and type checkers, which do not run `__getattr_
     from pnsklearn._auprc._estimator import AUPRCClassifier
     from pnsklearn._pu_trend._estimator import PUTrendClassifier
     from pnsklearn._show_versions import show_versions
+    from pnsklearn._small._card import RuleCard
     from pnsklearn._small._estimator import SMaLLClassifier
     from pnsklearn._stacking._estimator import AUPRCStackingClassifier
     from pnsklearn._topr._estimator import TOPRPolicy
@@ -20,6 +21,7 @@ __all__ = [
     "AUPRCClassifier",
     "AUPRCStackingClassifier",
     "PUTrendClassifier",
+    "RuleCard",
     "SMaLLClassifier",
     "TOPRPolicy",
     "__version__",
@@ -36,6 +38,8 @@ def __getattr__(name):
             from pnsklearn._stacking._estimator import AUPRCStackingClassifier as value
         case "PUTrendClassifier":
             from pnsklearn._pu_trend._estimator import PUTrendClassifier as value
+        case "RuleCard":
+            from pnsklearn._small._card import RuleCard as value
         case "SMaLLClassifier":
             from pnsklearn._small._estimator import SMaLLClassifier as value
         case "TOPRPolicy":

@@ -1,7 +1,9 @@
 """The standardised data, a few columns at a time: X itself is neither copied nor centred."""
 
 from dataclasses import dataclass
+from typing import Any
 
+import narwhals.stable.v2 as nw
 import numpy as np
 from scipy.sparse import issparse
 from sklearn.utils.extmath import safe_sparse_dot
@@ -113,3 +115,12 @@ def quantile_steps(X: Array, weight: Array) -> tuple[Array, Array]:
 def step_values(X: Array, feature: Array, threshold: Array) -> Array:
     """Return the 0/1 values of the steps."""
     return (X[:, feature] > threshold).astype(X.dtype)
+
+
+def boolean_columns(X: Any) -> Array | None:
+    """Return which columns of an array or frame are truth values; None where it does not say."""
+    if nw.dependencies.is_into_dataframe(X):
+        dtypes = nw.from_native(X, eager_only=True).schema.values()
+        return np.array([dtype == nw.Boolean for dtype in dtypes], dtype=bool)
+    dtype = getattr(X, "dtype", None)
+    return np.full(X.shape[1], True) if dtype == np.bool_ else None

@@ -20,7 +20,12 @@ from sklearn.utils.validation import check_is_fitted
 from pnsklearn._device import check_device, check_installed
 from pnsklearn._fitting import callback_tasks, replace_fitted, unchanged_on_error, warn_user
 from pnsklearn._small import _export, _selection
-from pnsklearn._small._data import quantile_steps, standardised, step_values
+from pnsklearn._small._data import (
+    boolean_columns,
+    quantile_steps,
+    standardised,
+    step_values,
+)
 from pnsklearn._small._objective import Objective
 from pnsklearn._small._rules import Rules
 from pnsklearn._small._solver import IDLE_INTERCEPT, certified, sampled_rows, solve
@@ -367,8 +372,9 @@ class SMaLLClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         if self.solver == "reference":
             check_installed("cvxpy", "solver='reference'", "reference")
         metadata, shapes = split_metadata(self, params), self._shapes()
+        given_X = X
         X, y, positive, weight, classes, kept = self._check_data(X, y, sample_weight)
-        unions = self._unions(classes)
+        unions = _selection.unions(self.positive_class, self.pos_label, classes)
         steps, data = self._terms(X, weight)
         rng = check_random_state(self.random_state)
         with callback_tasks(self, X, y) as on_task:
@@ -405,7 +411,7 @@ class SMaLLClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             bounds = _bounds(solution)
             for name in bounds if self.certify else ("objective_",):
                 setattr(self, name, bounds[name])
-            self.union_reason_ = reason
+            self.union_reason_, self._booleans_ = reason, boolean_columns(given_X)
             self._describe(X, objective, solution)
         return self
 
@@ -611,7 +617,7 @@ class SMaLLClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             If the names are too few, too many, repeated or no strings.
         """
         names = self._names(feature_names)
-        return _export.to_sql(self._rules(), names)
+        return _export.to_sql(self._rules(), names, self._booleans_)
 
     def _rules(self) -> Rules:
         binarized = hasattr(self, "step_threshold_")
@@ -663,19 +669,6 @@ class SMaLLClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         if isinstance(self.n_prototypes, str):
             return _selection.shapes_within(int(self.n_terms))
         return _selection.check_shapes(self.n_prototypes)
-
-    def _unions(self, classes):
-        """Return the indices of the classes to try as the union, that looked for first."""
-        for name in ("positive_class", "pos_label"):
-            label = getattr(self, name)
-            if name == "positive_class" and isinstance(label, str) and label == "auto":
-                continue
-            if name == "pos_label" and label is None:
-                return 1, 0
-            if np.ndim(label) > 0 or label not in classes:
-                raise ValueError(f"{name}={label!r} is not one of the labels {classes.tolist()}.")
-            union = int(label == classes[1])
-            return (union,) if name == "positive_class" else (union, 1 - union)
 
     def _terms(self, X, weight):
         """Return the steps, or None, and the standardised Data of the terms."""

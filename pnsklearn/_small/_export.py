@@ -142,14 +142,21 @@ def to_fixed_point_c(rules: Rules, names: list[str], X: Matrix, bits: int) -> tu
     return _c_source(header, prologue, integer, "int32_t", "LL"), rows
 
 
-def to_sql(rules: Rules, names: list[str]) -> str:
+def to_sql(rules: Rules, names: list[str], is_boolean: Array | None = None) -> str:
     """Return the rules as one SQL expression whose value is the predicted label.
+
+    `is_boolean` says which features are truth values: strict databases do not multiply them.
 
     A rule that reads a NULL does not fire, unless it reads it through a threshold, which NULL is
     not above.
     """
     rules = rules.used_terms()
     columns = [_quoted(names[i], '"') for i in rules.feature]
+    if is_boolean is not None:
+        columns = [
+            f"(CASE WHEN {code} THEN 1.0 WHEN NOT {code} THEN 0.0 END)" if is_boolean[i] else code
+            for i, code in zip(rules.feature, columns, strict=True)
+        ]
     scores = _sums(rules, columns, repr, ("CASE WHEN ", " THEN ", " ELSE 0.0 END"))
     fires = [f"{score} {_sign(rules.union)} 0.0" for score in scores]
     union, other = (_sql_literal(label) for label in _labels(rules))
@@ -234,6 +241,10 @@ def _readable(rules, j, names):
     if rules.threshold is not None:
         limits = [f"{t:.4g}" for t in rules.threshold[used]]
         return _readable_thresholds(coef, intercept, variables, limits, rules.union)
+    if rules.is_condition is not None and rules.is_condition[used].any():
+        return _readable_conditions(
+            coef, intercept, variables, rules.is_condition[used], rules.union
+        )
     if len(coef) != 1:
         return _readable_sum(coef, intercept, [f" * {name}" for name in variables], rules.union)
     sign = _sign(rules.union) if coef[0] > 0 else _sign(rules.union).replace(">", "<")
@@ -249,6 +260,18 @@ def _readable_thresholds(coef, intercept, variables, limits, union):
     if up_to == above:
         return above
     return f"{variables[0]} {'>' if above == 'always' else '<='} {limits[0]}"
+
+
+def _readable_conditions(coef, intercept, names, is_condition, union):
+    """Return when a rule fires some of whose terms are conditions, to read."""
+    if len(coef) != 1:
+        pairs = zip(names, is_condition, strict=True)
+        terms = [f" [{name}]" if is_on_or_off else f" * {name}" for name, is_on_or_off in pairs]
+        return _readable_sum(coef, intercept, terms, union)
+    off, on = (_readable_sum([], z, [], union) for z in (intercept, intercept + coef[0]))
+    if off == on:
+        return on
+    return names[0] if on == "always" else f"not ({names[0]})"
 
 
 def _readable_sum(coef, intercept, terms, union):

@@ -24,6 +24,7 @@ class Rules:
     """The rules: `coef` (p, m), `intercept` (p,), `feature` (m,), `threshold` (m,) or None.
 
     A term is a column of X, or, where there are thresholds, 1 above its threshold and 0 up to it.
+    To read, `is_condition` (m,) says which terms are on or off by their names.
     `classes[union]` is predicted when any rule fires.
     """
 
@@ -33,6 +34,7 @@ class Rules:
     threshold: Array | None
     classes: Array
     union: int
+    is_condition: Array | None = None
 
     def used_terms(self) -> "Rules":
         """Return the same rules without the terms that none of them reads."""

@@ -57,6 +57,26 @@ def check_shapes(shapes: Any) -> list[tuple[int, int]]:
     return pairs
 
 
+def unions(positive_class: Any, pos_label: Any, classes: Array) -> tuple[int, ...]:
+    """Return the indices of the classes to try as the union, that looked for first.
+
+    Raises
+    ------
+    ValueError
+        If a label is none of the two.
+    """
+    is_auto = isinstance(positive_class, str) and positive_class == "auto"
+    given = {"pos_label": pos_label} | ({} if is_auto else {"positive_class": positive_class})
+    union = 1
+    for name, label in given.items():
+        if name == "pos_label" and label is None:
+            continue
+        if np.ndim(label) > 0 or label not in classes:
+            raise ValueError(f"{name}={label!r} is not one of the labels {classes.tolist()}.")
+        union = int(label == classes[1])
+    return (union, 1 - union) if is_auto else (union,)
+
+
 def candidates(shapes: Sequence[tuple[int, int]], unions: Sequence[int]) -> list[Candidate]:
     """Return the candidates; one rule is the same model for either class."""
     return [Candidate(p, k, union) for p, k in shapes for union in unions[: 1 if p == 1 else None]]
