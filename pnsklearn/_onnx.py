@@ -82,6 +82,11 @@ def convert_pu_trend(scope, operator, container):
             "The decision_function of a PUTrendClassifier does not convert to ONNX, only its "
             "predict_proba: set raw_scores=False, and do not wrap it in CalibratedClassifierCV."
         )
+    if model.threshold_ != 0.5:
+        raise NotImplementedError(
+            "A PUTrendClassifier converts to ONNX with threshold='proba' only; cut its "
+            f"probabilities at threshold_, {model.threshold_:.3g}."
+        )
     final = model.final_estimator_
     if isinstance(final[-1] if isinstance(final, Pipeline) else final, SECOND_STAGES):
         graph.add_second_stage(final)

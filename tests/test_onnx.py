@@ -36,6 +36,8 @@ skl2onnx = pytest.importorskip("skl2onnx")
 ATOL = 1e-6
 ANIMALS = np.array(["ant", "bee", "cat", "dog", "emu"])
 NUMBERS = np.array([-2, 1, 5, 8, 13])
+# All positives are labelled here, which no share of them among the others fits.
+pytestmark = pytest.mark.filterwarnings("ignore::pnsklearn.exceptions.PUWarning")
 PU = {"class_prior": 0.3, "n_snapshots": 3, "n_folds": 2, "random_state": 0}
 ESTIMATORS = settings("onnx", class_prior=0.3, random_state=0)
 
@@ -246,7 +248,6 @@ def test_inside_other_classifiers(global_random_seed):
 # Errors
 
 
-@pytest.mark.filterwarnings("ignore::pnsklearn.exceptions.PUWarning")  # all positives are labelled
 def test_decision_function_of_pu_trend(global_random_seed):
     X, code = make_data(global_random_seed)
     model = PUTrendClassifier("linear", **PU).fit(X, code)

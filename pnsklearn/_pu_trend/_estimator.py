@@ -8,9 +8,11 @@ from scipy.sparse import issparse
 from scipy.special import logit
 from sklearn.base import BaseEstimator, ClassifierMixin, _fit_context
 from sklearn.callback import CallbackSupportMixin
+from sklearn.utils import _safe_indexing
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.validation import check_is_fitted, validate_data
 
+from pnsklearn._auprc._threshold import check_threshold
 from pnsklearn._device import check_device, check_torch
 from pnsklearn._fitting import callback_tasks, replace_fitted, unchanged_on_error
 from pnsklearn._pu_trend._labels import fill_missing, filled_classes, positive_label
@@ -19,6 +21,7 @@ from pnsklearn._pu_trend._networks import MeanProbability
 from pnsklearn._pu_trend._presets import AUTHORS_CODE, PAPER
 from pnsklearn._pu_trend._second_stage import takes_weights, with_short_indices
 from pnsklearn._pu_trend._solver import is_module_factory, solve, trains_same
+from pnsklearn._pu_trend._table import is_table, numeric_view, takes_gaps
 from pnsklearn._pu_trend._trend import TRENDS, TRENDS_OF_CHANGE
 from pnsklearn._typing import Array
 from pnsklearn._validation import (
@@ -27,6 +30,7 @@ from pnsklearn._validation import (
     check_weights,
     check_X,
     refuse_huge,
+    refuse_unreadable,
     without_weightless,
 )
 
@@ -60,7 +64,10 @@ class PUTrendClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     final_estimator : None, "same" or classifier, default=None
         The model of the second stage. None is extremely randomised trees (for a torch module:
         "same"); "same" is the model of the first stage, trained afresh. With soft pseudo-labels it
-        needs a `fit` that takes `sample_weight`.
+        needs a `fit` that takes `sample_weight`. A classifier, or pipeline, gets a frame as it
+        comes: names, text, categories, dates, missing values; and an array with NaN if it takes
+        them. The first stage then sees the numbers, booleans, and the twenty commonest levels of
+        text and categories, with medians for what is missing.
 
     trend : {"auto", "mean", "last", "simple", "slope", "pairwise", "mann-kendall"}, default="auto"
         How a curve of scores becomes one number: its mean, its end, the authors' code, the slope,
@@ -89,6 +96,13 @@ class PUTrendClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         What the population is: both samples together, one sample of which some positives are
         labelled; or the unlabelled rows alone, beside a separate sample of positives.
 
+    threshold : str, tuple (str, float) or float, default="proba"
+        Probability above which `predict` says positive, as for
+        :class:`~pnsklearn.AUPRCClassifier`: "proba" is one half, which is best for accuracy; "f1"
+        has the best F1, ("precision", p) and ("recall", r) what they say, by the estimated
+        probabilities; ("budget", b) calls a share b of the population positive (the 50 likeliest of
+        1,000 are 0.05), and needs the ranking only; and a number is that number.
+
     pseudo_labels : {"soft", "hard", "ramped"}, default="soft"
         What the second stage is trained on: probabilities; the split; or, as published and for
         ``final_estimator="same"`` only, the split with targets that rise from zero in the first 25
@@ -97,9 +111,10 @@ class PUTrendClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     n_snapshots : int, default=15
         Snapshots of the first stage.
 
-    n_passes : float or "published", default=10
+    n_passes : float, "auto" or "published", default="auto"
         Passes over the unlabelled rows in all; at least 20 steps are taken for each snapshot.
-        "published" takes 512 steps for each, whatever the number of rows.
+        "auto" is 10, with at most 100 steps for each; "published" takes 512, whatever the number
+        of rows.
 
     n_folds : int or None, default=5
         Folds of the labelled positives: each is held out twice. None trains one model on all rows.
@@ -153,11 +168,20 @@ class PUTrendClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     final_estimator_ : object
         The classifier of the second stage, for the labels 0 and 1.
 
+    threshold_ : float
+        Probability above which `predict` says positive.
+
     trend_scores_ : ndarray of shape (n_unlabelled,)
-        Trend scores of the unlabelled rows of positive weight, in order.
+        Trend scores of the unlabelled rows of positive weight, in order; see `rows_`.
 
     heldout_trend_scores_ : ndarray of shape (n_positives,)
         Trend scores of the labelled positives, held out of training unless ``n_folds=None``.
+
+    rows_ : ndarray of shape (n_used,)
+        Indices of the rows that were used, in order: those of positive weight; and of more than
+        20,000 labelled positives or unlabelled rows a random sample of as many, unless
+        ``n_folds=None`` or the model is a torch module. What has one entry per labelled positive or
+        unlabelled row has it for these.
 
     split_threshold_ : float
         Unlabelled rows with a larger trend score are called positive.
@@ -229,9 +253,10 @@ class PUTrendClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         "class_prior": [None, Interval(Real, 0, 1, closed="neither"), tuple, list],
         "pos_label": [Real, str, "boolean", None],
         "scenario": [StrOptions({"single", "case-control"})],
+        "threshold": [StrOptions({"proba", "f1"}), tuple, Interval(Real, 0, 1, closed="both")],
         "pseudo_labels": [StrOptions({"soft", "hard", "ramped"})],
         "n_snapshots": [Interval(Integral, 1, None, closed="left")],
-        "n_passes": [StrOptions({"published"}), Interval(Real, 0, None, closed="neither")],
+        "n_passes": [StrOptions({"auto", "published"}), Interval(Real, 0, None, closed="neither")],
         "n_folds": [None, Interval(Integral, 2, None, closed="left")],
         "batch_size": [Interval(Integral, 1, None, closed="left")],
         "learning_rate": [Interval(Real, 0, None, closed="neither")],
@@ -247,10 +272,10 @@ class PUTrendClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     def __init__(
         self, estimator: Any = "auto", *, final_estimator: Any = None, trend: str = "auto",
         split: str = "auto", class_prior: Any = None, pos_label: Any = None,
-        scenario: str = "single", pseudo_labels: str = "soft", n_snapshots: int = 15,
-        n_passes: float | str = 10, n_folds: int | None = 5, batch_size: int = 64,
-        learning_rate: float = 0.03, transforms: Any = None, device: str = "cpu",
-        n_jobs: int | None = None, random_state: Any = None,
+        scenario: str = "single", threshold: Any = "proba", pseudo_labels: str = "soft",
+        n_snapshots: int = 15, n_passes: float | str = "auto", n_folds: int | None = 5,
+        batch_size: int = 64, learning_rate: float = 0.03, transforms: Any = None,
+        device: str = "cpu", n_jobs: int | None = None, random_state: Any = None,
     ):  # fmt: skip
         self.estimator = estimator
         self.final_estimator = final_estimator
@@ -259,6 +284,7 @@ class PUTrendClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         self.class_prior = class_prior
         self.pos_label = pos_label
         self.scenario = scenario
+        self.threshold = threshold
         self.pseudo_labels = pseudo_labels
         self.n_snapshots = n_snapshots
         self.n_passes = n_passes
@@ -338,18 +364,21 @@ class PUTrendClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             If a torch module is asked for and torch is not installed.
         """
         self._check_settings()
-        X, y, labeled, weight, classes = self._check_data(X, y, sample_weight)
-        always = {"classes_": classes, "_trained_on_sparse_": issparse(X)}
-        with callback_tasks(self, X, y) as on_task:
+        X, y, labeled, weight, classes, rows, view, table = self._check_data(X, y, sample_weight)
+        always = {"classes_": classes, "_trained_on_sparse_": issparse(X), "_view_": view}
+        with callback_tasks(self, table, y) as on_task:
 
             def on_snapshot(learner):
                 return on_task(
-                    "snapshot", lambda: always | {"final_estimator_": MeanProbability(learner)}
+                    "snapshot",
+                    lambda: (
+                        always | {"final_estimator_": MeanProbability(learner), "threshold_": 0.5}
+                    ),
                 )
 
             params = self.get_params(deep=False)
             del params["pos_label"]
-            solution = solve(X, labeled, weight, on_snapshot, **params)
+            solution = solve(X, labeled, weight, table, on_snapshot, **params)
             stage, split = solution.stage, solution.split
             fitted = {
                 "class_prior_": split.share,
@@ -357,6 +386,8 @@ class PUTrendClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
                 "doubt_": solution.doubt,
                 "diagnostics_": solution.diagnostics,
                 "final_estimator_": solution.final_estimator,
+                "threshold_": solution.threshold,
+                "rows_": rows[solution.rows],
                 "trend_scores_": split.ranking.unlabeled,
                 "heldout_trend_scores_": split.ranking.positives,
                 "split_threshold_": split.threshold,
@@ -401,13 +432,17 @@ class PUTrendClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             Columns in the order of `classes_`.
         """
         check_is_fitted(self)
+        if self._view_ is not None:
+            validate_data(self, X, reset=False, skip_check_array=True)
+            numbers = isinstance(self.final_estimator_, MeanProbability)  # of a callback
+            return self.final_estimator_.predict_proba(self._view_.transform(X) if numbers else X)
         X = check_X(self, X, reset=False, deep=is_module_factory(self.estimator))
         if issparse(X):  # as the models were trained: some centre dense data, and cannot sparse
             X = with_short_indices(X) if self._trained_on_sparse_ else X.toarray()
         return self.final_estimator_.predict_proba(X)
 
     def predict(self, X: Any) -> Array:
-        """Return the label of each sample: ``classes_[1]`` where positive is the likelier.
+        """Return the label of each sample: ``classes_[1]`` above `threshold_`.
 
         Parameters
         ----------
@@ -419,12 +454,13 @@ class PUTrendClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         labels : ndarray of shape (n_samples,)
             Entries of `classes_`.
         """
-        positive = self.predict_proba(X)[:, 1] > 0.5
+        positive = self.predict_proba(X)[:, 1] > self.threshold_
         return self.classes_[positive.astype(int)]
 
     def _check_settings(self):
         """Refuse what needs more than one parameter, or the machine, to be judged."""
         check_device(self.device)
+        check_threshold(self.threshold)
         self._check_estimator()
         self._check_final_estimator()
         if self.split == "prior" and self.n_folds is None and self.class_prior is None:
@@ -503,7 +539,13 @@ class PUTrendClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             raise ValueError("pseudo_labels='ramped' needs final_estimator='same'.")
 
     def _check_data(self, X, y, sample_weight):
-        """Return X, y, labelled positives, weights without rows of weight zero; classes."""
+        """Return the data without rows of weight zero, and what it was read from."""
+        refuse_unreadable(X, y)
+        view, given = None, X
+        if is_table(X, self.final_estimator):
+            counted = np.flatnonzero(check_weights(sample_weight, X))
+            view = numeric_view(X).fit(_safe_indexing(X, counted))
+            X = view.transform(X)
         y, only_label = fill_missing(y)
         X, y = check_X(self, X, y, reset=True, deep=is_module_factory(self.estimator))
         refuse_huge(X)
@@ -521,13 +563,20 @@ class PUTrendClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         check_weighted_classes(labeled, weight, "unlabelled")
         # Weights count rows; those that are shares of one count as many rows as there are.
         weight = weight * max(1.0, np.count_nonzero(weight) / weight.sum())
-        weight, X, y, labeled, _ = without_weightless(weight, with_short_indices(X), y, labeled)
-        return X, y, labeled, weight, classes
+        weight, X, y, labeled, kept = without_weightless(weight, with_short_indices(X), y, labeled)
+        rows, table = np.flatnonzero(kept), X
+        if view is not None:
+            validate_data(self, given, skip_check_array=True)  # its names and columns
+            table = given if kept.all() else _safe_indexing(given, rows)
+        return X, y, labeled, weight, classes, rows, view, table
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.classifier_tags.multi_class = False
+        # scikit-learn's checks want the likelier class from predict, and know no threshold.
+        tags._skip_test = self.threshold not in ("proba", 0.5)
         # There the population is the unlabelled rows alone, not all that a score is taken over.
         tags.classifier_tags.poor_score = self.scenario == "case-control"
+        tags.input_tags.allow_nan = takes_gaps(self.final_estimator)
         tags.input_tags.sparse = not is_module_factory(self.estimator)
         return tags

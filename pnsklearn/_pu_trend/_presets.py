@@ -11,6 +11,7 @@ from pnsklearn._typing import Array
 # Up to this many rows a sample is one batch: no chance in the batches, and exact weights.
 LARGEST_WHOLE_BATCH = 256
 FEWEST_STEPS = 20  # between snapshots
+AUTO_PASSES, MOST_AUTO_STEPS = 10, 100  # over the rows in all, and between snapshots
 POSITIVE_TARGET = 0.95  # of labelled positives, for a label smoothing of 0.1; others have 0
 PUBLISHED_STEPS = 512  # between snapshots
 PUBLISHED_DECAY = 0.999  # of the averaged weights, per step
@@ -66,7 +67,10 @@ def schedule(n_passes: float | str, n_rows: int, rows_per_step: int) -> tuple[in
     `n_rows` is the number of unlabelled rows, and `rows_per_step` how many of them would be taken
     if each snapshot had one step.
     """
-    if isinstance(n_passes, str):
+    if n_passes == "published":
         return PUBLISHED_STEPS, PUBLISHED_DECAY
-    steps = max(FEWEST_STEPS, round(n_passes * n_rows / rows_per_step))
+    passes = AUTO_PASSES if isinstance(n_passes, str) else n_passes
+    steps = max(FEWEST_STEPS, round(passes * n_rows / rows_per_step))
+    if n_passes == "auto":
+        steps = min(steps, MOST_AUTO_STEPS)
     return steps, 1 - 1 / (2 * steps)  # averages over about two snapshot periods

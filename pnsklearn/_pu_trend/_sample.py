@@ -100,6 +100,17 @@ def split_sample(
     return Sample(*map(Rows, parts, weights, seen))
 
 
+def some_rows(labeled: Array, weight: Array, most: int, rng: RandomState) -> tuple[Array, Array]:
+    """Return rows, at most so many of each sample, and weights with which they stand for all."""
+    rows, weight = np.arange(labeled.shape[0]), weight.copy()
+    for part in (np.flatnonzero(labeled), np.flatnonzero(~labeled)):
+        if part.shape[0] > most:
+            total, kept = weight[part].sum(), rng.choice(part, most, replace=False)
+            rows = np.setdiff1d(rows, np.setdiff1d(part, kept, assume_unique=True), True)
+            weight[kept] *= total / weight[kept].sum()
+    return rows, weight[rows]
+
+
 def hold_out(seen: Array, groups: Array, n_parts: int, rng: RandomState) -> None:
     """Cut the rows into parts, groups whole, for every `n_parts` runs: each holds out one part."""
     for first_run in range(0, seen.shape[1], n_parts):

@@ -14,10 +14,12 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.validation import has_fit_parameter
 
+from pnsklearn._auprc._threshold import choose_threshold
 from pnsklearn._pu_trend._networks import NETWORKS, MeanProbability
 from pnsklearn._pu_trend._presets import LARGEST_WHOLE_BATCH, PUBLISHED_DECAY, Plan
-from pnsklearn._pu_trend._sample import FinalRows, Sample, stack
+from pnsklearn._pu_trend._sample import FinalRows, Sample
 from pnsklearn._pu_trend._split import Split
+from pnsklearn._pu_trend._table import Table
 from pnsklearn._typing import Array, Matrix
 
 # Pseudo-labels are multiples of it: with a power of two the sums of weights, and so the ties of a
@@ -30,13 +32,13 @@ LEAF_WEIGHT, FEWEST_FEATURES, LARGEST_TREE_SAMPLE = 2.9, 16, 10_000
 
 
 def second_stage(
-    sample: Sample, split: Split, plan: Plan, fit: Callable, *,
+    sample: Sample, split: Split, plan: Plan, fit: Callable, table: Table, *,
     pseudo_labels: str, scenario: str, seed: int,
 ) -> Any:  # fmt: skip
     """Return the final classifier, which `fit` trains on both samples."""
     soft = pseudo_labels == "soft"
     target = posterior(split, sample) if soft else split.called_positive.astype(np.float64)
-    rows = final_rows(sample, target, split.share, scenario)
+    rows = final_rows(sample, target, split.share, scenario, table)
     if pseudo_labels == "ramped":  # as published
         plan = replace(plan, ramp=True, decay=PUBLISHED_DECAY)
     return fit(rows, plan, RandomState(seed))
@@ -70,7 +72,9 @@ def scaled_to_mean(values: Array, mean: float, weight: Array) -> Array:
     return np.minimum(values, 1.0)
 
 
-def final_rows(sample: Sample, target: Array, share: float, scenario: str) -> FinalRows:
+def final_rows(
+    sample: Sample, target: Array, share: float, scenario: str, table: Table
+) -> FinalRows:
     """Return what the final classifier is trained on: a soft target becomes two rows.
 
     In the "single" scenario both samples together are the population. In the "case-control"
@@ -80,17 +84,37 @@ def final_rows(sample: Sample, target: Array, share: float, scenario: str) -> Fi
     target = np.round(target / TARGET_STEP) * TARGET_STEP
     yes, no = target > 0, target < 1
     no |= ~no.any()  # both classes are needed
+    rows = np.flatnonzero(yes), np.flatnonzero(no)
     weight_yes = np.concatenate([positives.weight, (unlabeled.weight * target)[yes]])
     weight_no = (unlabeled.weight * np.maximum(1 - target, SMALLEST_NEGATIVE_WEIGHT))[no]
     if scenario == "case-control":
         weight_yes = weight_yes * (share * unlabeled.weight.sum() / weight_yes.sum())
     weight = np.concatenate([weight_yes, weight_no])
     return FinalRows(
-        X=stack(positives.X, unlabeled.X[yes], unlabeled.X[no]),
+        X=table.take(np.concatenate([np.arange(positives.n), *(positives.n + r for r in rows)])),
         target=np.repeat([1, 0], [weight_yes.shape[0], weight_no.shape[0]]),
         weight=weight,
         unlabeled=np.arange(weight.shape[0]) >= positives.n,
     )
+
+
+def choose_cut(rule: Any, final: Any, sample: Sample, scenario: str, table: Table) -> float:
+    """Return the probability above which rows are called positive, by a rule of `AUPRCClassifier`.
+
+    An unlabelled row of probability p counts as p positives and 1 - p negatives.
+    """
+    if not isinstance(rule, (str, tuple)) or rule == "proba":
+        return choose_threshold(rule, *np.empty((3, 0)))
+    positives, unlabeled = sample
+    every = final.predict_proba(table.take(np.arange(positives.n + unlabeled.n)))[:, 1]
+    p = every[positives.n :]
+    positive, probability = np.repeat([1, 0], p.shape[0]), np.tile(p, 2)
+    weight = np.concatenate([unlabeled.weight * p, unlabeled.weight * (1 - p)])
+    if scenario == "single":
+        positive = np.append(np.ones(positives.n, dtype=int), positive)
+        probability = np.append(every[: positives.n], probability)
+        weight = np.append(positives.weight, weight)
+    return choose_threshold(rule, positive, probability, weight)
 
 
 def fit_network(kind: str, rows: FinalRows, plan: Plan, rng: RandomState) -> MeanProbability:

@@ -19,12 +19,21 @@ from pnsklearn._pu_trend._diagnostics import Diagnostics, diagnose
 from pnsklearn._pu_trend._first_stage import FirstStage, first_stage
 from pnsklearn._pu_trend._learners import NetworkLearner, PartialFitLearner
 from pnsklearn._pu_trend._presets import LARGEST_WHOLE_BATCH, Plan, schedule
-from pnsklearn._pu_trend._sample import split_sample
-from pnsklearn._pu_trend._second_stage import fit_classifier, fit_network, fit_trees, second_stage
+from pnsklearn._pu_trend._sample import some_rows, split_sample
+from pnsklearn._pu_trend._second_stage import (
+    choose_cut,
+    fit_classifier,
+    fit_network,
+    fit_trees,
+    second_stage,
+)
 from pnsklearn._pu_trend._share import doubt, estimated_share, known_share, two_views
 from pnsklearn._pu_trend._split import Split, choose_ranking, split_trends
+from pnsklearn._pu_trend._table import Table
 from pnsklearn._typing import Array, Matrix
 from pnsklearn.exceptions import PUWarning
+
+MOST_ROWS = 20_000  # of each sample that are used: more add little to curves and trees
 
 
 @dataclass(frozen=True)
@@ -34,24 +43,33 @@ class Solution:
     stage: FirstStage
     split: Split
     final_estimator: Any
+    threshold: float  # of its probability
+    rows: Array  # that were used
     doubt: float
     diagnostics: Diagnostics
 
 
 def solve(
-    X: Matrix, labeled: Array, weight: Array, on_snapshot: Callable[[Any], bool], *,
+    X: Matrix, labeled: Array, weight: Array, whole_table: Any,
+    on_snapshot: Callable[[Any], bool], *,
     estimator: Any, final_estimator: Any, trend: str, split: str, class_prior: Any,
-    scenario: str, pseudo_labels: str, n_snapshots: int, n_passes: float | str,
+    scenario: str, threshold: Any, pseudo_labels: str, n_snapshots: int, n_passes: float | str,
     n_folds: int | None, batch_size: int, learning_rate: float, transforms: Any, device: str,
     n_jobs: int | None, random_state: Any,
 ) -> Solution:  # fmt: skip
     """Learn from rows of positive weight, of which some are labelled positives.
 
+    The final classifier gets the same rows of `whole_table`, which may be X.
     `on_snapshot` is called with the learner after each snapshot, and ends the first stage if it
     returns True. The other parameters are those of `PUTrendClassifier`.
     """
     rng = check_random_state(random_state)
     share_seed, final_seed = rng.randint(2**31 - 1, size=2)
+    most = X.shape[0] if n_folds is None or is_module_factory(estimator) else MOST_ROWS
+    rows, weight = some_rows(labeled, weight, most, rng)
+    if rows.shape[0] < X.shape[0]:
+        X, labeled = X[rows], labeled[rows]
+    table = Table(whole_table, np.concatenate([rows[labeled], rows[~labeled]]))
     several = n_folds is not None and not issparse(X)
     models = make_models(estimator, several, transforms, device)
 
@@ -79,27 +97,30 @@ def solve(
         share = estimated_share(views, *(given or (0, 1)))
     cut = split_trends(ranking, sample, split, share)
 
-    # A classifier for the labels 0 and 1, trained on both samples.
-    if trains_same(estimator, final_estimator):
-        fit = models[stage.name][1]
-    elif final_estimator is None:
-        fit = partial(fit_trees, n_jobs)
-    else:
-        fit = partial(fit_classifier, final_estimator)
-    final = second_stage(
-        sample, cut, plan, fit, pseudo_labels=pseudo_labels, scenario=scenario, seed=final_seed
-    )
-
-    # How likely it is that this is of no use.
+    # A classifier for the labels 0 and 1, trained on both samples, and how doubtful it is.
+    fit = second_fit(estimator, final_estimator, models[stage.name][1], n_jobs)
+    scheme = {"pseudo_labels": pseudo_labels, "scenario": scenario, "seed": final_seed}
+    final = second_stage(sample, cut, plan, fit, table, **scheme)
+    above = choose_cut(threshold, final, sample, scenario, table)
     chance = np.nan
     if views is not None and share is not None:
-        positive = final.predict_proba(sample.unlabeled.X[views.rows])[:, 1] > 0.5
+        rows_of_U = table.take(sample.positives.n + views.rows)
+        positive = final.predict_proba(rows_of_U)[:, 1] > above
         called = float(np.average(positive, weights=views.weight[1]))
         chance = doubt(share, views, called, scenario)
     diagnostics, sentences = diagnose(cut, sample, share, chance, given)
     for sentence in sentences:
         warn_user(sentence, PUWarning)
-    return Solution(stage, cut, final, chance, diagnostics)
+    return Solution(stage, cut, final, above, rows, chance, diagnostics)
+
+
+def second_fit(estimator: Any, final_estimator: Any, same: Callable, n_jobs: Any) -> Callable:
+    """Return how the final classifier is trained; `same` trains that of the first stage."""
+    if trains_same(estimator, final_estimator):
+        return same
+    if final_estimator is None:
+        return partial(fit_trees, n_jobs)
+    return partial(fit_classifier, final_estimator)
 
 
 def bounds(class_prior: Any) -> tuple[float, float]:

@@ -384,6 +384,34 @@ def test_splits(split):
     assert np.mean(model.transduction_ == y[s == 0]) > (0.88 if split == "prior" else 0.97)
 
 
+# Thresholds
+
+
+@pytest.fixture(scope="module")
+def overlapping():
+    return gaussians(1, 2000, 0.2, gap=2.0, n_labeled=200)
+
+
+@pytest.mark.parametrize("scenario", ["single", "case-control"])
+def test_thresholds(scenario, overlapping):
+    """F1 wants more positives than accuracy does, and a budget is kept."""
+    X, s, y = overlapping
+    rows = np.ones(len(s), bool) if scenario == "single" else s == 0
+    models = {}
+    for rule in ("proba", "f1", ("budget", 0.05), 0.7, ("recall", 0.9)):
+        model = clone(FAST).set_params(threshold=rule, scenario=scenario)
+        models[rule] = fit_quietly(model, X, s)
+    called = {rule: model.predict(X)[rows] == 1 for rule, model in models.items()}
+    found = {rule: np.sum(c & (y[rows] == 1)) for rule, c in called.items()}
+    f1 = {r: 2 * found[r] / (called[r].sum() + np.sum(y[rows])) for r in called}
+    assert f1["f1"] > f1["proba"] - 0.01 and models["f1"].threshold_ < 0.5
+    assert 0.04 < called["budget", 0.05].mean() <= 0.05
+    assert models["proba"].threshold_ == 0.5 and models[0.7].threshold_ == 0.7
+    assert called["recall", 0.9].sum() > called["f1"].sum()
+    for rule, model in models.items():
+        assert_array_equal(called[rule], model.predict_proba(X)[rows, 1] > model.threshold_)
+
+
 # Warnings
 
 
@@ -519,7 +547,7 @@ def test_wrong_weights(data):
     [
         {"class_prior": 0.0}, {"class_prior": 1.0}, {"class_prior": -0.5},
         {"class_prior": (0.5, 0.2)}, {"class_prior": (0.5,)}, {"class_prior": (0.1, 1.2)},
-        {"pos_label": ["a"]}, {"estimator": "svm"},
+        {"pos_label": ["a"]}, {"threshold": "best"}, {"threshold": 2.0}, {"estimator": "svm"},
         {"trend": "median"}, {"split": "jenks"}, {"n_snapshots": 0}, {"n_folds": 1},
         {"n_passes": 0}, {"n_passes": "paper"}, {"learning_rate": 0.0}, {"n_passes": np.nan},
         {"batch_size": 0}, {"scenario": "pu"}, {"pseudo_labels": "no"}, {"device": None},
@@ -578,6 +606,7 @@ class NoProbability(ClassifierMixin, BaseEstimator):
         ({"class_prior": 0.3, "split": "natural"}, ValueError, "class_prior is not used with"),
         ({"final_estimator": None, "pseudo_labels": "ramped"}, ValueError, "needs final_estimator"),
         ({"split": "prior", "n_folds": None}, ValueError, "no positive is held out"),
+        ({"threshold": ("budget", 0)}, ValueError, r"\('budget', b\)"),
         ({"device": "gpu"}, ValueError, "device must be 'cpu', 'cuda' or 'cuda:N'"),
         ({"transforms": abs}, ValueError, "need a torch module"),
         ({"transforms": (abs, abs)}, ValueError, "need a torch module"),
@@ -809,6 +838,23 @@ def test_weights_that_sum_to_one(data):
     expected = clone(FAST).fit(X, s).predict_proba(X)
     weighted = clone(FAST).fit(X, s, np.full(len(s), 1 / len(s)))
     assert_allclose(weighted.predict_proba(X), expected, atol=0.02)
+
+
+def test_many_rows_are_sampled(data, fitted, monkeypatch):
+    """And what has an entry per row has it for those that were used."""
+    monkeypatch.setattr("pnsklearn._pu_trend._solver.MOST_ROWS", 400)
+    X, s, y = data
+    model = clone(FAST).fit(X, s)
+    assert len(model.rows_) == 500 and len(model.trend_scores_) == 400
+    assert_array_equal(np.sort(model.rows_[s[model.rows_] == 1]), np.flatnonzero(s))
+    hidden = y[model.rows_][s[model.rows_] == 0]
+    assert np.mean(model.transduction_ == hidden) > 0.85
+    assert np.mean(model.predict(X) == y) > 0.85
+    # The unlabelled rows still stand for 700 in the population.
+    assert model.predict_proba(X)[:, 1].mean() == pytest.approx(
+        fitted.predict_proba(X)[:, 1].mean(), abs=0.04
+    )
+    assert_array_equal(fitted.rows_, np.arange(len(s)))
 
 
 def test_few_positives(data):

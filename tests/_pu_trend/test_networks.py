@@ -260,6 +260,9 @@ def test_schedule():
     assert schedule(10, 9600, 64 * 15) == (100, 0.995)
     assert schedule(0.5, 9600, 64) == (75, pytest.approx(1 - 1 / 150))
     assert schedule(10, 500, 64 * 15) == (20, 0.975)
+    for n_rows in (500, 5000, 9600):
+        assert schedule("auto", n_rows, 64 * 15) == schedule(10, n_rows, 64 * 15)
+    assert schedule("auto", 10**6, 64 * 15) == (100, 0.995)
 
 
 def test_targets():

@@ -7,7 +7,15 @@ import pytest
 from numpy.testing import assert_array_equal
 from scipy.sparse import csr_matrix
 
-from pnsklearn._pu_trend._sample import Rows, Sample, content_groups, hold_out, split_sample, stack
+from pnsklearn._pu_trend._sample import (
+    Rows,
+    Sample,
+    content_groups,
+    hold_out,
+    some_rows,
+    split_sample,
+    stack,
+)
 from pnsklearn.exceptions import PUWarning
 
 
@@ -107,3 +115,22 @@ def test_auc(global_random_seed):
     expected = total / (weight_P.sum() * weight_U.sum())
     sample = Sample(*(Rows(None, weight, None) for weight in (weight_P, weight_U)))
     assert sample.auc([p, u]) == pytest.approx(expected)
+
+
+def test_some_rows():
+    """A random sample of each side, whose weights stand for all; few rows are all kept."""
+    labeled = np.arange(1000) % 4 == 0
+    weight = 1.0 + np.arange(1000) % 3
+    rows, weights = some_rows(labeled, weight, 300, np.random.RandomState(0))
+    assert np.all(np.diff(rows) > 0) and len(rows) == len(weights) == 550
+    assert_array_equal(np.bincount(labeled[rows]), [300, 250])
+    of_U = ~labeled[rows]
+    assert weights[of_U].sum() == pytest.approx(weight[~labeled].sum())
+    assert np.ptp(weights[of_U] / weight[rows][of_U]) < 1e-12
+    assert_array_equal(weights[~of_U], weight[labeled])
+    assert_array_equal(weight, 1.0 + np.arange(1000) % 3)  # is left alone
+    for found, expected in zip(
+        some_rows(labeled, weight, 750, np.random.RandomState(0)), (np.arange(1000), weight),
+        strict=True,
+    ):  # fmt: skip
+        assert_array_equal(found, expected)

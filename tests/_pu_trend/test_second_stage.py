@@ -15,7 +15,7 @@ from sklearn.preprocessing import StandardScaler
 
 from pnsklearn._pu_trend._networks import NETWORKS
 from pnsklearn._pu_trend._presets import Plan
-from pnsklearn._pu_trend._sample import FinalRows, Rows, Sample
+from pnsklearn._pu_trend._sample import FinalRows, Rows, Sample, stack
 from pnsklearn._pu_trend._second_stage import (
     default_trees,
     final_rows,
@@ -26,6 +26,14 @@ from pnsklearn._pu_trend._second_stage import (
     second_stage,
 )
 from pnsklearn._pu_trend._split import Ranking, Split
+from pnsklearn._pu_trend._table import Table
+
+
+def table_of(sample):
+    """Return the rows of a sample as the final classifier gets them, shuffled beforehand."""
+    X = stack(*(rows.X for rows in sample))
+    order = np.random.default_rng(0).permutation(X.shape[0])
+    return Table(X[np.argsort(order)], order)
 
 
 def weighted(weight_P, weight_U):
@@ -97,7 +105,7 @@ def test_final_rows(scenario, convert, global_random_seed):
     target = np.clip(rng.uniform(-0.3, 1.3, 40), 0, 1)
     prior = np.average(target, weights=weight_U)
     sample = Sample(Rows(convert(X_P), weight_P, None), Rows(convert(X_U), weight_U, None))
-    X, y, weight, unlabeled = final_rows(sample, target, prior, scenario)
+    X, y, weight, unlabeled = final_rows(sample, target, prior, scenario, table_of(sample))
     assert_array_equal(unlabeled, np.arange(len(y)) >= 10)
     X = X.toarray() if convert is csr_matrix else X
     assert_array_equal(X[:10], X_P)
@@ -124,7 +132,8 @@ def test_final_rows(scenario, convert, global_random_seed):
 def test_final_rows_has_both_classes(target):
     X_P, X_U = np.zeros((3, 1)), np.ones((4, 1))
     sample = Sample(Rows(X_P, np.ones(3), None), Rows(X_U, np.ones(4), None))
-    _, y, weight, _ = final_rows(sample, np.full(4, target), max(target, 1e-9), "single")
+    table = table_of(sample)
+    _, y, weight, _ = final_rows(sample, np.full(4, target), max(target, 1e-9), "single", table)
     assert set(y) == {0, 1} and (weight > 0).all()
     assert weight[y == 0].sum() == pytest.approx(4 * (1 - target), abs=1e-4)
 
@@ -243,11 +252,12 @@ def test_second_stage(pseudo_labels, scenario):
         Rows(np.arange(30.0, 100.0)[:, None], np.ones(70), None),
     )
     (rows, plan, draw), given = second_stage(
-        sample, split, make_plan(), lambda *given: (given, make_plan()),
+        sample, split, make_plan(), lambda *given: (given, make_plan()), table_of(sample),
         pseudo_labels=pseudo_labels, scenario=scenario, seed=5,
     )  # fmt: skip
     target = posterior(split, sample) if pseudo_labels == "soft" else (z_U > 0).astype(float)
-    for got, expected in zip(rows, final_rows(sample, target, 0.4, scenario), strict=True):
+    expected_rows = final_rows(sample, target, 0.4, scenario, table_of(sample))
+    for got, expected in zip(rows, expected_rows, strict=True):
         assert_array_equal(got, expected)
     published = {"ramp": True, "decay": 0.999} if pseudo_labels == "ramped" else {}
     assert plan == replace(given, **published)
