@@ -151,7 +151,8 @@ def _short(warning):
     message, name = str(warning.message), warning.category.__name__
     if message.startswith("failed"):
         return message[:80].replace("\n", " ")
-    return f"{name} ({' '.join(message.split()[:5])})" if name == "PUWarning" else name
+    kinds = "PUWarning", "PolicyWarning"
+    return f"{name} ({' '.join(message.split()[:5])})" if name in kinds else name
 
 
 def seconds_of(function, *args, clock=time.process_time):

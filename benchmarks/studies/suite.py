@@ -144,13 +144,9 @@ PU_TREND = Method(
 )  # fmt: skip
 
 
-def _boosted(case):
-    return policies.direct_classified(case, HistGradientBoostingClassifier(random_state=case.seed))
-
-
 POLICIES = {
-    "TOPR": policies.chosen, "positives only": policies.positives_only,
-    "direct, logistic": policies.direct_logistic, "direct, boosting": _boosted,
+    "TOPR": policies.OURS["chosen, act='sample'"], "positives only": policies.positives_only,
+    "direct, logistic": policies.direct_logistic, "direct, boosting": policies.direct_boosted,
     "full IS": policies.importance_sampling, "truncated IS": policies.truncated,
     **policies.WABBITS,
 }  # fmt: skip

@@ -18,44 +18,104 @@ from pnsklearn.datasets import make_logged_bandit
 from pnsklearn.metrics import effective_sample_size, snips_value
 
 PACKAGES = ("numpy", "scipy", "scikit-learn", "numba", "vowpalwabbit")
-CELL = ["set", "logging"]
-KINDS = {"value": "as learned", "argmax": "best action"}
-NOISE = 0.25
-NOISY_SETS = ("digits", "satimage", "segment", "yeast")
-# Fewer seeds for obp's networks, which take most of the time, and for the sweep of C.
-SEEDS, SLOW_SEEDS, PENALTY_SEEDS = 5, 3, 3
-GOAL = (  # peers that it names; the others are forms of them that do better, or another baseline
-    "positives only", "full IS", "truncated IS", "PPO clip", "POEM", "BanditNet", "direct, ridge",
-    "obp IPWLearner", "obp NN", *policies.WABBITS,
+CELL = ["n", "noise", "set", "logging"]
+SETS = policies.SETS[:7]
+SIZES, NOISES = (2_500, 500), (0.0, 0.1, 0.25)  # at most so many rows
+SEEDS = 5
+OBP = "obp IPWLearner"
+SLOW = (  # one seed, at the first size, with all noise or none
+    OBP, "direct, logistic, tuned", "direct, boosting", *policies.WABBITS, *policies.WABBIT_TUNED,
 )  # fmt: skip
-OURS = "chosen"  # the default, cell by cell and in pairs
+LEFT_OUT = "naive REINFORCE", "PPO clip", "full IS, from zero only", "full IS, rewards 0/1"
+VALUE_PEERS = {
+    "imitation of the log": policies.imitation,
+    "TOPR": policies.topr,
+    "TOPR, effective_positive=0.5": policies.OURS["TOPR, effective_positive=0.5"],
+} | {label: peer for label, peer in policies.PEERS.items() if label not in LEFT_OUT}
+OURS = "chosen"  # the default
+NO_RIVALS = OURS, "imitation of the log", *policies.REFRESH  # the last may ask for rewards
+SHOWN = (OURS, "TOPR", "full IS", "truncated IS", "direct, logistic", "Vowpal Wabbit mtr", OBP)
+FAMILY = ("TOPR", "positives only", "full IS", "truncated IS")
+WARNINGS = {"value": "The policy is not", "outcomes": "of the rows", "rows": "estimated value"}
 RATES = (0.01, 0.1)
 STARTS = {"good": 0.2, "bad": -0.2}  # multiples of the teacher's scores
 SHOWN_STEPS = (0, 1, 3, 10, 30, 100, 300, 1000, 3000)
 SHARES = (0.05, 0.15, 0.3, 0.5)
 
 
-def _runs(report, methods, sets, seeds, noise=0.0):
-    options = report.options
-    max_rows = options.pick(policies.MAX_ROWS, 200)
+def value(options, report):
+    """Value of policies learned from logs of sets with several classes, by rows and by noise."""
+    rows = _value_runs(options, report)
+    report.table("value", _method_rows(rows), "Means over the logs, sorted.")
+    rivals = [model for model in rows["model"].unique() if model not in NO_RIVALS]
+    others = [model for model in rivals if not model.startswith(FAMILY)]
+    bars = [
+        {"n": n, "noise": noise, "against": against, **_bar_row(of, peers)}
+        for against, peers in {"all": rivals, "all but members of the family": others}.items()
+        for (n, noise), of in rows.groupby(["n", "noise"], sort=False)
+    ]
+    report.table("value_bars", bars, "The default against the best peer of each cell.")
+    report.table("value_pairs", _pair_rows(rows, rivals), "The default less each, best actions.")
+    chosen = rows[rows["model"] == OURS]
+    report.table("value_warnings", _warning_rows(chosen), "Warnings, and what they were worth.")
+    report.table("value_cost", _cost_rows(rows), "Fits of LogisticRegression in the same seconds.")
+    report.table("value_cells", _cell_rows(rows, rivals), "Cell by cell.")
+    first = rows[(rows["n"] == rows["n"].iloc[0]) & rows["model"].isin(SHOWN)]
+    first = first.assign(log=first["logging"] + " log, noise " + first["noise"].astype(str))
+    table = first.pivot_table("best", "log", "model")[first["model"].unique()]
+    report.figure(engine.dots, table, OURS, "value of the best actions, mean over the sets")
 
-    def run(set, logging, noise, seed, model):
+
+def _heading(column):
+    return "n={:g}, noise {:g}".format(*column)
+
+
+def _method_rows(rows):
+    """Return one row for each method, its means over sets and logging policies, sorted."""
+    of_method, first = rows.groupby("model", sort=False), rows[rows["n"] == rows["n"].iloc[0]]
+    table = rows.pivot_table("best", "model", ["n", "noise"], sort=False)
+    table.loc["(the logging policy)"] = rows.groupby(["n", "noise"], sort=False)["logged"].mean()
+    table.columns = [_heading(column) for column in table]
+    table.insert(0, "seeds", of_method["seed"].nunique())
+    table["seconds"] = first.groupby("model")["seconds"].median()
+    table["failed"] = of_method["warnings"].agg(lambda of: of.str.contains("failed").sum())
+    table = table.sort_values(table.columns[1], ascending=False, kind="stable")
+    return table.rename_axis("method").reset_index()
+
+
+def _value_runs(options, report):
+    """Return a row for each log and method."""
+    sizes, noises = options.pick((SIZES, NOISES), ((200,), (0.0,)))
+    sets, seeds = options.pick(SETS, policies.BUNDLED), options.seeds_of(SEEDS)
+    methods = {OURS: policies.chosen, **VALUE_PEERS, **policies.REFRESH, **policies.TUNED}
+    methods |= _obp(options)
+    if engine.is_installed("vowpalwabbit"):
+        methods |= policies.WABBITS | policies.WABBIT_TUNED
+
+    def run(set, logging, n, noise, seed, model):
         case, y_test, logged = policies.make_case(
-            set, logging, seed, noise=noise, max_rows=max_rows, data_home=options.data_home
+            set, logging, seed, noise=noise, max_rows=n, data_home=options.data_home
         )
         policy, seconds, warned = engine.caught(_checked, methods[model], case)
         if policy is None:  # failed: the uniform policy
             policy = np.full((len(y_test), case.n_actions), 1 / case.n_actions)
         return {
-            "value": policy[np.arange(len(y_test)), y_test].mean(),
-            "argmax": np.mean(policy.argmax(axis=1) == y_test),
-            "logged": logged, "seconds": seconds, "warnings": warned,
+            "best": np.mean(policy.argmax(axis=1) == y_test),
+            "logged": logged, "n_test": len(y_test), "seconds": seconds, "warnings": warned,
         }  # fmt: skip
 
-    seeds_first = engine.grid(
-        seed=seeds, set=sets, logging=policies.LOGGING, noise=[noise], model=methods
-    )
-    return report.runs("value_runs", seeds_first, run) if methods else pd.DataFrame()
+    axes = {"n": sizes, "seed": seeds, "set": sets, "logging": policies.LOGGING}
+    cells = [
+        cell
+        for cell in engine.grid(**axes, noise=noises, model=methods)
+        if cell["model"] not in SLOW or _has_time(cell, sizes, noises)
+    ]
+    return report.runs("value_runs", cells, run)
+
+
+def _has_time(cell, sizes, noises):
+    ends = noises[0], noises[-1]
+    return cell["seed"] == 0 and cell["n"] == sizes[0] and cell["noise"] in ends
 
 
 def _checked(method, case):
@@ -65,134 +125,84 @@ def _checked(method, case):
     return policy
 
 
-def _method_rows(rows, without_seconds=()):
-    """Return one row for each method: means over the seeds, then over the sets."""
-    value, best = (engine.by_unit(engine.wide(rows, key, CELL, "seed")).mean() for key in KINDS)
-    of_method = rows.groupby("model", sort=False)
-    table = value.groupby(level="logging", sort=False).mean().T
-    table.insert(0, "seeds", of_method["seed"].nunique())
-    table["all"], table["all, best action"] = value.mean(), best.mean()
-    table["seconds"] = of_method["seconds"].median().drop(without_seconds, errors="ignore")
-    table["failed"] = of_method["warnings"].agg(lambda of: of.str.contains("failed").sum())
-    table = table.sort_values("all", ascending=False, kind="stable")
-    logged = rows.groupby("logging")["logged"].mean()
-    logged = {"method": "(the logging policy)", **logged, "all": rows["logged"].mean()}
-    return pd.concat([table.rename_axis("method").reset_index(), pd.DataFrame([logged])])
-
-
-def _cell_rows(rows, ours, peers, key):
-    """Return one row for each cell: ours, its hardest peer, and positives only."""
-    table = engine.wide(rows, key, CELL, "seed")
-    mean, error = engine.differences(table[[ours, *peers]], ours)
-    limit = error.fillna(0)  # of one seed
-    hardest = mean.idxmin(axis=1)
-    found = pd.DataFrame({ours: engine.by_unit(table[ours]).mean(), "best peer": hardest})
-    found["difference"] = mean.min(axis=1)
-    found["se"] = [error.loc[cell, peer] for cell, peer in hardest.items()]
-    found["within"] = found["difference"] >= -found["se"].fillna(0)
-    found["less positives only"] = mean["positives only"]
-    found["its se"] = error["positives only"]
-    found["below"] = mean["positives only"] < -2 * limit["positives only"]
-    return found.reset_index()
-
-
-def _bar_row(rows, ours, peers, key, against):
-    cells = _cell_rows(rows, ours, peers, key)
-    within, below = cells["within"].sum(), cells["below"].sum()
-    ahead = cells.loc[~cells["within"], "best peer"].value_counts()
-    return {
-        "method": ours, "policies": KINDS[key], "against": against, "cells": len(cells),
-        "best": (cells["difference"] >= 0).sum(), "within 1 se": within,
-        "share": within / len(cells), "bar": ">= 0.75", "reached": within >= 0.75 * len(cells),
-        "below positives only": below, "none below": below == 0,
-        "most often ahead": f"{ahead.index[0]} ({ahead.iloc[0]})" if len(ahead) else "",
-    }  # fmt: skip
-
-
-def _pair_rows(rows, peers):
-    """Yield our difference to each peer: means over the cells."""
-    found = {key: engine.differences(engine.wide(rows, key, CELL, "seed"), OURS) for key in KINDS}
-    for peer in peers:
-        for key, (mean, error) in found.items():
-            gain, limit = mean[peer], 2 * error[peer].fillna(0)
-            yield {
-                "peer": peer, "policies": KINDS[key], "difference": gain.mean(),
-                "se over cells": gain.sem(), "ahead by 2 se": (gain > limit).sum(),
-                "behind by 2 se": (gain < -limit).sum(),
-            }  # fmt: skip
-
-
-def value(options, report):
-    """Value of policies learned from logs of sets with several classes, and with noisy rewards."""
-    sets = options.pick(policies.SETS, policies.BUNDLED)
-    wabbits = policies.WABBITS if engine.is_installed("vowpalwabbit") else {}
-    obp, seeds = _obp(options), options.seeds_of(SEEDS)
-    slow = {label: method for label, method in obp.items() if "NN" in label}
-    fast = {**policies.OURS, **policies.REFRESH, **policies.PEERS, **wabbits}
-    fast |= {label: method for label, method in obp.items() if label not in slow}
-    peers = list({**policies.PEERS, **wabbits, **obp})
-    rows = _runs(report, fast, sets, seeds)
-    rows = pd.concat([rows, _runs(report, slow, sets, seeds[:SLOW_SEEDS])])
-    report.table("value", _method_rows(rows, obp), "Means over the sets, sorted.")
-    named = [peer for peer in peers if peer in GOAL]
-    groups = {
-        "the goal's peers": ("value", named),
-        "the goal's peers, one action each": ("argmax", named),
-        "all peers": ("value", peers),
-        "softmax peers": ("value", [peer for peer in peers if peer not in policies.ONE_ACTION]),
-        "all peers, one action each": ("argmax", peers),
-    }
-    bars = [
-        _bar_row(rows, ours, found, key, against)
-        for ours in policies.OURS
-        for against, (key, found) in groups.items()
-    ]
-    report.table("value_bars", bars, "At least as good as the best peer, less one standard error.")
-    for key, title in KINDS.items():
-        cells = _cell_rows(rows, OURS, peers, key)
-        report.table(f"value_cells_{key}", cells, f"Cell by cell, {title}.")
-    pairs = _pair_rows(rows, [*peers, *(label for label in policies.OURS if label != OURS)])
-    report.table("value_pairs", pairs, "The default less each other, over the cells.")
-    _noisy(options, report, fast, [peer for peer in peers if peer in fast], obp)
-
-
 def _obp(options):
     """Return the methods of obp, none without its interpreter."""
 
     def method(case, learner):
         return policies.open_bandit_pipeline(case, learner, options.obp_python)[0]
 
-    learners = policies.OBP if options.obp_python else {}
-    return {label: partial(method, learner=learner) for label, learner in learners.items()}
+    learner = policies.OBP[OBP]
+    return {OBP: partial(method, learner=learner)} if options.obp_python else {}
 
 
-def _noisy(options, report, methods, peers, obp):
-    """The same with noise in the rewards, and at other penalties."""
-    sets, seeds = options.pick(NOISY_SETS, policies.BUNDLED[:1]), options.seeds_of(SEEDS)
-    rows = _runs(report, methods, sets, seeds, noise=NOISE)
-    report.table("value_noise", _method_rows(rows, obp), f"Wrong rewards: a share of {NOISE}.")
-    bars = [
-        _bar_row(rows, ours, peers, key, f"all peers, noise {NOISE}")
-        for ours in (*policies.OURS, *policies.REFRESH)
-        for key in KINDS
-    ]
-    report.table("value_noise_bars", bars, "In the cells with noise.")
-    seeds = seeds[:PENALTY_SEEDS]
-    rows = [row for noise in (0.0, NOISE) for row in _penalty_rows(report, sets, seeds, noise)]
-    report.table("value_C", rows, "Other values of C, as learned (and best action).")
+def _by_cell(rows, peers):
+    """Return means and standard errors by cell of the default less each peer, best actions."""
+    table = engine.wide(rows, "best", CELL, "seed")[[OURS, *peers]]
+    return engine.differences(table, OURS)
 
 
-def _penalty_rows(report, sets, seeds, noise):
-    """Return one row for each method: its value at all C."""
-    plain = {label: {**policies.OURS, **policies.PEERS}[label] for label in policies.PLAIN}
-    means = _runs(report, {**plain, **policies.PENALIZED}, sets, seeds, noise=noise)
-    means = means.groupby("model")[list(KINDS)].mean()
-    for label in plain:
-        row = {"method": label}
-        for C in ("0.1", "1", "10", "100"):
-            found = means.loc[label if C == "1" else f"{label}, C={C}"]
-            row[f"C={C}"] = f"{found['value']:.3f} ({found['argmax']:.3f})"
-        yield row | {"noise": noise}
+def _cell_rows(rows, peers):
+    """Return one row for each cell: ours, and its hardest peer."""
+    mean, error = _by_cell(rows, peers)
+    of = rows[rows["model"] == OURS].groupby(CELL, sort=False)
+    hardest = mean.idxmin(axis=1)
+    found = of[["best", "logged"]].mean().rename(columns={"best": OURS})
+    found["best peer"], found["difference"] = hardest, mean.min(axis=1)
+    found["se"] = [error.loc[cell, peer] for cell, peer in hardest.items()]
+    found["within"] = found["difference"] >= -found["se"].fillna(0)
+    return found.reset_index()
+
+
+def _bar_row(rows, peers):
+    """Return the share of cells in which ours is best, or within an error of the best peer."""
+    cells, (mean, _) = _cell_rows(rows, peers), _by_cell(rows, peers)
+    nearest, within = mean.mean().idxmin(), cells["within"]
+    lead, error = engine.mean_se(mean[nearest])
+    ahead = cells.loc[~within, "best peer"].value_counts()
+    return {
+        "cells": len(cells), OURS: cells[OURS].mean(), "best peer in the mean": nearest,
+        "lead": lead, "se": error, "beyond it": lead > error,
+        "best": (cells["difference"] >= 0).sum(), "within 1 se": within.sum(),
+        "share": within.mean(), "bar": ">= 0.75", "reached": within.mean() >= 0.75,
+        "most often ahead": f"{ahead.index[0]} ({ahead.iloc[0]})" if len(ahead) else "",
+    }  # fmt: skip
+
+
+def _pair_rows(rows, peers):
+    """Return our difference to each peer, its mean and standard error over the cells."""
+    mean, _ = _by_cell(rows, peers)
+    table = mean.groupby(level=["n", "noise"], sort=False).agg(engine.pm).T
+    table.columns = [_heading(column) for column in table]
+    return table.rename_axis("peer").reset_index()
+
+
+def _warning_rows(rows):
+    """Yield what the warnings say of runs that are better and worse than the log by two errors."""
+    value = rows["best"]
+    limit = 2 * np.sqrt(value * (1 - value) / rows["n_test"])
+    better, worse = value > rows["logged"] + limit, value < rows["logged"] - limit
+    warned = rows["warnings"].str.contains("PolicyWarning")
+    for (n, noise), of in rows.groupby(["n", "noise"], sort=False):
+        row = {"n": n, "noise": noise, "runs": len(of)}
+        for name, which in {"worse": worse, "between": ~(better | worse), "better": better}.items():
+            these = warned[of.index][which[of.index]]
+            row |= {name: len(these), f"{name}, warned": these.sum()}
+        false = of[better[of.index] & warned[of.index]]["warnings"]
+        row["share of false alarms"] = len(false) / max(better[of.index].sum(), 1)
+        for name, text in WARNINGS.items():
+            row[f"false: {name}"] = false.str.contains(text).sum()
+        yield row
+
+
+def _cost_rows(rows):
+    """Yield how many fits of LogisticRegression a fit of the default costs."""
+    seconds = engine.wide(rows, "seconds", CELL, "seed")
+    ratio = seconds[OURS] / seconds["imitation of the log"]
+    for n, of in ratio.groupby(level="n", sort=False):
+        yield {
+            "n": n, "seconds": seconds[OURS].loc[n].median(), "ratio": of.median(),
+            "spread": engine.spread(of), "bar": 40, "reached": of.median() <= 40,
+        }  # fmt: skip
 
 
 def speed(options, report):
