@@ -130,7 +130,6 @@ MODELS = {
     "SMaLL 1x9": lambda: SMaLLClassifier(1, 9, random_state=0),
     "SMaLL 2x4": lambda: SMaLLClassifier(2, 4, random_state=0),
     "SMaLL 3x3": lambda: SMaLLClassifier(3, 3, random_state=0),
-    "SMaLL quantile": lambda: SMaLLClassifier(3, 3, binarize="quantile", random_state=0),
     "FastRiskScore": lambda: risk_score(9), "FIGS": lambda: figs(4), "tree": lambda: small_tree(5),
     "L1 logistic": lambda: SparseLogistic(9), "abess": lambda: BestSubset(9),
     "logistic": lambda: make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)),

@@ -107,10 +107,10 @@ class SMaLLClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         Inverse of the strength of the squared penalty, as in logistic regression.
 
     solver : {"auto", "swap", "fista", "saddle", "reference"}, default="auto"
-        "swap" refits and exchanges single features from many starts; "auto" also starts from the
-        relaxation if there is one prototype, where that helps. "saddle" is the paper's approach:
-        the convex relaxation by mirror-prox, reassignment, rounding and a refit; "fista" is the
-        same by a faster method and "reference" by cvxpy.
+        "swap" refits and exchanges single features from many starts; "auto" also starts, with one
+        prototype, from all features, those of least use left out one by one. "saddle" is the
+        paper's approach: the convex relaxation by mirror-prox, reassignment, rounding and a refit;
+        "fista" is the same by a faster method and "reference" by cvxpy.
 
     positive_class : "auto" or label, default="auto"
         The class that is the union of the rules. "auto" is `pos_label`, unless rules for the other

@@ -16,6 +16,10 @@ from pnsklearn._small._objective import Objective
 from pnsklearn._small._relaxation import relax, solve_fista
 from pnsklearn._small._solver import (
     MAX_SAMPLED_ROWS,
+    Solution,
+    Track,
+    _kicked,
+    _leaders,
     _searched_features,
     bounded,
     certified,
@@ -548,3 +552,34 @@ def test_relaxation_of_the_estimator_is_that_of_the_problem(global_random_seed):
     relaxed = solve_fista(relaxation, tol=1e-8, max_iter=10_000)
     standard = (X - X.mean(axis=0)) / X.std(axis=0)
     assert relaxed.upper == pytest.approx(logistic(problem, standard, np.arange(4)), rel=1e-6)
+
+
+# The races of the search
+
+
+def test_leaders_are_the_best_of_each_choice_of_features():
+    def track(value, *supports):
+        coef = np.zeros((len(supports), 4))
+        for row, support in zip(coef, supports, strict=True):
+            row[list(support)] = value
+        state = Solution(coef, np.zeros(len(supports)), value, 0)
+        return Track(state, state)
+
+    tracks = [track(3.0, (0,), (1,)), track(2.0, (1,), (0,)), track(4.0, (0, 1), (2,))]
+    tracks.append(track(1.0, (3,), (3,)))
+    values = [found.best.objective for found in _leaders(tracks, 10)]
+    assert values == [1.0, 2.0, 4.0]  # the order of the prototypes does not matter
+    assert [found.best.objective for found in _leaders(tracks, 1.2)] == [1.0, 2.0]
+
+
+def test_kicks_leave_a_poor_start_and_never_end_above_it(global_random_seed):
+    rng = np.random.default_rng(global_random_seed)
+    X = rng.standard_normal((200, 4))
+    block = make_problem(X, (X[:, 0] > 1) | (X[:, 1] > 1)).block()
+    block = replace(block, n_prototypes=2, n_nonzero=1)
+    poor = descend(block, (np.diag([0, 0, 1.0, 1.0])[2:], np.zeros(2)), (0.03,), 100, n_tried=0)
+    kicked = _kicked(block, poor, np.random.RandomState(0), 100)
+    assert kicked.objective < 0.5 * poor.objective
+    assert_array_equal(np.flatnonzero(kicked.coef.any(axis=0)), [0, 1])
+    again = _kicked(block, kicked, np.random.RandomState(1), 100)
+    assert again.objective <= kicked.objective
