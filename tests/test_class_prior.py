@@ -229,12 +229,6 @@ def test_posterior_within_bounds():
     wide = class_prior_posterior(positive, unlabeled, low=0.001, high=1.0)
     for level in (0.05, 0.5, 0.95):
         assert wide.quantile(level) == pytest.approx(free.quantile(level), abs=0.02)
-    uniform = free.probability / np.gradient(free.share)
-    jeffreys = class_prior_posterior(positive, unlabeled, prior="jeffreys")
-    odds = jeffreys.probability / np.gradient(jeffreys.share) / uniform
-    assert odds[10] / odds[40] == pytest.approx(
-        np.sqrt(np.prod([f(free.share[40]) / f(free.share[10]) for f in (float, lambda p: 1 - p)]))
-    )
     flat = class_prior_posterior(positive, unlabeled, power=0.1)
     assert flat.quantile(0.95) - flat.quantile(0.05) > free.quantile(0.95) - free.quantile(0.05)
 
@@ -247,7 +241,6 @@ def test_posterior_within_bounds():
         ([0.0, np.nan], [0.0], {}, "scores_positive contains NaN"),
         ([0.0], [0.0], {"low": 0.5, "high": 0.5}, "low must be below high"),
         ([0.0], [0.0], {"power": 0.0}, "'power' parameter"),
-        ([0.0], [0.0], {"prior": "flat"}, "'prior' parameter"),
         ([0.0], [0.0], {"high": 1.5}, "'high' parameter"),
     ],
 )

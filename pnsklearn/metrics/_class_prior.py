@@ -200,15 +200,14 @@ def class_prior(
     | {
         "low": [Interval(Real, 0, 1, closed="both")],
         "high": [Interval(Real, 0, 1, closed="both")],
-        "prior": [StrOptions({"uniform", "jeffreys"})],
         "power": [Interval(Real, 0, 1, closed="right")],
     },
     prefer_skip_nested_validation=True,
 )
 def class_prior_posterior(
     scores_positive: ArrayLike, scores_unlabeled: ArrayLike, *, low: float = 0.0,
-    high: float = 1.0, prior: str = "uniform", power: float = 1.0, weight_positive: ArrayLike | None = None,
-    weight_unlabeled: ArrayLike | None = None,
+    high: float = 1.0, power: float = 1.0,
+    weight_positive: ArrayLike | None = None, weight_unlabeled: ArrayLike | None = None,
 ) -> PriorPosterior:  # fmt: skip
     r"""Return what scores say of the share π of positives among the unlabelled rows.
 
@@ -216,7 +215,7 @@ def class_prior_posterior(
     like those among the unlabelled rows. Beyond that it assumes that some monotone map of the
     scores makes positives normal with mean 0 and variance 1, and negatives normal with a smaller
     mean and a standard deviation of 0.7, 1 or 1.4. The area under the curve A has prior weights
-    :math:`(2A - 1)^2`, and π is uniform, or as `prior` says, between `low` and `high`. Without such
+    :math:`(2A - 1)^2`, and π is uniform between `low` and `high`. Without such
     assumptions only an upper bound of π is identified: negatives that look exactly like positives
     cannot be told from them, and are counted.
 
@@ -229,9 +228,6 @@ def class_prior_posterior(
         Scores of the unlabelled rows, by models of the same kind.
     low, high : float, default=0 and 1
         Bounds of π that are known.
-    prior : {"uniform", "jeffreys"}, default="uniform"
-        What is assumed of π beforehand. Jeffreys' prior, proportional to
-        :math:`(\pi (1 - \pi))^{-1/2}`, leaves more room to shares near 0 and 1.
     power : float, default=1.0
         Power of the likelihood, in (0, 1]: below 1 where the assumptions hold only roughly.
     weight_positive, weight_unlabeled : array-like or None, default=None
@@ -277,8 +273,7 @@ def class_prior_posterior(
         )
         for of_P, of_U in zip(views[0].T, views[1].T, strict=True)
     ]
-    exponent = -0.5 if prior == "jeffreys" else 0.0
-    return _posterior(power * np.mean(evidence, axis=0), low, high, exponent)
+    return _posterior(power * np.mean(evidence, axis=0), low, high)
 
 
 def _check_sample(scores, weight, name):
@@ -339,15 +334,13 @@ def _binormal(positive, unlabeled):
     return _posterior(_log_evidence(positive, unlabeled)).quantile(0.5)
 
 
-def _posterior(log_evidence, low=0, high=1, exponent=0.0):
-    """Return the posterior of π, whose prior is (π (1 - π))^exponent on [low, high]."""
+def _posterior(log_evidence, low=0, high=1):
+    """Return the posterior of π, uniform on [low, high] beforehand."""
     share = GRID_PRIOR
     if (low, high) != (0, 1):
         share = np.linspace(low, high, GRID_PRIOR.shape[0])
         log_evidence = np.interp(share, GRID_PRIOR, log_evidence)
-    inside = np.clip(share, GRID_PRIOR[0], GRID_PRIOR[-1])
-    log_prior = np.log(np.gradient(share)) + exponent * np.log(inside * (1 - inside))
-    log_weight = log_evidence + log_prior
+    log_weight = log_evidence + np.log(np.gradient(share))  # even in π, whatever the grid
     return PriorPosterior(share, np.exp(log_weight - logsumexp(log_weight)))
 
 

@@ -54,9 +54,8 @@ def test_the_interval_widens_with_the_overlap(prior, global_random_seed):
 def test_estimate_is_the_smallest_of_three():
     views = make_views(0, 0.3, 2.0)
     share = estimated_share(views, 0, 1)
-    assumed = {"prior": "jeffreys", "power": 0.7}
-    first = class_prior_posterior(*(s[:, 0] for s in views.scores), **assumed).quantile(0.5)
-    both = class_prior_posterior(*views.scores, **assumed).quantile(0.5)
+    first = class_prior_posterior(*(s[:, 0] for s in views.scores), power=0.7).quantile(0.5)
+    both = class_prior_posterior(*views.scores, power=0.7).quantile(0.5)
     bound = class_prior(*views.rank, method="bbe")
     assert share.bound == bound
     assert share.estimate == pytest.approx(min(first, both, bound))
