@@ -323,26 +323,28 @@ def _said_row(rows):
     }  # fmt: skip
 
 
-def _limits(rows, cost=0.35):
-    """Return for each set the limit with the fewest silent failures and false alarms elsewhere.
+def _limits(rows, cost=0.3):
+    """Return the limits of the doubt with 100 labels, and their power, that the other sets choose.
 
     A false alarm, of the runs that are fine, costs a third of a silent failure, of all runs.
     """
     failed = rows["accuracy"] < rows["majority"] - 1e-9
-    grid = np.round(np.arange(0.05, 0.55, 0.05), 2)
+    grid = list(product(np.round(np.arange(0.05, 0.55, 0.05), 2), (-0.3, 0.0, 0.3)))
 
     def best(kept):
-        def loss(limit):
-            warned = rows["doubt"][kept] > limit
+        def loss(values):
+            limit, power = values
+            warned = rows["doubt"][kept] > limit * (rows["labels"][kept] / 100) ** power
             return (failed[kept] & ~warned).mean() + cost * warned[~failed[kept]].mean()
 
         return min(grid, key=loss)
 
     names = rows["task"].str.removesuffix("_flipped")
-    chosen = {name: best(names != name) for name in names.unique()}
-    counts = pd.Series(chosen).value_counts().rename_axis("limit").reset_index(name="sets")
-    own = {f"{n} labels alone": best(rows["labels"] == n) for n in sorted(rows["labels"].unique())}
-    return counts.assign(**own)
+    chosen = [best(names != name) for name in names.unique()]
+    counts = (
+        pd.DataFrame(chosen, columns=["limit", "power"]).value_counts().reset_index(name="sets")
+    )
+    return counts
 
 
 def bias(options, report):

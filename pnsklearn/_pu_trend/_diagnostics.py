@@ -9,7 +9,10 @@ from pnsklearn._pu_trend._sample import Sample
 from pnsklearn._pu_trend._share import BOUND_ERROR, Share
 from pnsklearn._pu_trend._split import Split
 
-DOUBT_LIMIT = 0.2  # with which silent failures and false alarms are both few
+# Limit of the doubt with 100 labels, and the power of their number with which it grows: few labels
+# leave failures that look less doubtful. Chosen so that a silent failure, of all fits, counts as
+# three false alarms, of the fits that are fine.
+DOUBT_LIMIT, LIMIT_POWER, LARGEST_LIMIT = 0.2, 0.3, 0.5
 FEWEST_POSITIVES = 20  # below, a share is hardly determined
 FAIR_AUC = 0.6  # of the labelled positives against the unlabelled rows, in one run on all rows
 AUC_TOLERANCE = 0.05  # over what scores can reach that were not trained on their rows
@@ -36,6 +39,11 @@ class Diagnostics(tuple):
         return "\n".join(lines)
 
 
+def doubt_limit(n_positives: float) -> float:
+    """Return the doubt from which on a fit is warned of, given the number of labels."""
+    return min(DOUBT_LIMIT * (n_positives / 100) ** LIMIT_POWER, LARGEST_LIMIT)
+
+
 def diagnose(
     split: Split, sample: Sample, share: Share | None, doubt: float, given: tuple | None
 ) -> tuple[Diagnostics, list[str]]:
@@ -44,15 +52,16 @@ def diagnose(
     `given` are the bounds of the share that the user knows.
     """
     n_P = float(sample.positives.weight.sum())
+    limit = doubt_limit(n_P)
     rows = [
-        Diagnostic("doubt", doubt, DOUBT_LIMIT,
-                   _verdict(doubt > DOUBT_LIMIT, "in doubt", np.isnan(doubt))),
+        Diagnostic("doubt", doubt, limit,
+                   _verdict(doubt > limit, "in doubt", np.isnan(doubt))),
         Diagnostic("labelled positives", n_P, FEWEST_POSITIVES,
                    _verdict(n_P < FEWEST_POSITIVES, "few")),
         Diagnostic("held-out AUC", split.ranking.auc, 0.5,
                    _verdict(split.ranking.auc <= 0.5, "no better than chance")),
     ]  # fmt: skip
-    sentences = list(_doubts(split, sample, doubt))
+    sentences = list(_doubts(split, sample, doubt > limit, doubt))
     if share is not None and given is not None and sample.held_out:
         bound = BOUND_ERROR * share.bound
         rows.append(Diagnostic("given share", given[0], bound,
@@ -70,10 +79,10 @@ def _verdict(bad, word, unknown=False):
     return "not estimated" if unknown else word if bad else "fine"
 
 
-def _doubts(split: Split, sample: Sample, doubt: float) -> Iterator[str]:
+def _doubts(split: Split, sample: Sample, warned: bool, doubt: float) -> Iterator[str]:
     """Yield a sentence for each reason not to trust the fit."""
     auc, share = split.ranking.auc, split.share
-    if doubt > DOUBT_LIMIT:
+    if warned:
         yield (
             "Calling every row the same would be more accurate with probability "
             f"{doubt:.2f}. The labelled positives rank above the unlabelled rows with probability "

@@ -67,10 +67,9 @@ def estimated_share(views: Views, low: float, high: float) -> Share:
     bound = class_prior(*views.rank, method="bbe", **weight)
     if low == high:
         return replace(known_share(low, high), bound=bound)
+    assumed = {"low": low, "high": high, "power": POWER}
     first, both = (
-        class_prior_posterior(
-            *(s[:, :n] for s in views.scores), low=low, high=high, power=POWER, **weight
-        )
+        class_prior_posterior(*(s[:, :n] for s in views.scores), **assumed, **weight)
         for n in (1, 2)  # views
     )
     smaller = min(first, both, key=lambda posterior: posterior.quantile(0.5))

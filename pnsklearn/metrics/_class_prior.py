@@ -206,8 +206,8 @@ def class_prior(
 )
 def class_prior_posterior(
     scores_positive: ArrayLike, scores_unlabeled: ArrayLike, *, low: float = 0.0,
-    high: float = 1.0, power: float = 1.0, weight_positive: ArrayLike | None = None,
-    weight_unlabeled: ArrayLike | None = None,
+    high: float = 1.0, power: float = 1.0,
+    weight_positive: ArrayLike | None = None, weight_unlabeled: ArrayLike | None = None,
 ) -> PriorPosterior:  # fmt: skip
     r"""Return what scores say of the share π of positives among the unlabelled rows.
 
@@ -215,9 +215,9 @@ def class_prior_posterior(
     like those among the unlabelled rows. Beyond that it assumes that some monotone map of the
     scores makes positives normal with mean 0 and variance 1, and negatives normal with a smaller
     mean and a standard deviation of 0.7, 1 or 1.4. The area under the curve A has prior weights
-    :math:`(2A - 1)^2`, and π is uniform between `low` and `high`. Without such assumptions only an
-    upper bound of π is identified: negatives that look exactly like positives cannot be told from
-    them, and are counted.
+    :math:`(2A - 1)^2`, and π is uniform between `low` and `high`. Without such
+    assumptions only an upper bound of π is identified: negatives that look exactly like positives
+    cannot be told from them, and are counted.
 
     Parameters
     ----------
@@ -331,14 +331,13 @@ def _bin_shares(positive, unlabeled, n_bins):
 
 def _binormal(positive, unlabeled):
     """Posterior median of π under a binormal model of the two samples' ranks."""
-    return _posterior(_log_evidence(positive, unlabeled), 0, 1).quantile(0.5)
+    return _posterior(_log_evidence(positive, unlabeled)).quantile(0.5)
 
 
-def _posterior(log_evidence, low, high):
+def _posterior(log_evidence, low=0, high=1):
     """Return the posterior of π, uniform on [low, high] beforehand."""
-    if (low, high) == (0, 1):
-        share = GRID_PRIOR
-    else:
+    share = GRID_PRIOR
+    if (low, high) != (0, 1):
         share = np.linspace(low, high, GRID_PRIOR.shape[0])
         log_evidence = np.interp(share, GRID_PRIOR, log_evidence)
     log_weight = log_evidence + np.log(np.gradient(share))  # even in π, whatever the grid

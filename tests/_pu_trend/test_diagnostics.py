@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pnsklearn._pu_trend._diagnostics import DOUBT_LIMIT, diagnose
+from pnsklearn._pu_trend._diagnostics import diagnose, doubt_limit
 from pnsklearn._pu_trend._sample import Rows, Sample
 from pnsklearn._pu_trend._share import Share
 from pnsklearn._pu_trend._split import Ranking, Split
@@ -26,10 +26,18 @@ def known(bound):
 @pytest.mark.parametrize("n_P", [10, 100, 1000])
 @pytest.mark.parametrize("more", [-0.01, 0.01])
 def test_doubt(n_P, more):
-    value = DOUBT_LIMIT + more
+    value = doubt_limit(n_P) + more
     table, said = diagnose(make_split(0.8), make_sample(n_P), None, value, None)
-    assert table[0] == ("doubt", value, DOUBT_LIMIT, "in doubt" if more > 0 else "fine")
+    assert table[0] == ("doubt", value, doubt_limit(n_P), "in doubt" if more > 0 else "fine")
     assert ["more accurate with probability" in s for s in said] == [True] * (more > 0)
+
+
+def test_limit():
+    """A fifth with 100 labels, less with fewer, more with more, up to one half."""
+    limits = [doubt_limit(n) for n in (10, 25, 100, 400, 10**6)]
+    assert limits[2] == 0.2 and limits[-1] == 0.5
+    assert np.all(np.diff(limits) > 0)
+    assert limits[3] / limits[2] == pytest.approx(limits[2] / limits[1])
 
 
 def test_rows_and_their_table():
