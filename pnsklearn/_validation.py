@@ -4,6 +4,7 @@ A fit calls them in this order: `check_X`, `refuse_huge`, `check_binary_target`,
 `check_weighted_classes`, and `without_weightless` last.
 """
 
+import contextlib
 from typing import Any
 
 import narwhals.stable.v2 as nw
@@ -89,8 +90,10 @@ def _remedy(name: str, X: Any, error: str) -> str | None:
             f"Input X contains NaN. Impute in front of {name}, make_pipeline(SimpleImputer(), "
             f"{name}()) say; AUPRCStackingClassifier() takes missing values as they are."
         )
-    frame = nw.from_native(X, eager_only=True, pass_through=True)
-    schema = frame.schema if isinstance(frame, nw.DataFrame) else {}
+    schema = {}
+    with contextlib.suppress(nw.exceptions.DuplicateError):  # names that occur twice name nothing
+        frame = nw.from_native(X, eager_only=True, pass_through=True)
+        schema = frame.schema if isinstance(frame, nw.DataFrame) else {}
     words = [c for c, dtype in schema.items() if not (dtype.is_numeric() or dtype == nw.Boolean)]
     if any(schema[column].is_temporal() for column in words):
         return f"X has dates or times: {words}. Make numbers of them, X[{words[0]!r}].dt.month say."

@@ -129,6 +129,7 @@ HABITS = {
             "AUPRCStackingClassifier": "Member 'linear' cannot be fitted",
         },
     ),
+    "a name twice": (fit(TOWN.set_axis(list("abcdd"), axis=1)), "Expected unique column names"),
     "a column of dates": (
         fit(FRAME.assign(day=pd.Timestamp("2020-01-01"))),
         {
