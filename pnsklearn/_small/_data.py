@@ -118,9 +118,26 @@ def step_values(X: Array, feature: Array, threshold: Array) -> Array:
 
 
 def boolean_columns(X: Any) -> Array | None:
-    """Return which columns of an array or frame are truth values; None where it does not say."""
-    if nw.dependencies.is_into_dataframe(X):
-        dtypes = nw.from_native(X, eager_only=True).schema.values()
-        return np.array([dtype == nw.Boolean for dtype in dtypes], dtype=bool)
-    dtype = getattr(X, "dtype", None)
-    return np.full(X.shape[1], True) if dtype == np.bool_ else None
+    """Return which columns of an array or frame are truth values; None where it does not say.
+
+    Raises
+    ------
+    ValueError
+        If a column of a frame holds text, categories or times.
+    """
+    if not nw.dependencies.is_into_dataframe(X):
+        dtype = getattr(X, "dtype", None)
+        return np.full(X.shape[1], True) if dtype == np.bool_ and np.ndim(X) == 2 else None
+    schema = nw.from_native(X, eager_only=True).schema
+    for name, dtype in schema.items():
+        if dtype in (nw.String, nw.Categorical, nw.Enum):
+            raise ValueError(
+                f"Column {name!r} holds {dtype}; put a OneHotEncoder before the rules, and read "
+                "them from pnsklearn.RuleCard, which names its levels."
+            )
+        if dtype.is_temporal():
+            raise ValueError(
+                f"Column {name!r} holds {dtype}; turn it into numbers (its age in days, its hour, "
+                "its weekday), or drop it."
+            )
+    return np.array([dtype == nw.Boolean for dtype in schema.values()], dtype=bool)

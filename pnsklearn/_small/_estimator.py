@@ -372,7 +372,7 @@ class SMaLLClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         if self.solver == "reference":
             check_installed("cvxpy", "solver='reference'", "reference")
         metadata, shapes = split_metadata(self, params), self._shapes()
-        given_X = X
+        booleans = boolean_columns(X)
         X, y, positive, weight, classes, kept = self._check_data(X, y, sample_weight)
         unions = _selection.unions(self.positive_class, self.pos_label, classes)
         steps, data = self._terms(X, weight)
@@ -411,7 +411,7 @@ class SMaLLClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             bounds = _bounds(solution)
             for name in bounds if self.certify else ("objective_",):
                 setattr(self, name, bounds[name])
-            self.union_reason_, self._booleans_ = reason, boolean_columns(given_X)
+            self.union_reason_, self._booleans_ = reason, booleans
             self._describe(X, objective, solution)
         return self
 

@@ -239,6 +239,16 @@ def test_boolean_columns_of_a_frame_are_not_multiplied(convert, binarize):
     assert_array_equal(np.ravel(found), model.predict(X))
 
 
+@pytest.mark.parametrize("convert", [lambda X: X, pl.from_pandas])
+def test_columns_of_text_and_of_times_are_refused_with_the_remedy(convert, frame):
+    X, y = frame
+    with pytest.raises(ValueError, match="'colour' holds String; put a OneHotEncoder before"):
+        SMaLLClassifier().fit(convert(X[["colour", "unit"]].fillna("red")), y)
+    dated = pd.DataFrame({"day": pd.date_range("2020", periods=len(y)), "n": np.arange(len(y))})
+    with pytest.raises(ValueError, match=r"'day' holds Datetime.*its age in days"):
+        SMaLLClassifier().fit(convert(dated), y)
+
+
 def test_dialects():
     card = RuleCard(
         [Term('a"`b', "in", levels=("c'\\",)), Term("n")], np.array([[0.1, 2.0]]),
