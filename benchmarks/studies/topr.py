@@ -137,7 +137,8 @@ def _obp(options):
 
 def _by_cell(rows, peers):
     """Return means and standard errors by cell of the default less each peer, best actions."""
-    table = engine.wide(rows, "best", CELL, "seed")[[OURS, *peers]]
+    table = engine.wide(rows, "best", CELL, "seed")
+    table = table[[OURS, *(peer for peer in peers if peer in table)]]
     return engine.differences(table, OURS)
 
 
