@@ -174,7 +174,7 @@ def _pair_rows(rows, peers):
     mean, _ = _by_cell(rows, peers)
     table = mean.groupby(level=["n", "noise"], sort=False).agg(engine.pm).T
     table.columns = [_heading(column) for column in table]
-    return table.rename_axis("peer").reset_index()
+    return table.replace("nan", "").rename_axis("peer").reset_index()
 
 
 def _warning_rows(rows):
