@@ -137,7 +137,8 @@ def _obp(options):
 
 def _by_cell(rows, peers):
     """Return means and standard errors by cell of the default less each peer, best actions."""
-    table = engine.wide(rows, "best", CELL, "seed")[[OURS, *peers]]
+    table = engine.wide(rows, "best", CELL, "seed")
+    table = table[[OURS, *(peer for peer in peers if peer in table)]]
     return engine.differences(table, OURS)
 
 
@@ -173,7 +174,7 @@ def _pair_rows(rows, peers):
     mean, _ = _by_cell(rows, peers)
     table = mean.groupby(level=["n", "noise"], sort=False).agg(engine.pm).T
     table.columns = [_heading(column) for column in table]
-    return table.rename_axis("peer").reset_index()
+    return table.replace("nan", "").rename_axis("peer").reset_index()
 
 
 def _warning_rows(rows):

@@ -64,11 +64,10 @@ plt.show()
 # ----------
 #
 # What counts is the gain over the log, whose interval is narrower than those of the two values.
-# 2.64 standard errors, instead of 1.96, allow for the choice among a dozen candidates.
 
 
 def answer(gain, error):
-    low, high = gain - 2.64 * error, gain + 2.64 * error
+    low, high = gain - 1.96 * error, gain + 1.96 * error
     verdict = "yes" if low > 0 else "no" if high < 0 else "cannot tell"
     return f"{verdict}: {gain:+.1%} of all visits have a click more ({low:+.1%} to {high:+.1%})"
 

@@ -43,13 +43,18 @@ def warn_of_value(selection: Bunch) -> None:
     """Warn if the chosen policy is not surely better than the log, or its value rests on little."""
     best = selection.best_index
     gain, error = selection.gain[best], selection.gain_standard_error[best]
-    # The best of several is over-estimated: the level, of one side, is shared among them.
-    if not gain > ndtri(1 - (1 - CONFIDENCE_LEVEL) / len(selection.gain)) * error:
+    calm, calm_error = selection.calm_gain[best], selection.calm_gain_standard_error[best]
+    # The best of several is over-estimated by what it was chosen by: there the level, of one side,
+    # is shared among them. That alone would not do, as it has a bias where ratios are cut.
+    level = 1 - CONFIDENCE_LEVEL
+    sure = gain > ndtri(1 - level) * error
+    if not (sure and calm > ndtri(1 - level / len(selection.calm_gain)) * calm_error):
         warn_user(
             f"The policy is not surely better than the log: its estimated value is "
-            f"{selection.value[best]:.3g}, that of the log {selection.logged:.3g}, and its gain, "
-            f"estimated with ratios cut, {gain:.3g} with a standard error of {error:.2g}. Log more "
-            "rows, more at random, before you act on it.",
+            f"{selection.value[best]:.3g}, that of the log {selection.logged:.3g}, and the "
+            f"standard error of the difference {error:.2g}; with large ratios cut the gain is "
+            f"{calm:.3g} with {calm_error:.2g}. Log more rows, more at random, before you act on "
+            "it.",
             PolicyWarning,
         )
     n_effective = selection.effective_sample_size[best]

@@ -196,11 +196,12 @@ class TOPRPolicy(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
 
     selection_ : Bunch
         Of ``bounds="cv"``, with an entry for each candidate: its ``bounds``, ``baseline`` and
-        ``C``, its cross-fitted ``value`` with ``standard_error``, by ratios cut at the root of the
-        number of rows; the ``gain`` over the log with ``gain_standard_error``, by ratios cut at the
-        cube root, which is cautious where the log rarely took the policy's actions; and its
-        ``effective_sample_size``. Further the value of the log, ``logged``, and ``best_index``, the
-        candidate with the largest gain, which was taken.
+        ``C``, its cross-fitted ``value`` with ``standard_error``, and its ``gain`` over the log
+        with ``gain_standard_error``, by ratios cut at the root of the number of rows; the same as
+        ``calm_gain`` and ``calm_gain_standard_error`` by ratios cut at the cube root, with less
+        noise and more bias; and its ``effective_sample_size``. Further the value of the log,
+        ``logged``, and ``best_index``, the candidate with the largest ``calm_gain``, which was
+        taken.
 
     diagnostics_ : Bunch
         Of the last fit to rewards. ``n_positive`` and ``n_negative``: weight of the rows with R > 0

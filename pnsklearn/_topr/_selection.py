@@ -147,7 +147,7 @@ def select(
         **_summary(columns, weight, reward),
         logged=float(np.average(reward, weights=weight)),
     )
-    best = int(np.argmax(np.round(selection.gain, 12)))
+    best = int(np.argmax(np.round(selection.calm_gain, 12)))
     selection.best_index = best
     return members[best // len(Cs)], Cs[best % len(Cs)], selection
 
@@ -171,7 +171,6 @@ def _terms(policy, log, q, n):
 def _summary(columns, weight, reward):
     """Return value, errors and effective sample sizes of the candidates."""
     terms, calm, ratio = np.stack(columns, axis=1)
-    gain = calm - reward
     total = weight.sum()
 
     def error(values):
@@ -182,8 +181,10 @@ def _summary(columns, weight, reward):
     return {
         "value": np.average(terms, axis=1, weights=weight),
         "standard_error": error(terms),
-        "gain": np.average(gain, axis=1, weights=weight),
-        "gain_standard_error": error(gain),
+        "gain": np.average(terms - reward, axis=1, weights=weight),
+        "gain_standard_error": error(terms - reward),
+        "calm_gain": np.average(calm - reward, axis=1, weights=weight),
+        "calm_gain_standard_error": error(calm - reward),
         "effective_sample_size": np.divide(
             (ratio @ weight) ** 2, squares, out=np.zeros_like(squares), where=squares > 0
         ),

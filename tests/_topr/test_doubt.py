@@ -59,11 +59,11 @@ def test_rewards_that_mean_nothing(log):
     policy = TOPRPolicy()
     found = warned(policy.fit, log.X, log.action, reward=coin, propensity=1 / 3)
     best = policy.selection_.best_index
-    value, gain, error = (
-        policy.selection_[name][best] for name in ("value", "gain", "gain_standard_error")
-    )
+    names = "value", "gain_standard_error", "calm_gain", "calm_gain_standard_error"
+    value, error, calm, calm_error = (policy.selection_[name][best] for name in names)
     assert f"estimated value is {value:.3g}, that of the log {coin.mean():.3g}" in found[UNSURE]
-    assert f"cut, {gain:.3g} with a standard error of {error:.2g}" in found[UNSURE]
+    assert f"error of the difference {error:.2g}; with" in found[UNSURE]
+    assert f"the gain is {calm:.3g} with {calm_error:.2g}." in found[UNSURE]
     assert "Log more rows, more at random, before you act on it" in found[UNSURE]
 
 
@@ -88,10 +88,12 @@ def test_rewards_of_the_contexts(log):
     assert warned(learn, log.X, action, reward, 1 / 3).keys() == {UNSURE}
 
 
-def selection(gain, error, n_effective=100.0):
+def selection(gain, error, n_effective=100.0, late=None):
     """Return what was found of two candidates, of which the second is the best."""
+    late, late_error = (gain, error) if late is None else late
     return Bunch(
-        value=[0.0, 0.5], gain=[0.0, gain], gain_standard_error=[9.0, error], best_index=1,
+        value=[0.0, 0.5], gain=[0.0, late], gain_standard_error=[9.0, late_error], best_index=1,
+        calm_gain=[0.0, gain], calm_gain_standard_error=[9.0, error],
         bounds=["topr", "is"], baseline=[0.0, 0.0],
         effective_sample_size=[1.0, n_effective], logged=0.5 - gain,
     )  # fmt: skip
@@ -105,11 +107,33 @@ def test_sure_is_1_96_standard_errors_for_the_best_of_two(gain, error, unsure):
     assert warned(warn_of_value, selection(gain, error)).keys() == ({UNSURE} if unsure else set())
 
 
+@pytest.mark.parametrize(("late", "unsure"), [(0.166, False), (0.163, True), (-1.0, True)])
+def test_early_cuts_alone_make_nothing_sure(late, unsure):
+    """Of the gain with later cuts 1.645 standard errors are asked for."""
+    found = warned(warn_of_value, selection(1.0, 0.1, late=(late, 0.1)))
+    assert found.keys() == ({UNSURE} if unsure else set())
+
+
+def test_early_cuts_that_flatter():
+    """The rewards that the ridge predicts for the best actions are too high on rare clicks.
+
+    Ratios are 40, or 0; the cube root of the number of rows is 14, the root 55.
+    """
+    rng = np.random.default_rng(0)
+    action, X = rng.integers(40, size=3000), rng.normal(size=(3000, 10))
+    clicks = (rng.random(3000) < 0.02).astype(float)
+    policy = TOPRPolicy()
+    found = warned(policy.fit, X, action, reward=clicks, propensity=1 / 40)
+    of, best = policy.selection_, policy.selection_.best_index
+    assert of.calm_gain[best] > 3 * of.calm_gain_standard_error[best]
+    assert UNSURE in found
+
+
 def test_the_best_of_more_needs_more():
     """The normal quantile of 1 - 0.05 / 12 is 2.638."""
     for gain, unsure in ((0.265, False), (0.263, True)):
         found = selection(gain, 0.1)
-        found.gain = [*found.gain, *[0.0] * 10]
+        found.calm_gain = [*found.calm_gain, *[0.0] * 10]
         assert warned(warn_of_value, found).keys() == ({UNSURE} if unsure else set())
 
 

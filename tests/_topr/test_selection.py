@@ -185,9 +185,10 @@ def test_the_values_by_hand(log, act, cv):
             assert found.value[at] == pytest.approx(value.value, rel=1e-9)
             assert found.standard_error[at] == pytest.approx(value.standard_error, rel=1e-9)
             chosen = proba[np.arange(150), action]
-            gain = value_difference(proba, None, *log_of_rows, clip=np.cbrt(150))
-            assert found.gain[at] == pytest.approx(gain.value, rel=1e-9)
-            assert found.gain_standard_error[at] == pytest.approx(gain.standard_error, rel=1e-9)
+            for name, root in ("gain", np.sqrt), ("calm_gain", np.cbrt):
+                gain, error, *_ = value_difference(proba, None, *log_of_rows, clip=root(150))
+                assert found[name][at] == pytest.approx(gain, rel=1e-9)
+                assert found[f"{name}_standard_error"][at] == pytest.approx(error, rel=1e-9)
             size = effective_sample_size(chosen, mu)
             assert found.effective_sample_size[at] == pytest.approx(size)
 
@@ -216,7 +217,7 @@ def test_large_ratios_are_cut(log):
     action, reward, order = rare.action[rows], rare.reward[rows], np.arange(150)
     ratio = proba[order, action] / propensity[rows]
     assert ratio.max() > 100
-    for root, value in (np.sqrt, found.value[0]), (np.cbrt, found.gain[0] + found.logged):
+    for root, value in (np.sqrt, found.value[0]), (np.cbrt, found.calm_gain[0] + found.logged):
         cut = np.minimum(ratio, root(150))
         terms = (proba * q).sum(axis=1) + cut * (reward - q[order, action])
         assert value == pytest.approx(terms.mean(), rel=1e-9)
@@ -232,7 +233,7 @@ def test_a_choice_is_the_policy_of_its_parameters(log, logging, act):
     assert_array_equal(chosen.intercept_, again.intercept_)
     assert not hasattr(again, "selection_")
     found, best = chosen.selection_, chosen.selection_.best_index
-    assert found.gain[best] == pytest.approx(found.gain.max())
+    assert found.calm_gain[best] == pytest.approx(found.calm_gain.max())
     assert (chosen.bounds_, chosen.C_) == (found.bounds[best], found.C[best])
     assert chosen.baseline_ == found.baseline[best]
 
