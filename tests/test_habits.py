@@ -39,7 +39,7 @@ ESTIMATORS = {
     "SMaLLClassifier": lambda **how: SMaLLClassifier(1, 2, random_state=0, **how),
     "TOPRPolicy": lambda **how: TOPRPolicy(bounds="topr", **how),
 }
-LINEAR = "AUPRCClassifier", "AUPRCStackingClassifier"  # which have the mixin of the habits
+WITH_SPLITTER = "AUPRCClassifier", "AUPRCStackingClassifier", "SMaLLClassifier", "TOPRPolicy"
 
 
 def fit(X=X, y=Y, how=None, **fit_params):
@@ -80,27 +80,26 @@ HABITS = {
     "sample_weight": (fit(sample_weight=np.ones(N)), WORKS),
     "verbose": (
         fit(how={"verbose": 1}),
-        dict.fromkeys(
-            LINEAR, "... has no parameter verbose. Progress is a callback: set_callbacks("
-        ),
+        "... has no parameter verbose. Progress is a callback: set_callbacks(",
     ),
     "fit(verbose=)": (
         fit(verbose=1),
-        dict.fromkeys((*LINEAR, "TOPRPolicy"), "fit() takes no verbose. Progress is a callback"),
+        dict.fromkeys(WITH_SPLITTER, "fit() takes no verbose. Progress is a callback"),
     ),
     "class_weight": (
         fit(how={"class_weight": "balanced"}),
         {
             "AUPRCClassifier": WORKS,
             "SMaLLClassifier": WORKS,
-            "AUPRCStackingClassifier": "no parameter class_weight. Weigh the rows instead",
+            **dict.fromkeys(
+                ("AUPRCStackingClassifier", "PUTrendClassifier", "TOPRPolicy"),
+                "no parameter class_weight. Weigh the rows instead",
+            ),
         },
     ),
     "groups": (
         fit(groups=np.arange(N) // 4),
-        dict.fromkeys(
-            (*LINEAR, "TOPRPolicy"), "pass a splitter that does, cv=StratifiedGroupKFold"
-        ),
+        dict.fromkeys(WITH_SPLITTER, "pass a splitter that does, cv=StratifiedGroupKFold"),
     ),
     "NaN": (
         fit(with_value(X.ravel(), np.nan).reshape(X.shape)),

@@ -7,7 +7,6 @@ import numpy as np
 from scipy.sparse import issparse
 from scipy.special import logit
 from sklearn.base import BaseEstimator, ClassifierMixin, _fit_context
-from sklearn.callback import CallbackSupportMixin
 from sklearn.utils import _safe_indexing
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
@@ -15,6 +14,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from pnsklearn._auprc._threshold import check_threshold
 from pnsklearn._device import check_device, check_torch
 from pnsklearn._fitting import callback_tasks, replace_fitted, unchanged_on_error
+from pnsklearn._habits import FitMixin
 from pnsklearn._pu_trend._labels import fill_missing, filled_classes, positive_label
 from pnsklearn._pu_trend._learners import SMALLEST_PROBABILITY
 from pnsklearn._pu_trend._networks import MeanProbability
@@ -35,7 +35,7 @@ from pnsklearn._validation import (
 )
 
 
-class PUTrendClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
+class PUTrendClassifier(FitMixin, ClassifierMixin, BaseEstimator):
     r"""Binary classifier for labelled positives and unlabelled rows.
 
     There are no labelled negatives: one label (1, True, or `pos_label`) marks the labelled

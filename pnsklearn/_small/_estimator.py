@@ -9,7 +9,6 @@ from typing import Any, Self, TypeAlias
 import numpy as np
 from scipy.special import expit
 from sklearn.base import BaseEstimator, ClassifierMixin, _fit_context, clone
-from sklearn.callback import CallbackSupportMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import check_scoring, get_scorer_names
 from sklearn.utils import check_random_state
@@ -19,6 +18,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from pnsklearn._device import check_device, check_installed
 from pnsklearn._fitting import callback_tasks, replace_fitted, unchanged_on_error, warn_user
+from pnsklearn._habits import FitMixin
 from pnsklearn._small import _export, _selection
 from pnsklearn._small._data import (
     boolean_columns,
@@ -70,7 +70,7 @@ def _bounds(solution):
     }
 
 
-class SMaLLClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
+class SMaLLClassifier(FitMixin, ClassifierMixin, BaseEstimator):
     r"""A few sparse linear rules joined by "or".
 
     The model is small enough to be read by a person and to run on the smallest device:

@@ -8,7 +8,6 @@ from typing import Any, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin, _fit_context
-from sklearn.callback import CallbackSupportMixin
 from sklearn.metrics import accuracy_score
 from sklearn.utils import Bunch, check_random_state, column_or_1d
 from sklearn.utils._param_validation import Interval, StrOptions
@@ -18,6 +17,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from pnsklearn._device import check_device, check_torch
 from pnsklearn._fitting import callback_tasks, replace_fitted, unchanged_on_error, warn_user
+from pnsklearn._habits import FitMixin
 from pnsklearn._logged import ROUTING, draw, refuse_score
 from pnsklearn._optim import batches
 from pnsklearn._splits import split_metadata
@@ -70,7 +70,7 @@ def _learns_by_piece(estimator):
     return True
 
 
-class TOPRPolicy(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
+class TOPRPolicy(FitMixin, ClassifierMixin, BaseEstimator):
     r"""Policy learned off-line from logged decisions and their rewards.
 
     A log holds contexts x, the action a that was taken, the probability with which it was taken
