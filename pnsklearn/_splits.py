@@ -5,6 +5,7 @@ from numbers import Integral
 from typing import Any
 
 import numpy as np
+from sklearn.model_selection import check_cv
 from sklearn.utils.metadata_routing import process_routing
 
 from pnsklearn._habits import PROGRESS
@@ -51,3 +52,37 @@ def usable_splits(splits: Iterable, kept: Array, positive: Array) -> list[tuple[
 def has_both(positive: Array) -> bool:
     """Say whether there are rows of both classes."""
     return bool(positive.any() and not positive.all())
+
+
+def given_splits(
+    cv: Any, classes: Array, used: Array, metadata: dict, instead: str
+) -> list[tuple[Array, Array]]:
+    """Return the usable splits of a splitter or iterable, as positions among the rows in use.
+
+    Parameters
+    ----------
+    cv : cross-validation generator or iterable
+        Over all rows.
+    classes : bool ndarray of shape (n_rows,)
+    used : bool ndarray of shape (n_rows,)
+    metadata : dict
+        What the generator splits by besides: groups, say, of all rows.
+    instead : str
+        What the error advises besides ``cv=5``.
+
+    Raises
+    ------
+    ValueError
+        If it gives no rows, or no split with both classes on both sides.
+    """
+    try:
+        splits = check_cv(cv).split(classes, classes, **metadata)
+        usable = usable_splits(splits, used, classes[used])
+    except (IndexError, TypeError) as error:
+        raise ValueError(
+            f"cv must give pairs of indices, to train and to test on, of the {len(used)} rows: "
+            f"{error}."
+        ) from error
+    if not usable:
+        raise ValueError(f"cv has no split with both classes on both sides; use cv=5 or {instead}.")
+    return usable

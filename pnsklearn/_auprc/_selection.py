@@ -6,10 +6,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from sklearn.metrics import average_precision_score
-from sklearn.model_selection import StratifiedKFold, check_cv
+from sklearn.model_selection import StratifiedKFold
 from sklearn.utils.parallel import Parallel, delayed
 
-from pnsklearn._splits import has_both, usable_splits
+from pnsklearn._splits import given_splits, has_both
 from pnsklearn._typing import Array
 
 C_GRID = tuple(float(C) for C in np.logspace(-4, 4, 9))
@@ -53,19 +53,7 @@ def make_splits(
         return list(StratifiedKFold(folds).split(positive, positive)) if folds > 1 else []
     everyone = np.zeros(kept.shape[0], dtype=bool)
     everyone[kept] = positive
-    try:
-        splits = check_cv(cv).split(everyone, everyone, **(metadata or {}))
-        usable = usable_splits(splits, kept, positive)
-    except (IndexError, TypeError) as error:
-        raise ValueError(
-            f"cv must give pairs of indices, to train and to test on, of the {len(kept)} rows: "
-            f"{error}."
-        ) from error
-    if not usable:
-        raise ValueError(
-            "cv has no split with both classes on both sides; use cv=5 or a fixed alpha."
-        )
-    return usable
+    return given_splits(cv, everyone, kept, metadata or {}, "a fixed alpha")
 
 
 def thinned(

@@ -10,10 +10,9 @@ from numbers import Integral
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
-from sklearn.model_selection import check_cv
 from sklearn.utils import Bunch
 
-from pnsklearn._splits import usable_splits
+from pnsklearn._splits import given_splits
 from pnsklearn._typing import Array, Matrix
 
 MOST_PROTOTYPES = 3  # of the shapes within a budget
@@ -118,20 +117,8 @@ def make_splits(
     everyone[kept] = positive
     among = np.zeros(len(kept), dtype=bool)
     among[np.flatnonzero(kept)[chosen]] = True
-    try:
-        splits = check_cv(cv).split(everyone, everyone, **metadata)
-        usable = usable_splits(splits, among, positive[chosen])
-    except (IndexError, TypeError) as error:
-        raise ValueError(
-            f"cv must give pairs of indices, to train and to test on, of the {len(kept)} rows: "
-            f"{error}."
-        ) from error
-    if not usable:
-        raise ValueError(
-            "cv has no split with both classes on both sides; use cv=5 or a number for "
-            "n_prototypes."
-        )
-    return [(chosen[train], chosen[test]) for train, test in usable]
+    splits = given_splits(cv, everyone, among, metadata, "a number for n_prototypes")
+    return [(chosen[train], chosen[test]) for train, test in splits]
 
 
 def _ranks(along, rows):
