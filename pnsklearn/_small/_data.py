@@ -128,6 +128,8 @@ def boolean_columns(X: Any) -> Array | None:
     if not nw.dependencies.is_into_dataframe(X):
         dtype = getattr(X, "dtype", None)
         return np.full(X.shape[1], True) if dtype == np.bool_ and np.ndim(X) == 2 else None
+    if nw.dependencies.is_pandas_dataframe(X) and not X.columns.is_unique:
+        return None  # which narwhals refuses
     schema = nw.from_native(X, eager_only=True).schema
     for name, dtype in schema.items():
         if dtype in (nw.String, nw.Categorical, nw.Enum):
