@@ -159,8 +159,9 @@ class PUTrendClassifier(FitMixin, ClassifierMixin, BaseEstimator):
         assumptions. NaN if the share is only that of a natural break.
 
     doubt_ : float
-        Probability that calling every row the same would be more accurate than `predict`, given the
-        posterior of both. NaN where no labelled positive is held out.
+        Probability that calling every row the same would be more accurate than calling positive
+        what is likelier so than not, given the posterior of both. NaN where no labelled positive is
+        held out.
 
     diagnostics_ : tuple of (what, value, limit, verdict)
         What was looked at; printed, it is a table.

@@ -105,7 +105,7 @@ def solve(
     chance = np.nan
     if views is not None and share is not None:
         rows_of_U = table.take(sample.positives.n + views.rows)
-        positive = final.predict_proba(rows_of_U)[:, 1] > above
+        positive = final.predict_proba(rows_of_U)[:, 1] > 0.5
         called = float(np.average(positive, weights=views.weight[1]))
         chance = doubt(share, views, called, scenario)
     diagnostics, sentences = diagnose(cut, sample, share, chance, given)
