@@ -10,6 +10,7 @@ from sklearn.utils.extmath import safe_sparse_dot
 
 from pnsklearn._typing import Array, Matrix
 
+BLOCK_ROWS = 8192
 DECILES = np.arange(1, 10) / 10
 
 
@@ -30,11 +31,14 @@ class Data:
         """Return the standardised features as rows: C-contiguous, (n_features, n_rows)."""
         if features is None:
             features = np.arange(self.n_features)
-        part = self.X[:, features] if isinstance(rows, slice) else self.X[rows][:, features]
-        part = part.toarray() if issparse(part) else part
-        columns = np.ascontiguousarray(part.T)
-        if columns.base is not None or columns is part:
-            columns = columns.copy()
+        part = self.X if isinstance(rows, slice) else self.X[rows]
+        if issparse(part):
+            columns = np.array(part[:, features].toarray().T, order="C")
+        else:
+            columns = np.empty((len(features), len(part)), dtype=part.dtype)
+            for start in range(0, len(part), BLOCK_ROWS):  # else for a while there are two copies
+                block = slice(start, start + BLOCK_ROWS)
+                columns[:, block] = part[block, features].T
         columns -= self.center[features, np.newaxis]
         columns /= self.scale[features, np.newaxis]
         return columns
