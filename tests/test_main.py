@@ -28,6 +28,7 @@ def test_version_is_set():
 
 
 @pytest.mark.filterwarnings("ignore::pnsklearn.exceptions.PUWarning")  # the data are small
+@pytest.mark.filterwarnings("ignore::pnsklearn.exceptions.PolicyWarning")
 def test_tour_prints_a_row_per_model(monkeypatch, capsys, tmp_path, short_searches):
     X, y = make_classification(120, 12, weights=[0.7], random_state=0)
     monkeypatch.chdir(tmp_path)
