@@ -56,6 +56,8 @@ policy = TOPRPolicy().fit(X, shown, reward=clicked, propensity=chance)
 # Each candidate has a cross-fitted value, with an interval, and the line is today's. What was taken
 # gains most, by an estimate that trusts large ratios less.
 
+# Picture: Intervals of the cross-fitted value of nine candidates, all of them above the line that
+#   marks the value of the log.
 PolicyValueDisplay.from_selection(policy)
 plt.show()
 
