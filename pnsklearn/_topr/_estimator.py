@@ -34,6 +34,7 @@ from pnsklearn._topr._feedback import (
 )
 from pnsklearn._topr._rounds import ask, own_stream, value_of_round
 from pnsklearn._topr._selection import (
+    C_FACTORS,
     MEMBERS,
     acting,
     make_splits,
@@ -112,11 +113,11 @@ class TOPRPolicy(FitMixin, ClassifierMixin, BaseEstimator):
 
         "cv" chooses among the first three, and "topr" with the baseline at which good and bad
         decisions have equal size, together with `C`, by the cross-fitted doubly robust value of the
-        policy, see `selection_`; it needs a linear policy.
+        policy, see `selection_`. A `module` is trained twelve times for it, at the given `C`.
 
     C : float, default=1.0
         Inverse strength of the L2 penalty, as in logistic regression: it multiplies the *sum* over
-        the rows. ``bounds="cv"`` tries 0.1, 1 and 10 times it.
+        the rows. ``bounds="cv"`` tries 0.1, 1 and 10 times it, but with a `module`.
 
     act : {"best", "sample"}, default="best"
         How the policy will act, which ``bounds="cv"`` judges it by: as `predict` or as `sample`.
@@ -388,9 +389,10 @@ class TOPRPolicy(FitMixin, ClassifierMixin, BaseEstimator):
         with callback_tasks(self, feedback.X, feedback.classes[feedback.action]) as on_task:
             if self.bounds == "cv" and feedback.reward is not None:
                 splits = make_splits(self.cv, feedback, metadata)
+                Cs = [C * factor for factor in (C_FACTORS if self.module is None else (1.0,))]
                 path = partial(self._training(C).path, seed=rng.randint(2**31 - 1))
                 member, C, selection = select(
-                    feedback, splits, C, path=path, act=self.act, n_jobs=self.n_jobs
+                    feedback, splits, Cs, path=path, act=self.act, n_jobs=self.n_jobs
                 )
                 bounds = member.name
                 feedback = replace(feedback, bounds=member.bounds, baseline=member.baseline)
@@ -727,11 +729,6 @@ class TOPRPolicy(FitMixin, ClassifierMixin, BaseEstimator):
         check_device(self.device)
         if self.bounds != "cv":
             resolve_bounds(self.bounds)
-        elif self.module is not None:
-            raise ValueError(
-                "bounds='cv' would fit the module forty times; give bounds='topr', 'is', 'tis' or "
-                "'positives' with a module."
-            )
         if self.effective_positive is not None and self.baseline not in ("auto", 0):
             raise ValueError("Set baseline or effective_positive, not both.")
         if self.module is not None:

@@ -102,13 +102,13 @@ def make_splits(cv: Any, feedback: Feedback, metadata: dict) -> list[tuple[Array
 def select(
     feedback: Feedback,
     splits: list[tuple[Array, Array]],
-    C: float,
+    Cs: list[float],
     *,
     path: Callable[[Feedback, list[float]], Iterator[Callable[[Any], Array]]],
     act: str,
     n_jobs: int | None,
 ) -> tuple[Candidate, float, Bunch]:
-    """Return the best candidate, its C near the given one, and what was found.
+    """Return the best candidate, its C, and what was found.
 
     See `TOPRPolicy.selection_`.
 
@@ -118,9 +118,9 @@ def select(
     act : {"best", "sample"}
     """
     refuse_huge(feedback.X)
-    if not C * C_FACTORS[0] * np.abs(feedback.gain).sum() > np.finfo(float).tiny:
+    if not min(Cs) * np.abs(feedback.gain).sum() > np.finfo(float).tiny:
         raise ValueError("The rewards are so small that C times their sum vanishes; rescale them.")
-    members, Cs = candidates(feedback), [C * factor for factor in C_FACTORS]
+    members = candidates(feedback)
     n = feedback.weight.sum()
 
     def judge(train, test):

@@ -59,7 +59,10 @@ class Training:
     def path(
         self, feedback: Feedback, Cs: list[float], seed: int
     ) -> Iterator[Callable[[Matrix], Array]]:
-        """Yield linear policies along C, each from the last: contexts to log-probabilities."""
+        """Yield policies along C, linear ones each from the last: contexts to log-probabilities."""
+        if self.module is not None:
+            yield from (replace(self, C=C)._module_policy(feedback, seed) for C in Cs)
+            return
         theta = None
         for C in Cs:
             objective = make_objective(feedback, C, self.fit_intercept, self.device)
@@ -70,6 +73,16 @@ class Training:
             start = objective.linear.zeros if theta is None else theta
             theta = solve(objective, start, on_iteration=lambda theta: False).theta
             yield partial(log_policy, objective.linear, theta)
+
+    def _module_policy(self, feedback: Feedback, seed: int) -> Callable[[Matrix], Array]:
+        from pnsklearn._topr._module import logits
+
+        attributes = {"module_": self.module}
+        if feedback.gain.any():
+            rng = np.random.RandomState(seed)
+            attributes = self.train(feedback, None, rng, on_iteration=lambda found: False)
+        module, n_actions = attributes["module_"], len(feedback.classes)
+        return lambda X: log_softmax_of(logits(module, X, self.device, n_actions))
 
     def _solver(self, feedback: Feedback, start: Any, rng: np.random.RandomState) -> Callable:
         if self.solver == "adam":

@@ -476,7 +476,6 @@ def direct_rewards(
         The predicted rewards.
     """
     X = check_array(X, accept_sparse="csr", dtype=[np.float64, np.float32], allow_nd=True)
-    X = X.reshape(X.shape[0], -1) if X.ndim > 2 else X
     weight = check_weights(sample_weight, X)
     prediction = np.zeros((X.shape[0], n_actions))
     # The halves must not depend on the log, or predictions would depend on the row's own action.
@@ -494,6 +493,7 @@ def predict_rewards(
     alpha: float = 1.0,
 ) -> Array:  # fmt: skip
     """Return the rewards of every action in new rows, predicted as `direct_rewards` says."""
+    X, X_new = (rows.reshape(rows.shape[0], -1) if rows.ndim > 2 else rows for rows in (X, X_new))
     mean = np.average(reward, weights=weight)
     coef = np.zeros((n_actions, 1 + X.shape[1]))
     for column in np.unique(action):

@@ -223,14 +223,10 @@ def test_pieces_of_a_log_with_a_choice_made(bounds):
     assert hasattr(TOPRPolicy(bounds=bounds, baseline=0.5), "partial_fit")
 
 
-def test_a_module_needs_bounds(log):
+def test_a_module_takes_no_pieces_of_a_log():
     torch = pytest.importorskip("torch")
-    policy = TOPRPolicy(module=torch.nn.Linear(4, 3), n_epochs=1, random_state=0)
-    with pytest.raises(ValueError, match="forty times; give bounds='topr', 'is', 'tis' or"):
-        policy.fit(log.X, log.action, **metadata(log))
-    assert not hasattr(policy.set_params(bounds="topr", baseline=0), "partial_fit")
-    policy.fit(log.X, log.action, **metadata(log))
-    assert policy.bounds_ == "topr"
+    policy = TOPRPolicy(bounds="topr", baseline=0, module=torch.nn.Linear(4, 3))
+    assert not hasattr(policy, "partial_fit")
 
 
 @pytest.mark.parametrize(

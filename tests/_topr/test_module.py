@@ -10,6 +10,7 @@ from sklearn.preprocessing import StandardScaler
 
 from pnsklearn import TOPRPolicy
 from pnsklearn.datasets import make_logged_bandit
+from pnsklearn.metrics._off_policy import predict_rewards
 from tests.callbacks import Callback, Draws
 
 torch = pytest.importorskip("torch")
@@ -50,6 +51,39 @@ def test_learns(log):
     assert_allclose(policy.predict_proba(log.X).sum(axis=1), 1)
     assert policy.n_iter_ == 50
     assert not hasattr(policy, "coef_")
+
+
+@pytest.mark.filterwarnings("ignore::pnsklearn.exceptions.PolicyWarning")
+@pytest.mark.parametrize("shape", [(4,), (2, 2)])
+def test_the_choice_by_hand(log, shape):
+    """Of four members at one C, each trained on two thirds; in one batch nothing is random."""
+    X = log.X.reshape(150, *shape)
+    params = {
+        "module": torch.nn.Sequential(torch.nn.Flatten(), linear()),
+        "n_epochs": 5, "batch_size": 150, "learning_rate": 0.1, "C": 2.0,
+    }  # fmt: skip
+    splits = [(np.flatnonzero(np.arange(150) % 3 != k), np.arange(k, 150, 3)) for k in range(3)]
+    policy = TOPRPolicy(cv=splits, act="sample", **params).fit(X, log.action, **metadata(log))
+    found = policy.selection_
+    assert found.bounds == ["topr", "topr", "is", "tis"]
+    assert_array_equal(found.C, 2.0)
+    for k, (bounds, baseline) in enumerate(zip(found.bounds, found.baseline, strict=True)):
+        terms = np.empty(150)
+        for train, test in splits:
+            part = TOPRPolicy(bounds=bounds, baseline=float(baseline), **params)
+            how = {name: column[train] for name, column in metadata(log).items()}
+            proba = part.fit(X[train], log.action[train], **how).predict_proba(X[test])
+            q = predict_rewards(
+                log.X[train], log.action[train], log.reward[train], 3, np.ones(100), log.X[test],
+                alpha=10.0,
+            )  # fmt: skip
+            own = np.arange(50), log.action[test]
+            ratio = proba[own] / log.propensity[test]
+            terms[test] = (proba * q).sum(axis=1)
+            terms[test] += np.minimum(ratio, np.sqrt(150)) * (log.reward[test] - q[own])
+        assert found.value[k] == pytest.approx(terms.mean(), abs=1e-6)
+    assert policy.bounds_ == found.bounds[found.best_index]
+    assert policy.C_ == 2.0
 
 
 def test_a_linear_module_comes_to_the_linear_policy(log):
