@@ -194,7 +194,9 @@ def _decide_what_to_print():
     model = SMaLLClassifier(n_terms=4, random_state=0)
     model.fit(cancer.data, cancer.target_names[cancer.target])
     print("With four terms, on all rows:\n")
-    print(model.rules(cancer.feature_names), end="\n\n")
+    for line in model.rules(cancer.feature_names).splitlines():
+        print(textwrap.fill(line, 100, subsequent_indent="    "))
+    print()
     _say(
         f"Decision: that fits on a card, and is all of the model, {model.n_bytes_} bytes; "
         "export_c() and export_sql() write it as code. If nobody has to read it, take the one of "

@@ -23,7 +23,10 @@ from pnsklearn import AUPRCClassifier, AUPRCStackingClassifier, PUTrendClassifie
 from tests.callbacks import Callback
 from tests.estimators import KINDS, settings, unequal_weights
 
-pytestmark = pytest.mark.usefixtures("short_searches")
+pytestmark = [
+    pytest.mark.usefixtures("short_searches"),
+    pytest.mark.filterwarnings("ignore::pnsklearn.exceptions.PUWarning"),  # a share is made up
+]
 FAST = settings("common", random_state=0)
 # What a callback is called for.
 STEPS = ("iteration", "snapshot")
@@ -36,7 +39,6 @@ STEPWISE = settings("common", (AUPRCClassifier, TOPRPolicy), random_state=0)
 # Some checks use a handful of rows.
 @pytest.mark.filterwarnings("ignore:Only . positive samples:UserWarning")
 @pytest.mark.filterwarnings("ignore:Dropped members that predict a constant:UserWarning")
-@pytest.mark.filterwarnings("ignore::pnsklearn.exceptions.PUWarning")
 @pytest.mark.filterwarnings("ignore:Without rewards:pnsklearn.exceptions.PolicyWarning")
 @pytest.mark.usefixtures("larger_label")  # PUTrendClassifier wants it named, which checks do not
 @parametrize_with_checks(settings("checked"), expected_failed_checks=unequal_weights)

@@ -116,6 +116,7 @@ HABITS = {
             **dict.fromkeys(
                 ESTIMATORS, "not numbers: ['town']. Encode them in front of ...: make_"
             ),
+            "SMaLLClassifier": "Column 'town' holds String; put a OneHotEncoder",
             "AUPRCStackingClassifier": "Member 'linear' cannot be fitted",
         },
     ),
@@ -125,6 +126,7 @@ HABITS = {
             **dict.fromkeys(
                 ESTIMATORS, "not numbers: ['town']. Encode them in front of ...: make_"
             ),
+            "SMaLLClassifier": "Column 'town' holds Categorical; put a OneHotEncoder",
             "AUPRCStackingClassifier": "Member 'linear' cannot be fitted",
         },
     ),
@@ -135,6 +137,7 @@ HABITS = {
             **dict.fromkeys(
                 ESTIMATORS, "dates or times: ['day']. Make numbers of them, X['day'].dt"
             ),
+            "SMaLLClassifier": "turn it into numbers (its age in days, its hour, its weekday)",
             "AUPRCStackingClassifier": "Member 'linear' cannot be fitted",
         },
     ),

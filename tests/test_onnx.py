@@ -90,6 +90,7 @@ def check(model, X):
     ],
     ids=["float64", "float32", "float64-float32"],
 )
+@pytest.mark.usefixtures("larger_label")
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 def test_pipeline(estimator, fitted_to, given, labels, global_random_seed):
     X, code = make_data(global_random_seed)
