@@ -81,9 +81,10 @@ def trends_in_U(X, s, prior, seed, *, early_stopping, **settings):
         class_prior=prior, pseudo_labels="hard", final_estimator=DummyClassifier(),
         random_state=seed, **settings,
     )  # fmt: skip
-    labeled, weight = np.asarray(s) == 1, np.ones(len(s))
+    labeled, weight, params = np.asarray(s) == 1, np.ones(len(s)), model.get_params(deep=False)
+    del params["pos_label"]  # the labels are named already
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of trends that are inverted
-        fitted = solve(X, labeled, weight, lambda learner: False, **model.get_params(deep=False))
+        fitted = solve(X, labeled, weight, X, lambda learner: False, **params)
     stage = fitted.stage
     return {kind: stage.trends[1].scores(kind) for kind in TRENDS}, stage.last + 1

@@ -6,6 +6,7 @@ from numpy.testing import assert_array_equal
 
 from pnsklearn import PUTrendClassifier
 
+pytestmark = pytest.mark.usefixtures("few_trees")
 N = 300
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(N, 3))
@@ -23,8 +24,8 @@ def labels(positive, other):
     return values
 
 
-@pytest.fixture(scope="module")
-def called():
+@pytest.fixture
+def called(few_trees):
     """What is called positive where labels are 1 and 0."""
     model = fit(LABELED.astype(int))
     positive = model.predict(X) == 1
