@@ -6,10 +6,28 @@ from typing import Any
 
 import numpy as np
 from sklearn.model_selection import check_cv
-from sklearn.utils.metadata_routing import process_routing
+from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, process_routing
 
 from pnsklearn._habits import PROGRESS
 from pnsklearn._typing import Array
+
+
+class SplitterMixin:
+    """Metadata routing of an estimator whose `fit` splits the rows by its `cv`."""
+
+    cv: Any
+
+    def get_metadata_routing(self) -> MetadataRouter:
+        """Return how `fit` hands on what it is given: `cv` gets what it splits by.
+
+        Returns
+        -------
+        routing : MetadataRouter
+            See scikit-learn's page on metadata routing.
+        """
+        mapping = MethodMapping().add(caller="fit", callee="split")
+        router = MetadataRouter(owner=self).add_self_request(self)
+        return router.add(splitter=self.cv, method_mapping=mapping)
 
 
 def split_metadata(estimator: Any, params: dict) -> dict:

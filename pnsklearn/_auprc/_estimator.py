@@ -12,7 +12,6 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, Options, StrOptions
 from sklearn.utils.extmath import safe_sparse_dot
-from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
@@ -39,7 +38,7 @@ from pnsklearn._fitting import (
     warn_user,
 )
 from pnsklearn._habits import FitMixin
-from pnsklearn._splits import split_metadata
+from pnsklearn._splits import SplitterMixin, split_metadata
 from pnsklearn._typing import Array
 from pnsklearn._validation import (
     check_binary_target,
@@ -63,7 +62,7 @@ def _streams(estimator):
     raise AttributeError("partial_fit needs a linear model and solver='soap-adam' or 'soap-sgd'.")
 
 
-class AUPRCClassifier(FitMixin, ClassifierMixin, BaseEstimator):
+class AUPRCClassifier(FitMixin, SplitterMixin, ClassifierMixin, BaseEstimator):
     r"""Binary classifier that maximises average precision.
 
     Fits a linear model (or a torch module) by minimising one minus a smooth average precision,
@@ -668,18 +667,6 @@ class AUPRCClassifier(FitMixin, ClassifierMixin, BaseEstimator):
             attributes["module_"] = copy.deepcopy(model.module).cpu().eval()
             attributes["calibration_"] = np.array([slope, intercept])
         return attributes
-
-    def get_metadata_routing(self) -> MetadataRouter:
-        """Return how `fit` hands on what it is given: weights stay here, `cv` gets the rest.
-
-        Returns
-        -------
-        routing : MetadataRouter
-            See scikit-learn's page on metadata routing.
-        """
-        mapping = MethodMapping().add(caller="fit", callee="split")
-        router = MetadataRouter(owner=self).add_self_request(self)
-        return router.add(splitter=self.cv, method_mapping=mapping)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

@@ -13,7 +13,6 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import check_scoring, get_scorer_names
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping
 from sklearn.utils.validation import check_is_fitted
 
 from pnsklearn._device import check_device, check_installed
@@ -29,7 +28,7 @@ from pnsklearn._small._data import (
 from pnsklearn._small._objective import Objective
 from pnsklearn._small._rules import Rules
 from pnsklearn._small._solver import IDLE_INTERCEPT, certified, sampled_rows, solve
-from pnsklearn._splits import split_metadata
+from pnsklearn._splits import SplitterMixin, split_metadata
 from pnsklearn._typing import Array, Matrix
 from pnsklearn._validation import (
     check_binary_target,
@@ -70,7 +69,7 @@ def _bounds(solution):
     }
 
 
-class SMaLLClassifier(FitMixin, ClassifierMixin, BaseEstimator):
+class SMaLLClassifier(FitMixin, SplitterMixin, ClassifierMixin, BaseEstimator):
     r"""A few sparse linear rules joined by "or".
 
     The model is small enough to be read by a person and to run on the smallest device:
@@ -724,18 +723,6 @@ class SMaLLClassifier(FitMixin, ClassifierMixin, BaseEstimator):
                 f"tol={self.tol}. Increase max_iter or tol, {remedy}.",
                 ConvergenceWarning,
             )
-
-    def get_metadata_routing(self) -> MetadataRouter:
-        """Return how `fit` hands on what it is given: weights stay here, `cv` gets the rest.
-
-        Returns
-        -------
-        routing : MetadataRouter
-            See scikit-learn's page on metadata routing.
-        """
-        mapping = MethodMapping().add(caller="fit", callee="split")
-        router = MetadataRouter(owner=self).add_self_request(self)
-        return router.add(splitter=self.cv, method_mapping=mapping)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

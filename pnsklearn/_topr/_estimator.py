@@ -11,7 +11,6 @@ from sklearn.base import BaseEstimator, ClassifierMixin, _fit_context
 from sklearn.metrics import accuracy_score
 from sklearn.utils import Bunch, check_random_state, column_or_1d
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
@@ -20,7 +19,7 @@ from pnsklearn._fitting import callback_tasks, replace_fitted, unchanged_on_erro
 from pnsklearn._habits import FitMixin
 from pnsklearn._logged import ROUTING, draw, refuse_score
 from pnsklearn._optim import batches
-from pnsklearn._splits import split_metadata
+from pnsklearn._splits import SplitterMixin, split_metadata
 from pnsklearn._topr import _evaluation
 from pnsklearn._topr._diagnostics import diagnose
 from pnsklearn._topr._doubt import warn_of_outcomes, warn_of_value
@@ -71,7 +70,7 @@ def _learns_by_piece(estimator):
     return True
 
 
-class TOPRPolicy(FitMixin, ClassifierMixin, BaseEstimator):
+class TOPRPolicy(FitMixin, SplitterMixin, ClassifierMixin, BaseEstimator):
     r"""Policy learned off-line from logged decisions and their rewards.
 
     A log holds contexts x, the action a that was taken, the probability with which it was taken
@@ -819,18 +818,6 @@ class TOPRPolicy(FitMixin, ClassifierMixin, BaseEstimator):
         if not 0 < temperature < np.inf:
             raise ValueError(f"temperature must be a positive number, got {temperature!r}.")
         return draw(np.exp(self._log_policy(X, temperature)), int(n_samples), rng)
-
-    def get_metadata_routing(self) -> MetadataRouter:
-        """Return how `fit` hands on what it is given: `cv` gets what it splits by.
-
-        Returns
-        -------
-        routing : MetadataRouter
-            See scikit-learn's page on metadata routing.
-        """
-        mapping = MethodMapping().add(caller="fit", callee="split")
-        router = MetadataRouter(owner=self).add_self_request(self)
-        return router.add(splitter=self.cv, method_mapping=mapping)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
