@@ -13,11 +13,12 @@ from benchmarks import _engine as engine
 from benchmarks._data import load_classes, stored
 from benchmarks._parts import blocks, topr_gradient
 from benchmarks.peers import topr as policies
+from benchmarks.studies.topr_tapering import tapering
 from pnsklearn import TOPRPolicy
 from pnsklearn.datasets import make_logged_bandit
 from pnsklearn.metrics import effective_sample_size, snips_value
 
-PACKAGES = ("numpy", "scipy", "scikit-learn", "numba", "vowpalwabbit")
+PACKAGES = ("numpy", "scipy", "scikit-learn", "numba", "torch", "vowpalwabbit")
 CELL = ["n", "noise", "set", "logging"]
 SETS = policies.SETS[:7]
 SIZES, NOISES = (2_500, 500), (0.0, 0.1, 0.25)  # at most so many rows
@@ -465,4 +466,6 @@ def _plot_curves(plt, curves):
     return figure
 
 
-SECTIONS = {section.__name__: section for section in (value, speed, open_bandit, ope, dynamics)}
+SECTIONS = {
+    section.__name__: section for section in (value, speed, open_bandit, ope, dynamics, tapering)
+}
