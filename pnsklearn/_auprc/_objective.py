@@ -122,7 +122,11 @@ def number_equal_rows(X: Matrix) -> Array:
         return np.array([numbers.setdefault(row, len(numbers)) for row in rows])
     flat = np.ascontiguousarray(X).reshape(X.shape[0], -1)
     whole = flat.view(np.dtype((np.void, flat.dtype.itemsize * flat.shape[1]))).ravel()
-    return np.unique(whole, return_inverse=True)[1]
+    order = np.argsort(whole)  # np.unique would copy all rows four times
+    rows = whole[order]
+    number = np.empty(len(order), dtype=np.intp)
+    number[order] = np.cumsum(np.append(True, rows[1:] != rows[:-1])) - 1
+    return number
 
 
 def make_pairs(

@@ -139,12 +139,15 @@ def select(
     weight, reward = feedback.weight[rows], feedback.reward[rows]
     if weight.mean() < 1:  # shares, not numbers of rows
         weight = weight / weight.mean()
-    columns = [np.concatenate(parts, axis=1) for parts in zip(*found, strict=True)]
+    summaries = [
+        _summary(*np.concatenate(parts, axis=1), reward, weight)
+        for parts in zip(*found, strict=True)
+    ]
     selection = Bunch(
         bounds=[member.name for member in members for _ in Cs],
         baseline=np.repeat([member.baseline for member in members], len(Cs)),
         C=np.tile(Cs, len(members)),
-        **_summary(columns, weight, reward),
+        **{key: np.array([of[key] for of in summaries]) for key in summaries[0]},
         logged=float(np.average(reward, weights=weight)),
     )
     best = int(np.argmax(np.round(selection.calm_gain, 12)))
@@ -168,24 +171,24 @@ def _terms(policy, log, q, n):
     return np.stack([*cut, ratio])
 
 
-def _summary(columns, weight, reward):
-    """Return value, errors and effective sample sizes of the candidates."""
-    terms, calm, ratio = np.stack(columns, axis=1)
+def _summary(terms, calm, ratio, reward, weight):
+    """Return value, errors and effective sample size of one candidate."""
     total = weight.sum()
 
-    def error(values):
-        spread = values - np.average(values, axis=1, weights=weight)[:, None]
-        return np.sqrt((spread**2 @ weight) / (total - 1) / total)
+    def estimate(values):
+        mean = np.average(values, weights=weight)
+        return mean, np.sqrt((values - mean) ** 2 @ weight / (total - 1) / total)
 
+    value, error = estimate(terms)
+    gain, gain_error = estimate(terms - reward)
+    calm_gain, calm_error = estimate(calm - reward)
     squares = ratio**2 @ weight
     return {
-        "value": np.average(terms, axis=1, weights=weight),
-        "standard_error": error(terms),
-        "gain": np.average(terms - reward, axis=1, weights=weight),
-        "gain_standard_error": error(terms - reward),
-        "calm_gain": np.average(calm - reward, axis=1, weights=weight),
-        "calm_gain_standard_error": error(calm - reward),
-        "effective_sample_size": np.divide(
-            (ratio @ weight) ** 2, squares, out=np.zeros_like(squares), where=squares > 0
-        ),
+        "value": value,
+        "standard_error": error,
+        "gain": gain,
+        "gain_standard_error": gain_error,
+        "calm_gain": calm_gain,
+        "calm_gain_standard_error": calm_error,
+        "effective_sample_size": (ratio @ weight) ** 2 / squares if squares > 0 else 0.0,
     }
