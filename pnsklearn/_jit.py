@@ -35,7 +35,8 @@ def njit(
         return lambda function: njit(function, fastmath=fastmath, inline=inline)
     # Nothing here is passed as a C function, and its wrapper takes a tenth of the compile time.
     options: Any = {"no_cfunc_wrapper": True, "nogil": True, "error_model": "numpy"}
-    compiled = numba.njit(fastmath=fastmath, inline=inline, **options)(function)
+    options |= {"fastmath": fastmath, "inline": inline}
+    compiled = numba.njit(**options)(function)
     try:
         compiled._cache = Cache(function)
     except RuntimeError:

@@ -18,7 +18,7 @@ function is compiled again in each that calls it, so that those called once are 
 as source.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -349,7 +349,7 @@ def _add_feature(rule, rows, smoothed, n_tried, target, scratch):
 @njit(inline="always")
 def _without(rule, slot, features, weights):
     """Return a copy of the rule, in the given memory, without a feature; an empty slot has none."""
-    size = np.int64(0)  # like all later values: for a literal 0, a second version is compiled
+    size: Any = np.int64(0)  # like all later values: for a literal 0, a second version is compiled
     weights[0] = rule.weights[0]
     for a in range(rule.size):
         if a != slot:
