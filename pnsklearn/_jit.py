@@ -23,17 +23,20 @@ class Cache(FunctionCache):
             return None
 
 
-def njit(function: Callable | None = None, *, fastmath: bool | set[str] = False) -> Any:
+def njit(
+    function: Callable | None = None, *, fastmath: bool | set[str] = False, inline: str = "never"
+) -> Any:
     """Compile `function` lazily, without the GIL, cached on disk where that is possible.
 
     Neither the package folder nor the user's cache folder can be written in some installs; then it
     is compiled in memory.
     """
     if function is None:
-        return lambda function: njit(function, fastmath=fastmath)
+        return lambda function: njit(function, fastmath=fastmath, inline=inline)
     # Nothing here is passed as a C function, and its wrapper takes a tenth of the compile time.
     options: Any = {"no_cfunc_wrapper": True, "nogil": True, "error_model": "numpy"}
-    compiled = numba.njit(fastmath=fastmath, **options)(function)
+    options |= {"fastmath": fastmath, "inline": inline}
+    compiled = numba.njit(**options)(function)
     try:
         compiled._cache = Cache(function)
     except RuntimeError:

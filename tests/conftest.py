@@ -56,8 +56,9 @@ def short_searches(monkeypatch, few_trees):
     from pnsklearn._pu_trend import _presets
     from pnsklearn._small import _solver
 
-    monkeypatch.setattr(_presets, "FEWEST_STEPS", 10)
+    monkeypatch.setattr(_presets, "FEWEST_STEPS", 5)
     monkeypatch.setattr(_solver, "N_STARTS_FEW_ENTRIES", 3)
+    monkeypatch.setattr(_solver, "N_KICKS_FEW_ENTRIES", 2)
     monkeypatch.setattr(_estimator, "C_GRID", (0.01, 1.0))
     monkeypatch.setattr(_selection, "ALPHA_GRID", (float("inf"), 0.1, 0.01))
 

@@ -79,10 +79,15 @@ SETTINGS = [
     (SMaLLClassifier(2, 2, n_init=2), "common onnx hard"),
     (SMaLLClassifier(2, 2, solver="swap", n_init=3), "common"),
     (SMaLLClassifier(1, 2, fit_intercept=False, certify=True), "hard"),
-    (SMaLLClassifier(2, 1, solver="fista"), "checked"),
+    (SMaLLClassifier(2, 1, solver="fista", tol=0.01), "checked"),
     (SMaLLClassifier(2, 2, solver="fista", tol=0.01), "common hard"),
     (SMaLLClassifier(2, 2, solver="saddle", tol=0.1), "checked hard"),
-    (SMaLLClassifier(solver="swap", binarize="quantile", n_init=2, certify=True), "checked"),
+    (
+        SMaLLClassifier(
+            n_terms=2, cv=2, solver="swap", binarize="quantile", n_init=2, certify=True, tol=0.01
+        ),
+        "checked",
+    ),
     (SMaLLClassifier(2, 2, n_init=1, binarize="quantile"), "common onnx"),
     (SMaLLClassifier(2, 2, n_init=2, binarize="quantile", class_weight="balanced"), "hard"),
     (TOPRPolicy(), "checked common hard"),

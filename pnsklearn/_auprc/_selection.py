@@ -5,7 +5,6 @@ from numbers import Integral
 from typing import Any, NamedTuple
 
 import numpy as np
-from sklearn.metrics import average_precision_score
 from sklearn.model_selection import StratifiedKFold
 from sklearn.utils.parallel import Parallel, delayed
 
@@ -116,9 +115,7 @@ def select(
         # Rounded, so that rounding errors decide nothing: weights are to equal repetitions.
         values = [scores(theta, test) for theta in thetas]
         values = [np.round(value / (np.abs(value).max() or 1.0), 9) for value in values]
-        return [
-            average_precision_score(positive[test], v, sample_weight=weight[test]) for v in values
-        ]
+        return [average_precision(positive[test], value, weight[test]) for value in values]
 
     def try_anchors(number):
         found = anchors(number)
@@ -139,6 +136,19 @@ def select(
         error = gains.std(ddof=1) / np.sqrt(len(gains)) if len(gains) > 1 else np.inf
         winner = winner if gains.mean() > error else 0
     return Choice(best, alphas[winner], precision[:, winner])
+
+
+def average_precision(positive: Array, scores: Array, weight: Array) -> float:
+    """Return what `average_precision_score` does, without its checks: they cost more than the rest.
+
+    Scores are finite, and some positive has a weight.
+    """
+    order = np.flatnonzero(weight)
+    order = order[np.argsort(-scores[order], kind="stable")]
+    scores, above = scores[order], np.cumsum(weight[order])
+    last = np.append(scores[1:] != scores[:-1], True)  # of those that tie
+    found = np.cumsum(weight[order] * positive[order])[last]
+    return float(np.diff(found, prepend=0.0) @ (found / above[last]) / found[-1])
 
 
 def _best(precision):

@@ -7,7 +7,6 @@ from typing import NamedTuple
 import numpy as np
 from numpy.random import RandomState
 from scipy.sparse import issparse, vstack
-from sklearn.metrics import roc_auc_score
 
 from pnsklearn._fitting import warn_user
 from pnsklearn._typing import Array, Matrix
@@ -59,8 +58,16 @@ class Sample(NamedTuple):
 
     def auc(self, scores: Sequence[Array]) -> float:
         """Return the probability that a positive scores above an unlabelled row."""
-        values, labeled, weight = self.pooled(scores)
-        return float(roc_auc_score(labeled, values, sample_weight=weight))
+        of_P, of_U = scores
+        return float(self.positives.mean(ranks_in(of_U, self.unlabeled.weight, of_P)))
+
+
+def ranks_in(reference: Array, weight: Array, scores: Array) -> Array:
+    """Return for each score the weighted share of a reference below it; equals count half."""
+    order = np.argsort(reference)
+    below = np.append(0.0, np.cumsum(weight[order]))
+    ends = [np.searchsorted(reference[order], scores, side) for side in ("left", "right")]
+    return np.round((below[ends[0]] + below[ends[1]]) / (2 * below[-1]), 12)
 
 
 class FinalRows(NamedTuple):

@@ -15,7 +15,7 @@ from scipy.sparse import issparse
 from sklearn.preprocessing import StandardScaler
 
 from pnsklearn._pu_trend._breaks import quantile_threshold
-from pnsklearn._pu_trend._sample import Sample, content_groups, stack
+from pnsklearn._pu_trend._sample import Sample, content_groups, ranks_in, stack
 from pnsklearn._typing import Array, Matrix
 
 MOST_ROWS = 5000  # of each sample that are looked at
@@ -96,14 +96,6 @@ def two_views(trends: list[Array], sample: Sample, rng: RandomState, *, whole: b
         for part in scores
     ]
     return Views(scores, rank, weight, [float(part.weight.sum()) for part in sample], rows[1])
-
-
-def ranks_in(reference: Array, weight: Array, scores: Array) -> Array:
-    """Return for each score the weighted share of a reference below it; equals count half."""
-    order = np.argsort(reference)
-    below = np.append(0.0, np.cumsum(weight[order]))
-    ends = [np.searchsorted(reference[order], scores, side) for side in ("left", "right")]
-    return np.round((below[ends[0]] + below[ends[1]]) / (2 * below[-1]), 12)
 
 
 def forest_scores(

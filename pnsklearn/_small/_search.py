@@ -13,10 +13,12 @@ P = 1 / (1 + exp(y f)) the derivatives in z are
 
 the second leaves out the concave part that a positive row adds, so that Newton's step descends.
 
-The kernels are plain loops over arrays made once: NumPy's conveniences cost seconds to compile.
+The kernels are plain loops over arrays made once: NumPy's conveniences cost seconds to compile. A
+function is compiled again in each that calls it, so that those called once are put into the caller
+as source.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -132,7 +134,7 @@ def _margins(XT, rule, z):
             z[i] += weight * column[i]
 
 
-@njit
+@njit(inline="always")
 def _others(Z, j, mu, other):
     """Fill `other` with o = mu log sum_{j' != j} exp(z_j' / mu)."""
     for i in range(Z.shape[1]):
@@ -174,7 +176,7 @@ def _value(rule, rows, smoothed, scratch):
     return value
 
 
-@njit
+@njit(inline="always")
 def _newton_system(rule, XT, smoothed, scratch):
     """Fill gradient and Hessian of F_mu in (intercept, weights) from r and q."""
     r, q, product = scratch.r, scratch.q, scratch.product
@@ -192,7 +194,7 @@ def _newton_system(rule, XT, smoothed, scratch):
         hessian[a + 1, a + 1] += smoothed.lam
 
 
-@njit
+@njit(inline="always")
 def _factorise(hessian, size):
     """Overwrite the lower triangle with its Cholesky factor."""
     for a in range(size):
@@ -222,15 +224,21 @@ def _solve(factor, size, right, solution):
 
 
 @njit
+def _newton_step(rule, XT, smoothed, scratch):
+    """Fill gradient, Newton's step and the factor of the Hessian."""
+    _newton_system(rule, XT, smoothed, scratch)
+    _factorise(scratch.hessian, rule.size + 1)
+    _solve(scratch.hessian, rule.size + 1, scratch.gradient, scratch.step)
+
+
+@njit
 def _newton(rule, rows, smoothed, stop, scratch):
     """Minimise F_mu over one prototype's weights (in place) by damped Newton steps; return F_mu."""
     size, weights, step = rule.size + 1, rule.weights, scratch.step
     trial = Rule(rule.features, scratch.trial, rule.size)
     value = _value(rule, rows, smoothed, scratch)
     for _ in range(MAX_NEWTON):
-        _newton_system(rule, rows.XT, smoothed, scratch)
-        _factorise(scratch.hessian, size)
-        _solve(scratch.hessian, size, scratch.gradient, step)
+        _newton_step(rule, rows.XT, smoothed, scratch)
         decrement, longest = 0.0, 0.0
         for a in range(size):
             decrement += scratch.gradient[a] * step[a]
@@ -282,9 +290,7 @@ def _fill_gains(rule, XT, smoothed, scratch):
             for a in range(size):
                 gains[feature, 2 + a] += _dot(column, products[a])
 
-    _newton_system(rule, XT, smoothed, scratch)
-    _factorise(hessian, size)
-    _solve(hessian, size, scratch.gradient, step)
+    _newton_step(rule, XT, smoothed, scratch)
     for feature in range(n_features):
         slope, cross = gains[feature, 0], gains[feature, 2:]
         curvature = gains[feature, 1] + smoothed.lam
@@ -303,7 +309,7 @@ def _fill_gains(rule, XT, smoothed, scratch):
         gains[rule.features[a], 0] = 0.0
 
 
-@njit
+@njit(inline="always")
 def _add_feature(rule, rows, smoothed, n_tried, target, scratch):
     """Write behind the rule's last feature, in place, one with which F_mu is below `target`.
 
@@ -340,10 +346,10 @@ def _add_feature(rule, rows, smoothed, n_tried, target, scratch):
     return np.inf
 
 
-@njit
+@njit(inline="always")
 def _without(rule, slot, features, weights):
     """Return a copy of the rule, in the given memory, without a feature; an empty slot has none."""
-    size = 0
+    size: Any = np.int64(0)  # like all later values: for a literal 0, a second version is compiled
     weights[0] = rule.weights[0]
     for a in range(rule.size):
         if a != slot:
@@ -352,7 +358,7 @@ def _without(rule, slot, features, weights):
     return Rule(features, weights, size)
 
 
-@njit
+@njit(inline="always")
 def _exchanged(rule, slot, rest):
     """Copy `rest`, with the feature behind its last one put in the slot, into the rule."""
     features, weights, size = rule.features, rule.weights, rest.size
@@ -365,15 +371,16 @@ def _exchanged(rule, slot, rest):
     return Rule(features, weights, size + 1)
 
 
-@njit
+@njit(inline="always")
 def _improve_rule(rule, rows, smoothed, limits, scratch):
     """Refit one prototype, then exchange its features one by one.
 
     Returns the prototype, F_mu and the number of exchanges.
     """
     value = _newton(rule, rows, smoothed, Stop(REFIT_DECREMENT, np.inf), scratch)
-    rest_features, rest_weights = np.zeros_like(rule.features), np.zeros_like(rule.weights)
-    slot = np.int64(0)  # like all later values: for a literal 0, a second version is compiled
+    rest_features = np.zeros(limits.n_nonzero, dtype=np.int64)
+    rest_weights = np.zeros(limits.n_nonzero + 1)
+    slot = np.int64(0)  # as in `_without`
     n_exchanged = 0
     while slot < (limits.n_nonzero if limits.n_tried > 0 else 0):
         target = value - limits.tol * max(value, SMALLEST_VALUE)

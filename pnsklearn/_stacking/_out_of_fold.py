@@ -7,12 +7,12 @@ import numpy as np
 from scipy.special import logit
 from sklearn.base import clone
 from sklearn.ensemble import BaggingClassifier, ExtraTreesClassifier, RandomForestClassifier
-from sklearn.metrics import average_precision_score
 from sklearn.pipeline import Pipeline
 from sklearn.utils import _safe_indexing
 from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import has_fit_parameter
 
+from pnsklearn._auprc._selection import average_precision
 from pnsklearn._typing import Array
 
 VOTERS = RandomForestClassifier, ExtraTreesClassifier, BaggingClassifier
@@ -141,7 +141,7 @@ def precisions(
     """
 
     def precision_of(scores, test):
-        return average_precision_score(positive[test], scores, sample_weight=weight[test])
+        return average_precision(positive[test], scores, weight[test])
 
     found = {
         name: [precision_of(Z[test, column], test) for _, test in splits]

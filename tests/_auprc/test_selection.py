@@ -12,6 +12,7 @@ from pnsklearn._auprc import _selection
 from pnsklearn._auprc._selection import (
     ALPHA_GRID,
     C_GRID,
+    average_precision,
     make_splits,
     select,
     strengths,
@@ -271,3 +272,13 @@ def test_grids_reach_from_end_to_end_in_even_steps():
     assert_allclose(C_GRID, 10.0 ** np.arange(-4, 5))
     assert ALPHA_GRID[:2] == (np.inf, 1.0)
     assert_allclose(ALPHA_GRID[1:], 10.0 ** np.arange(0, -3.5, -0.5), rtol=0.06)
+
+
+@pytest.mark.parametrize("n_levels", [1, 3, 1000])
+def test_average_precision_is_that_of_scikit_learn(n_levels, global_random_seed):
+    """With ties and weights, of which some are zero."""
+    rng = np.random.default_rng(global_random_seed)
+    positive, scores = rng.random(60) < 0.3, rng.integers(n_levels, size=60).astype(float)
+    for weight in (np.ones(60), rng.random(60) * rng.integers(2, size=60)):
+        expected = average_precision_score(positive, scores, sample_weight=weight)
+        assert average_precision(positive, scores, weight) == pytest.approx(expected, rel=1e-14)

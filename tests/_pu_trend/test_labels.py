@@ -1,5 +1,7 @@
 """Which label is the positive one, and which rows are unlabelled."""
 
+from functools import cache
+
 import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
@@ -24,13 +26,18 @@ def labels(positive, other):
     return values
 
 
-@pytest.fixture
-def called(few_trees):
-    """What is called positive where labels are 1 and 0."""
+@cache
+def called_positive():
     model = fit(LABELED.astype(int))
     positive = model.predict(X) == 1
     assert 0.3 < positive.mean() < 0.7
     return positive
+
+
+@pytest.fixture
+def called(few_trees):
+    """What is called positive where labels are 1 and 0."""
+    return called_positive()
 
 
 @pytest.mark.parametrize("pair", [(1, 0), (1, -1), (True, False), (1.0, 0.0)], ids=str)
