@@ -107,6 +107,11 @@ def convert_pu_trend(scope, operator, container):
 def convert_small(scope, operator, container):
     """Add the nodes of a SMaLLClassifier: the largest score of its rules decides."""
     graph, model = Graph(scope, operator, container), operator.raw_operator
+    if hasattr(model, "_terms_"):
+        raise NotImplementedError(
+            "A SMaLLClassifier converts to ONNX if it was fitted to numbers without gaps. Encode "
+            "and impute in a pipeline in front of it, or take pnsklearn.RuleCard."
+        )
     terms = graph.X
     if hasattr(model, "step_threshold_"):
         values = graph.add(OnnxGather, terms, model.step_feature_.astype(np.int64), axis=1)

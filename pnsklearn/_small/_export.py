@@ -8,6 +8,7 @@ largest score is exactly zero, the class is `classes[0]`. So a rule fires when z
 import math
 import re
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from textwrap import wrap
 from typing import Any
@@ -80,9 +81,9 @@ def to_c(rules: Rules, names: list[str]) -> str:
     features = np.unique(rules.feature)
     reads = "It reads only:" if len(features) > 0 else "It reads none of them."
     header = [
-        _meaning(rules),
+        meaning(rules),
         f"x is one row of all features in their original units. {reads}",
-        *(f"    x[{i}]  {_comment(names[i])}" for i in features),
+        *(f"    x[{i}]  {c_comment(names[i])}" for i in features),
         *wrap(
             "Sums are in the order of the model, so that results are the same bit for bit. GCC and "
             "Clang may fuse a product and a sum where the processor can, which rounds differently: "
@@ -125,7 +126,7 @@ def to_fixed_point_c(rules: Rules, names: list[str], X: Matrix, bits: int) -> tu
         agreement += f" and {len(rows) - LISTED_ROWS} more"
     features, first = np.unique(rules.feature, return_index=True)
     header = [
-        _meaning(rules),
+        meaning(rules),
         *wrap(
             "x[i] is feature i in its original unit times 2 to the power SMALL_Xi_FRACTION_BITS, "
             f"rounded to the nearest integer and kept from {-(2 ** (bits - 1))} to "
@@ -135,7 +136,7 @@ def to_fixed_point_c(rules: Rules, names: list[str], X: Matrix, bits: int) -> tu
         *wrap(f"{agreement}."),
     ]
     macros = [
-        f"#define SMALL_X{i}_FRACTION_BITS {f} /* {_comment(names[i])} */"
+        f"#define SMALL_X{i}_FRACTION_BITS {f} /* {c_comment(names[i])} */"
         for i, f in zip(features, fraction_bits[first], strict=True)
     ]
     prologue = ["#include <stdint.h>", "", *macros, *([""] if macros else [])]
@@ -194,7 +195,7 @@ def _one_line(label):
     return "".join(c if c.isprintable() else " " for c in str(label))
 
 
-def _comment(label):
+def c_comment(label: Any) -> str:
     """Return a label or name as it can stand in a C comment: ASCII, no comment signs, trigraphs."""
     text = _one_line(label).encode("ascii", "backslashreplace").decode()
     return '"' + re.sub(r"(?<=[*/?])(?=[*/?])", " ", text) + '"'
@@ -285,17 +286,25 @@ def _readable_sum(coef, intercept, terms, union):
     return f"{text}  {_sign(union)} 0"
 
 
-def _meaning(rules):
+def meaning(rules: Any) -> str:
     """Return what the C function says, as the first line of its comment."""
-    union, other = (_comment(label) for label in _labels(rules))
+    union, other = (c_comment(label) for label in _labels(rules))
     text = f"Returns {rules.union}, {union}, if any rule fires, else {1 - rules.union}, {other}."
     return f"SMaLLClassifier of pnsklearn. {text}"
 
 
 def _c_source(header, prologue, rules, kind, suffix):
-    """Return the C file: a comment, what stands before the function, the function on `kind` x."""
+    """Return the C file of rules: the sums of their terms, in the columns of X."""
     columns, step = [f"x[{i}]" for i in rules.feature], ("(", " ? ", " : 0)")
     scores = _sums(rules, columns, lambda value: f"{value!r}{suffix}", step)
+    return c_file(header, scores, rules.union, prologue, kind)
+
+
+def c_file(
+    header: Sequence[str], scores: Sequence[str], union: int, prologue: Sequence[str] = (),
+    kind: str = "double",
+) -> str:  # fmt: skip
+    """Return the C file: a comment, what stands before the function, the function on `kind` x."""
     return "\n".join(
         [
             f"/* {header[0]}",
@@ -305,8 +314,8 @@ def _c_source(header, prologue, rules, kind, suffix):
             f"int small_predict(const {kind} *x)",
             "{",
             *([] if any("x[" in z for z in scores) else ["    (void)x;"]),
-            *(f"    if ({z} {_sign(rules.union)} 0) return {rules.union};" for z in scores),
-            f"    return {1 - rules.union};",
+            *(f"    if ({z} {_sign(union)} 0) return {union};" for z in scores),
+            f"    return {1 - union};",
             "}",
             "",
         ]
