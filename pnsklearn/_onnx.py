@@ -117,7 +117,8 @@ def convert_small(scope, operator, container):
         values = graph.add(OnnxGather, terms, model.step_feature_.astype(np.int64), axis=1)
         steps = graph.add(OnnxGreater, values, model.step_threshold_.astype(np.float64))
         terms = graph.add(OnnxCast, steps, to=TensorProto.DOUBLE)
-    scores = graph.linear(terms, model.coef_, model.intercept_)
+    unit = getattr(model, "multiplier_", 1.0)
+    scores = graph.linear(terms, model.coef_ / unit, model.intercept_ / unit)
     log_odds = graph.add(OnnxReduceMaxApi18, scores, axes=[1], keepdims=1)
     if model.positive_class_ == model.classes_[0]:
         log_odds = graph.add(OnnxNeg, log_odds)

@@ -51,6 +51,9 @@ class RuleCard:
     booleans : sequence of str, default=()
         Columns that hold truth values, which databases do not multiply.
 
+    is_points : bool, default=False
+        Whether the weights are integers, and the intercepts half an integer.
+
     See Also
     --------
     SMaLLClassifier : Learns the rules.
@@ -73,7 +76,10 @@ class RuleCard:
         fires on 50 % of the training rows, right on 100 % of them
     """
 
-    def __init__(self, terms, coef, intercept, classes, union, coverage, precision, *, booleans=()):
+    def __init__(
+        self, terms, coef, intercept, classes, union, coverage, precision, *, booleans=(),
+        is_points=False,
+    ):  # fmt: skip
         self.terms = terms
         self.coef = coef
         self.intercept = intercept
@@ -82,6 +88,7 @@ class RuleCard:
         self.coverage = coverage
         self.precision = precision
         self.booleans = booleans
+        self.is_points = is_points
 
     @classmethod
     def from_estimator(cls, estimator: Any) -> "RuleCard":
@@ -134,7 +141,7 @@ class RuleCard:
         coef = np.array([*terms.values(), 0 * intercept], dtype=float)[:-1].T
         return cls(
             list(terms), coef, intercept, rules.classes, rules.union, model.coverage_,
-            model.precision_, booleans=booleans,
+            model.precision_, booleans=booleans, is_points=rules.is_points,
         )  # fmt: skip
 
     def predict(self, X: Any) -> Array:
@@ -173,7 +180,7 @@ class RuleCard:
         is_condition = np.array([term.kind != "number" for term in self.terms], dtype=bool)
         rules = Rules(
             self.coef, self.intercept, np.arange(len(self.terms)), None, self.classes, self.union,
-            is_condition,
+            is_condition, self.is_points,
         )  # fmt: skip
         names = [term.text() for term in self.terms]
         fills = {t.column: t.fill for t in self.terms if t.fill is not None}

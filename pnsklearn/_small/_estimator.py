@@ -26,6 +26,7 @@ from pnsklearn._small import _frame, _selection
 from pnsklearn._small._data import quantile_steps, standardised, step_values
 from pnsklearn._small._export import parameter_bytes
 from pnsklearn._small._objective import Objective
+from pnsklearn._small._points import in_points, training_error
 from pnsklearn._small._solver import IDLE_INTERCEPT, certified, sampled_rows, solve
 from pnsklearn._small._texts import TextsMixin
 from pnsklearn._splits import SplitterMixin, split_metadata
@@ -51,6 +52,10 @@ def _attributes(classes, terms, dtype, objective, solution):
     coef, intercept = objective.without_idle(solution.coef, solution.intercept)
     coef = coef / objective.data.scale
     intercept = intercept - coef @ objective.data.center
+    if solution.multiplier is not None:  # but for the rounding, integers already
+        coef = np.rint(solution.multiplier * coef)
+        intercept = np.rint(solution.multiplier * intercept + 0.5) - 0.5
+        terms = terms | {"multiplier_": solution.multiplier}
     return terms | {
         "classes_": classes,
         "positive_class_": classes[objective.union],
@@ -140,6 +145,10 @@ class SMaLLClassifier(TextsMixin, FitMixin, SplitterMixin, ClassifierMixin, Base
         "quantile" replaces each feature by steps at its training deciles, so that rules add up
         points such as "+0.8 if age > 42". X must be dense.
 
+    integer : bool, default=False
+        Whether to round the weights to points, integers of at most ten, as on a score card. Needs
+        terms that are on or off, ``binarize="quantile"``, and intercepts.
+
     fit_intercept : bool, default=True
         Whether rules have intercepts.
 
@@ -196,6 +205,11 @@ class SMaLLClassifier(TextsMixin, FitMixin, SplitterMixin, ClassifierMixin, Base
         `scoring`, errors are minus the score. A candidate that is behind by one standard error
         after three splits is left, and has NaN for the others. `best_index` is the candidate
         chosen.
+
+    multiplier_, rounding_errors_ : float, ndarray of shape (2,)
+        With `integer` only. `coef_` are points, so many of which are one unit of log-odds; a rule
+        fires from ``0.5 - intercept_`` points on. The errors are the weighted shares of the
+        training rows that the rules get wrong, before and after the rounding.
 
     support_ : list of ndarray
         For each rule the terms with non-zero weights.
@@ -276,6 +290,7 @@ class SMaLLClassifier(TextsMixin, FitMixin, SplitterMixin, ClassifierMixin, Base
         "n_init": [StrOptions({"auto"}), AT_LEAST_ONE],
         "standardize": ["boolean"],
         "binarize": [StrOptions({"quantile"}), None],
+        "integer": ["boolean"],
         "fit_intercept": ["boolean"],
         "class_weight": [dict, StrOptions({"balanced"}), None],
         "certify": ["boolean"],
@@ -305,6 +320,7 @@ class SMaLLClassifier(TextsMixin, FitMixin, SplitterMixin, ClassifierMixin, Base
         n_init: Any = "auto",
         standardize: bool = True,
         binarize: Any = None,
+        integer: bool = False,
         fit_intercept: bool = True,
         class_weight: Any = None,
         certify: bool = False,
@@ -327,6 +343,7 @@ class SMaLLClassifier(TextsMixin, FitMixin, SplitterMixin, ClassifierMixin, Base
         self.n_init = n_init
         self.standardize = standardize
         self.binarize = binarize
+        self.integer = integer
         self.fit_intercept = fit_intercept
         self.class_weight = class_weight
         self.certify = certify
@@ -405,19 +422,27 @@ class SMaLLClassifier(TextsMixin, FitMixin, SplitterMixin, ClassifierMixin, Base
             if solution.gain is not None:
                 reason = _selection.reason_of(classes[unions[0]], "training loss", *solution.gain)
             self._warn(solution, f"solver={self.solver!r}", "or use solver='auto'")
-            if self.certify:
-                solution = certified(
-                    objective, solution, max_iter=self._max_iter(), tol=self.tol, device=self.device
-                )
-                self._warn(solution, "The certificate", "for a better lower_bound_")
-
-            replace_fitted(self, attributes(objective, solution) | selection)
+            solution, errors = self._finished(objective, solution)
+            replace_fitted(self, attributes(objective, solution) | selection | errors)
             bounds = _bounds(solution)
             for name in bounds if self.certify else ("objective_",):
                 setattr(self, name, bounds[name])
             self.union_reason_, self._booleans_ = reason, booleans
             self._describe(X, objective, solution)
         return self
+
+    def _finished(self, objective, solution):
+        """Return the solution with what was asked for besides, and what that cost."""
+        if self.certify:
+            solution = certified(
+                objective, solution, max_iter=self._max_iter(), tol=self.tol, device=self.device
+            )
+            self._warn(solution, "The certificate", "for a better lower_bound_")
+        if not self.integer:
+            return solution, {}
+        both = solution, in_points(objective, solution)
+        errors = [training_error(objective, each) for each in both]
+        return both[1], {"rounding_errors_": np.array(errors)}
 
     def _describe(self, X, objective, solution):
         """Set the attributes that follow from the rules."""
@@ -455,6 +480,8 @@ class SMaLLClassifier(TextsMixin, FitMixin, SplitterMixin, ClassifierMixin, Base
                     [self._objective(data, *part[1:], candidate)], **how, start=None,
                     rng=copy.deepcopy(rng), callback=lambda *state: False,
                 )  # fmt: skip
+                if self.integer:
+                    solution = in_points(objective, solution)
                 replace_fitted(model, _attributes(classes, terms, X.dtype, objective, solution))
                 if scorer is None:
                     yield np.average(model.predict(X[test]) != y[test], weights=weight[test])
@@ -478,7 +505,7 @@ class SMaLLClassifier(TextsMixin, FitMixin, SplitterMixin, ClassifierMixin, Base
             Minus the largest score where `positive_class_` is ``classes_[0]``.
         """
         rules, scores = self._scores(X)
-        return rules.decision(scores).astype(self.coef_.dtype)
+        return (rules.decision(scores) / getattr(self, "multiplier_", 1.0)).astype(self.coef_.dtype)
 
     def predict_proba(self, X: Any) -> Array:
         """Return the probabilities of both classes.
@@ -574,6 +601,11 @@ class SMaLLClassifier(TextsMixin, FitMixin, SplitterMixin, ClassifierMixin, Base
 
     def _shapes(self):
         """Return the shapes to choose from, the base first."""
+        if self.integer and (self.binarize is None or not self.fit_intercept):
+            raise ValueError(
+                "integer=True needs terms that are on or off, and intercepts; set "
+                "binarize='quantile' and fit_intercept=True."
+            )
         if isinstance(self.n_prototypes, Integral):
             return [(self.n_prototypes, self.n_nonzero)]
         if isinstance(self.n_prototypes, str):
@@ -630,8 +662,9 @@ class SMaLLClassifier(TextsMixin, FitMixin, SplitterMixin, ClassifierMixin, Base
             return None  # without intercepts no rule can be idle
         coef = np.zeros((n_prototypes, n_terms))
         intercept = np.full(n_prototypes, IDLE_INTERCEPT)
-        coef[:n_rules] = self.coef_ * data.scale
-        intercept[:n_rules] = self.intercept_ + self.coef_ @ data.center
+        unit = getattr(self, "multiplier_", 1.0)
+        coef[:n_rules] = self.coef_ / unit * data.scale
+        intercept[:n_rules] = (self.intercept_ + self.coef_ @ data.center) / unit
         return int(self.positive_class_ == classes[1]), coef, intercept
 
     def _warn(self, solution, what, remedy):

@@ -241,49 +241,52 @@ def _readable(rules, j, names):
     variables = [names[i] for i in rules.feature[used]]
     if rules.threshold is not None:
         limits = [f"{t:.4g}" for t in rules.threshold[used]]
-        return _readable_thresholds(coef, intercept, variables, limits, rules.union)
+        return _readable_thresholds(coef, intercept, variables, limits, rules)
     if rules.is_condition is not None and rules.is_condition[used].any():
-        return _readable_conditions(
-            coef, intercept, variables, rules.is_condition[used], rules.union
-        )
+        return _readable_conditions(coef, intercept, variables, rules.is_condition[used], rules)
     if len(coef) != 1:
-        return _readable_sum(coef, intercept, [f" * {name}" for name in variables], rules.union)
+        return _readable_sum(coef, intercept, [f" * {name}" for name in variables], rules)
     sign = _sign(rules.union) if coef[0] > 0 else _sign(rules.union).replace(">", "<")
     return f"{variables[0]} {sign} {0.0 - intercept / coef[0]:.4g}"
 
 
-def _readable_thresholds(coef, intercept, variables, limits, union):
+def _readable_thresholds(coef, intercept, variables, limits, rules):
     """Return when a rule of thresholded terms fires, to read."""
     if len(coef) != 1:
         terms = [f" [{name} > {t}]" for name, t in zip(variables, limits, strict=True)]
-        return _readable_sum(coef, intercept, terms, union)
-    up_to, above = (_readable_sum([], z, [], union) for z in (intercept, intercept + coef[0]))
+        return _readable_sum(coef, intercept, terms, rules)
+    up_to, above = (_readable_sum([], z, [], rules) for z in (intercept, intercept + coef[0]))
     if up_to == above:
         return above
     return f"{variables[0]} {'>' if above == 'always' else '<='} {limits[0]}"
 
 
-def _readable_conditions(coef, intercept, names, is_condition, union):
+def _readable_conditions(coef, intercept, names, is_condition, rules):
     """Return when a rule fires some of whose terms are conditions, to read."""
     if len(coef) != 1:
         pairs = zip(names, is_condition, strict=True)
         terms = [f" [{name}]" if is_on_or_off else f" * {name}" for name, is_on_or_off in pairs]
-        return _readable_sum(coef, intercept, terms, union)
-    off, on = (_readable_sum([], z, [], union) for z in (intercept, intercept + coef[0]))
+        return _readable_sum(coef, intercept, terms, rules)
+    off, on = (_readable_sum([], z, [], rules) for z in (intercept, intercept + coef[0]))
     if off == on:
         return on
     return names[0] if on == "always" else f"not ({names[0]})"
 
 
-def _readable_sum(coef, intercept, terms, union):
-    """Return `2 * a  - 3 * b  + 1  > 0`, or "always" or "never" where there is no term."""
+def _readable_sum(coef, intercept, terms, rules):
+    """Return `2 * a  - 3 * b  + 1  > 0`, or "always" or "never" where there is no term.
+
+    Points are not solved for zero: `2 [a > 1]  + 3 [b > 2]  >= 4 points`.
+    """
     if not coef:
-        return "always" if intercept > 0 or (intercept == 0 and union == 0) else "never"
-    text = f"{coef[0]:.4g}{terms[0]}"
-    for value, term in [*zip(coef[1:], terms[1:], strict=True), (intercept, "")]:
+        return "always" if intercept > 0 or (intercept == 0 and rules.union == 0) else "never"
+    text, rest = f"{coef[0]:.4g}{terms[0]}", [] if rules.is_points else [(intercept, "")]
+    for value, term in [*zip(coef[1:], terms[1:], strict=True), *rest]:
         if value != 0:
             text += f"  {'-' if value < 0 else '+'} {abs(value):.4g}{term}"
-    return f"{text}  {_sign(union)} 0"
+    if rules.is_points:
+        return f"{text}  >= {0.5 - intercept:.0f} points"
+    return f"{text}  {_sign(rules.union)} 0"
 
 
 def meaning(rules: Any) -> str:

@@ -1,7 +1,8 @@
 """Group the levels of a category by their shares of positives, for conditions on the groups.
 
-A group costs what the Bayesian information criterion says of a parameter: else the rarest levels,
-whose shares are extreme by chance, would tell the training labels and nothing of new ones.
+A group costs twice the logarithm of the number of levels, as in the risk inflation criterion: else
+the rarest of many levels, whose shares are extreme by chance, would tell the training labels and
+nothing of new ones.
 """
 
 from itertools import chain, pairwise
@@ -54,7 +55,7 @@ def level_groups(total: Array, right: Array) -> list[list[int]]:
     total, right : ndarray of shape (n_levels,)
         Weights of the rows, and of the positives, of each level.
     """
-    cost = np.log(max(total.sum(), 2.0))
+    cost = 2 * max(np.log(np.count_nonzero(total)), 1.0)
     apart = _loss(total, right, total.sum() - total, right.sum() - right)
     occurs = total > 0
     differs = (apart > cost) & (total >= FEWEST_ROWS)

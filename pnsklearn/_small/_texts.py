@@ -56,6 +56,12 @@ class TextsMixin:
             text = self._card(names).rules()
         else:
             text = _export.to_text(self._rules(), names, self.coverage_, self.precision_)
+        if hasattr(self, "rounding_errors_"):
+            exact, rounded = 100 * self.rounding_errors_
+            text += (
+                f"\nwrong on {rounded:.3g} % of the training rows, before the rounding to points "
+            )
+            text += f"on {exact:.3g} %"
         return f"{text}\n{self.union_reason_}" if self.union_reason_ else text
 
     def export_c(
@@ -149,6 +155,7 @@ class TextsMixin:
             threshold=self.step_threshold_ if binarized else None,
             classes=self.classes_,
             union=int(self.positive_class_ == self.classes_[1]),
+            is_points=hasattr(self, "multiplier_"),
         )
 
     def _names(self, feature_names: Names) -> list[str]:
