@@ -1,8 +1,7 @@
 """Group the levels of a category by their shares of positives, for conditions on the groups.
 
-A group costs twice the logarithm of the number of levels, as in the risk inflation criterion: else
-the rarest of many levels, whose shares are extreme by chance, would tell the training labels and
-nothing of new ones.
+A group costs what the Bayesian information criterion says of a parameter: else the rarest levels,
+whose shares are extreme by chance, would tell the training labels and nothing of new ones.
 """
 
 from itertools import chain, pairwise
@@ -14,33 +13,33 @@ from pnsklearn._typing import Array
 
 MOST_GROUPS = 4
 FEWEST_ROWS = 2  # of a level that is a group
-# Of the levels that get a condition each where no group differs: the most, and the least share.
+# Of the levels that get a condition each: the most, and the least share of the rows.
 MOST_LEVELS, SMALLEST_SHARE = 30, 0.01
 
 
 def level_sets(codes: Array, n_levels: int, positive: Array, weight: Array) -> list[tuple]:
     """Return the sets of levels that get a condition; None stands for a missing value.
 
-    Between two groups, in the order of their shares of positives, there is a cut: the levels on
-    that side of it which has not the most frequent group. So all others, and what was not in the
-    fit, count as that group. Where no level differs from the others, each frequent one is a set.
+    Each frequent level is one. So is, for each cut between two groups in the order of their shares
+    of positives, what is on that side of it which has not the most frequent group. Of two sets that
+    make up all levels there is one.
     """
     codes = np.where(np.isnan(codes), n_levels, codes).astype(int)
     total = np.bincount(codes, weight, n_levels + 1)
     right = np.bincount(codes, weight * positive, n_levels + 1)
     groups = level_groups(total, right)
-    sizes = [total[group].sum() for group in groups]
-    most = int(np.argmax(sizes))
+    most = int(np.argmax([total[group].sum() for group in groups]))
     sides = [groups[cut:] if cut > most else groups[:cut] for cut in range(1, len(groups))]
-    sets = [list(chain.from_iterable(side)) for side in sides]
-    if not sets:
-        frequent = np.argsort(-total, kind="stable")[:MOST_LEVELS]
-        frequent = frequent[total[frequent] >= SMALLEST_SHARE * total.sum()]
-        # Of two levels one says it all.
-        sets = [[level] for level in frequent.tolist()][int(np.count_nonzero(total) <= 2) :]
+    frequent = np.argsort(-total, kind="stable")[:MOST_LEVELS]
+    frequent = frequent[total[frequent] >= SMALLEST_SHARE * total.sum()]
+    everything, found = frozenset(np.flatnonzero(total).tolist()), list[frozenset]()
+    for levels in (*sides, *([[level]] for level in frequent[::-1].tolist())):
+        each = frozenset(chain.from_iterable(levels))
+        if each not in (everything, *found) and everything - each not in found:
+            found.append(each)
     return [
-        tuple(None if level == n_levels else float(level) for level in sorted(levels))
-        for levels in sets
+        tuple(None if level == n_levels else float(level) for level in sorted(each))
+        for each in found
     ]
 
 
@@ -55,7 +54,7 @@ def level_groups(total: Array, right: Array) -> list[list[int]]:
     total, right : ndarray of shape (n_levels,)
         Weights of the rows, and of the positives, of each level.
     """
-    cost = 2 * max(np.log(np.count_nonzero(total)), 1.0)
+    cost = np.log(max(total.sum(), 2.0))
     apart = _loss(total, right, total.sum() - total, right.sum() - right)
     occurs = total > 0
     differs = (apart > cost) & (total >= FEWEST_ROWS)

@@ -155,15 +155,19 @@ def test_as_polars(frame):
 
 
 def test_a_category_is_its_conditions_by_hand(frame):
-    """With the groups known, the fit is that of a column of zeros and ones."""
+    """The fit is that of a column for each level, and one for the two that go together."""
     X, y = frame
     y = y[X["ward"].notna()]
     X = X[X["ward"].notna()].drop(columns="age (years)")
-    by_hand = X.assign(ward=X["ward"].isin(["heart", "lung"]).astype(float))
-    model = SMaLLClassifier(1, 3, **FAST).fit(X, y)
-    expected = SMaLLClassifier(1, 3, **FAST).fit(by_hand, y)
-    assert_allclose(model.objective_, expected.objective_, rtol=1e-9)
-    assert_array_equal(model.predict(X), expected.predict(by_hand))
+    by_hand = pd.DataFrame({"pair": X["ward"].isin(["heart", "lung"])})
+    for level in ("heart", "lung", "it's \"\\skin", "bone"):
+        by_hand[level] = X["ward"] == level
+    by_hand[["smoker", "visits"]] = X[["smoker", "visits"]]
+    for shape in ((1, 3), (2, 2)):
+        model = SMaLLClassifier(*shape, **FAST).fit(X, y)
+        expected = SMaLLClassifier(*shape, **FAST).fit(by_hand.astype(float), y)
+        assert_allclose(model.objective_, expected.objective_, rtol=1e-9)
+        assert_array_equal(model.predict(X), expected.predict(by_hand.astype(float)))
 
 
 def test_missing_is_a_condition():
@@ -350,12 +354,17 @@ def test_joining_neighbours_is_the_best_of_all_orders(seed):
 
 def test_level_sets():
     codes = np.repeat([0.0, 1, 2, np.nan], [60, 50, 40, 50])
-    positive = np.concatenate([np.arange(60) % 10 < 1, np.arange(50) % 10 < 9, np.arange(90) < 45])
-    sets = level_sets(codes, 3, positive, np.ones(200))
-    assert all(0.0 not in levels or 1.0 not in levels for levels in sets)
+    each = {(0.0,), (1.0,), (2.0,), (None,)}
     even = level_sets(codes, 3, np.arange(200) % 2 == 0, np.ones(200))
-    assert sorted(even, key=str) == sorted([(0.0,), (1.0,), (2.0,), (None,)], key=str)
+    assert set(even) == each and len(even) == 4
+    positive = np.isin(codes, [0, 2])
+    grouped = level_sets(codes, 3, positive, np.ones(200))
+    assert set(grouped) == each | {(0.0, 2.0)}
     two = level_sets(codes[:110], 3, np.arange(110) % 2 == 0, np.ones(110))
     assert two == [(1.0,)]
     assert level_sets(codes[:60], 3, positive[:60], np.ones(60)) == []
     assert level_sets(codes[150:], 0, positive[150:], np.ones(50)) == []
+    # Rare levels have none of their own, but together they may.
+    codes = np.r_[np.repeat(np.arange(10.0), 5), np.full(950, 10.0)]
+    rare = level_sets(codes, 11, codes < 10, np.ones(1000))
+    assert rare == [tuple(np.arange(10.0))]
