@@ -9,7 +9,7 @@ from sklearn.utils.validation import check_is_fitted
 from pnsklearn._fitting import warn_user
 from pnsklearn._small import _export
 from pnsklearn._small._card import RuleCard
-from pnsklearn._small._fold import Line, read_by
+from pnsklearn._small._fold import Line, above, read_by
 from pnsklearn._small._rules import Rules
 from pnsklearn._small._term import Term
 
@@ -22,8 +22,10 @@ class TextsMixin:
     classes_: Any
     coef_: Any
     coverage_: Any
+    gap_: float
     intercept_: Any
     n_features_in_: int
+    n_prototypes_: int
     positive_class_: Any
     precision_: Any
     step_feature_: Any
@@ -56,6 +58,8 @@ class TextsMixin:
             text = self._card(names).rules()
         else:
             text = _export.to_text(self._rules(), names, self.coverage_, self.precision_)
+        if hasattr(self, "gap_"):
+            text += f"\n{self._certificate()}"
         if hasattr(self, "rounding_errors_"):
             exact, rounded = 100 * self.rounding_errors_
             text += (
@@ -163,9 +167,32 @@ class TextsMixin:
         seen = getattr(self, "feature_names_in_", None)
         return _export.check_feature_names(feature_names, seen, self.n_features_in_)
 
+    def _certificate(self):
+        """Return what the lower bound says, in words."""
+        which = "other rule" if self.n_prototypes_ == 1 else "rules that cover the same rows each"
+        return (
+            f"no {which}, of any features within the budget, can lower the objective by more than "
+            f"{100 * max(self.gap_, 0.0):.2g} %"
+        )
+
     def _card(self, names):
         """Return the rules over the features, by their names."""
         return RuleCard._over(self, [Line(Term(name)) for name in names])
+
+    def _features_read(self):
+        """Return the features that the rules read."""
+        features = self._rules().used_terms().feature
+        if hasattr(self, "_term_feature_"):
+            features = self._term_feature_[features]
+        return np.unique(features)
+
+    def _coef_names(self):
+        """Return the names of the columns of `coef_`."""
+        lines = read_by(self, [Line(Term(name)) for name in self._names(None)])
+        if hasattr(self, "step_threshold_"):
+            steps = zip(self.step_feature_, self.step_threshold_, strict=True)
+            lines = [above(lines[feature], float(threshold)) for feature, threshold in steps]
+        return [line.term.text() for line in lines]
 
     def _term_names(self, names):
         """Return the names of the columns that `coef_`, or steps, are over, by the features'."""
