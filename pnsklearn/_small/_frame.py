@@ -44,10 +44,17 @@ def is_frame(X: Any) -> bool:
 def boolean_columns(X: Any) -> Array | None:
     """Return which columns of an array or frame are truth values; None where it does not say."""
     if is_frame(X):
-        schema = nw.from_native(X, eager_only=True).schema
-        return np.array([dtype == nw.Boolean for dtype in schema.values()], dtype=bool)
+        columns = nw.from_native(X, eager_only=True).iter_columns()
+        return np.array([_is_boolean(column) for column in columns], dtype=bool)
     dtype = getattr(X, "dtype", None)
     return np.full(X.shape[1], True) if dtype == np.bool_ and np.ndim(X) == 2 else None
+
+
+def _is_boolean(column):
+    """Return whether a column holds truth values, of an own type or, with gaps, as objects."""
+    if column.dtype != nw.Object:
+        return column.dtype == nw.Boolean
+    return {type(value) for value in column.to_list() if not is_missing(value)} == {bool}
 
 
 def find_levels(X: Any) -> list[Levels] | None:

@@ -90,7 +90,8 @@ class TextsMixin:
         -------
         source : str
             ``int small_predict(const double *x)``, or ``const int32_t *x``, which returns the
-            index in `classes_`.
+            index in `classes_`. Where the fit had categories or missing values, x is not a row of
+            X: its comment says which columns it has, or, in integers, which conditions.
 
         Raises
         ------

@@ -1,6 +1,5 @@
 """Frames as they come: against columns made by hand, and in all languages of the exports."""
 
-import json
 import pickle
 import shutil
 import sqlite3
@@ -24,6 +23,7 @@ from pnsklearn import RuleCard, SMaLLClassifier
 from pnsklearn._small._frame import find_levels, read
 from pnsklearn._small._levels import level_groups, level_sets
 from pnsklearn.displays import PrototypeDisplay
+from tests._small.test_card import by_json
 
 FAST = {"n_init": 2, "random_state": 0}
 
@@ -117,12 +117,17 @@ def test_exports_are_predict_on_every_row(shape, params, frame, tmp_path):
     assert_array_equal(card.predict(rows), expected)
     assert_array_equal(by_python(card, rows), expected)
     assert_array_equal(by_sql(model.export_sql(), rows), expected)
-    assert json.loads(card.export_json())["classes"] == ["ill", "well"]
+    assert_array_equal(by_json(card, rows), expected)
     if shutil.which("gcc"):
         assert_array_equal(by_c(model.export_c(), card, rows, tmp_path), expected)
+
+
+def test_duckdb(frame):
     duckdb = pytest.importorskip("duckdb")
+    model = SMaLLClassifier(2, 3, **FAST).fit(*frame)
+    rows = edges(frame[0])  # noqa: F841, which the query reads
     found = duckdb.sql(f"SELECT {model.export_sql(dialect='duckdb')} FROM rows").fetchall()
-    assert_array_equal(np.ravel(found), expected)
+    assert_array_equal(np.ravel(found), model.predict(rows))
 
 
 def test_truth_values_are_not_multiplied(frame):
@@ -130,6 +135,25 @@ def test_truth_values_are_not_multiplied(frame):
     for text in (model.export_sql(dialect="postgresql"), model.export_sql()):
         assert '* "smoker"' not in text
         assert '(CASE WHEN "smoker" THEN' in text
+
+
+def test_truth_values_with_gaps_are_objects_in_pandas(frame):
+    X, y = frame
+    X = X.astype({"smoker": object})
+    X.loc[X.index[:30], "smoker"] = None
+    model = SMaLLClassifier(1, 4, **FAST).fit(X, y)
+    assert '(CASE WHEN "smoker" THEN' in model.export_sql()
+    assert_array_equal(by_sql(model.export_sql(), X), model.predict(X))
+
+
+def test_integers_take_conditions(frame):
+    X, y = frame
+    model = SMaLLClassifier(1, 4, **FAST).fit(X, y)
+    source = model.export_c(X, fixed_point=24)
+    assert "It agrees with the floating-point model on 300 of 300 rows" in " ".join(
+        source.replace("*", " ").split()
+    )
+    assert "ward is " in source or "ward in " in source
 
 
 def test_rules_name_groups_units_and_gaps(frame):
