@@ -125,7 +125,7 @@ def test_exports_are_predict_on_every_row(shape, params, frame, tmp_path):
 def test_duckdb(frame):
     duckdb = pytest.importorskip("duckdb")
     model = SMaLLClassifier(2, 3, **FAST).fit(*frame)
-    rows = edges(frame[0])  # noqa: F841, which the query reads
+    rows = edges(frame[0])
     found = duckdb.sql(f"SELECT {model.export_sql(dialect='duckdb')} FROM rows").fetchall()
     assert_array_equal(np.ravel(found), model.predict(rows))
 
