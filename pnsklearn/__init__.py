@@ -6,7 +6,16 @@ A name is imported at its first use (PEP 562), so that ``import pnsklearn`` cost
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # for editors and type checkers, which do not run `__getattr__`
-    from pnsklearn import datasets, displays, exceptions, language, losses, metrics, onnx
+    from pnsklearn import (
+        datasets,
+        displays,
+        exceptions,
+        inspection,
+        language,
+        losses,
+        metrics,
+        onnx,
+    )
     from pnsklearn._auprc._estimator import AUPRCClassifier
     from pnsklearn._pu_trend._estimator import PUTrendClassifier
     from pnsklearn._show_versions import show_versions
@@ -52,6 +61,8 @@ def __getattr__(name):
             import pnsklearn.displays as value
         case "exceptions":
             import pnsklearn.exceptions as value
+        case "inspection":
+            import pnsklearn.inspection as value
         case "language":
             import pnsklearn.language as value
         case "losses":
@@ -67,5 +78,14 @@ def __getattr__(name):
 
 
 def __dir__():
-    modules = ["datasets", "displays", "exceptions", "language", "losses", "metrics", "onnx"]
+    modules = [
+        "datasets",
+        "displays",
+        "exceptions",
+        "inspection",
+        "language",
+        "losses",
+        "metrics",
+        "onnx",
+    ]
     return sorted(__all__ + modules)

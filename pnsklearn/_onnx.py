@@ -107,12 +107,18 @@ def convert_pu_trend(scope, operator, container):
 def convert_small(scope, operator, container):
     """Add the nodes of a SMaLLClassifier: the largest score of its rules decides."""
     graph, model = Graph(scope, operator, container), operator.raw_operator
+    if hasattr(model, "_terms_"):
+        raise NotImplementedError(
+            "A SMaLLClassifier converts to ONNX if it was fitted to numbers without gaps. Encode "
+            "and impute in a pipeline in front of it, or take pnsklearn.RuleCard."
+        )
     terms = graph.X
     if hasattr(model, "step_threshold_"):
         values = graph.add(OnnxGather, terms, model.step_feature_.astype(np.int64), axis=1)
         steps = graph.add(OnnxGreater, values, model.step_threshold_.astype(np.float64))
         terms = graph.add(OnnxCast, steps, to=TensorProto.DOUBLE)
-    scores = graph.linear(terms, model.coef_, model.intercept_)
+    unit = getattr(model, "multiplier_", 1.0)
+    scores = graph.linear(terms, model.coef_ / unit, model.intercept_ / unit)
     log_odds = graph.add(OnnxReduceMaxApi18, scores, axes=[1], keepdims=1)
     if model.positive_class_ == model.classes_[0]:
         log_odds = graph.add(OnnxNeg, log_odds)

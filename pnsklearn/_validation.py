@@ -9,6 +9,7 @@ from typing import Any
 
 import narwhals.stable.v2 as nw
 import numpy as np
+from scipy.sparse import issparse
 from sklearn.utils import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 from sklearn.utils.validation import _check_sample_weight, validate_data
@@ -57,10 +58,12 @@ def check_X(
     reset: bool,
     sparse: bool = True,
     deep: bool = False,
+    missing: bool = False,
 ) -> Any:
     """Return X, and y if it is given, validated by scikit-learn: float64 or float32, in C order.
 
-    `sparse` allows CSR matrices, `deep` arrays of any number of axes, for a torch module.
+    `sparse` allows CSR matrices, `deep` arrays of any number of axes, for a torch module, and
+    `missing` NaN in dense X.
     """
     refuse_unreadable(X, y)
     try:
@@ -71,6 +74,7 @@ def check_X(
             reset=reset,
             accept_sparse="csr" if sparse and not deep else False,
             allow_nd=deep,
+            ensure_all_finite="allow-nan" if missing and not issparse(X) else True,
             dtype=[np.float64, np.float32],
             order="C",
         )

@@ -90,6 +90,7 @@ SETTINGS = [
     ),
     (SMaLLClassifier(2, 2, n_init=1, binarize="quantile"), "common onnx"),
     (SMaLLClassifier(2, 2, n_init=2, binarize="quantile", class_weight="balanced"), "hard"),
+    (SMaLLClassifier(2, 2, n_init=1, binarize="quantile", integer=True), "onnx"),
     (TOPRPolicy(), "checked common hard"),
     (TOPRPolicy(bounds="topr", baseline=0), "checked common onnx hard"),
     (TOPRPolicy(bounds="topr", solver="adam", fit_intercept=False, n_epochs=5), "checked"),

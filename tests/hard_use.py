@@ -37,7 +37,7 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
 import pnsklearn
-from pnsklearn import PUTrendClassifier
+from pnsklearn import PUTrendClassifier, SMaLLClassifier
 from pnsklearn._pu_trend import _estimator as pu
 from tests import hard_inputs as given
 from tests.callbacks import Callback
@@ -386,6 +386,16 @@ def inputs_cases(setting, stride, with_feedback):
             yield f"{name}={v}", {"params": {name: value}}, EITHER, "fit"
 
 
+def takes_gaps(name):
+    """Return whether a case is of missing values or, in the fit, of categories."""
+    place, _, what = name.partition(", ")
+    if what.startswith("NaN in"):
+        return not what.endswith(("CSR", "CSC array"))
+    gaps = "X, None inside", "X, pandas NA", "X, polars null"
+    levels = "X, pandas strings", "X, pandas categories", "X, polars strings"
+    return what in gaps or (place == "fit" and what in levels)
+
+
 def cases(bench, quick):
     """Yield the cases of a task: all of the first setting, some of the others."""
     for number, setting in enumerate(bench.settings[: 1 if quick else None]):
@@ -394,6 +404,8 @@ def cases(bench, quick):
         for name, *args in inputs_cases(setting, stride, "reward" in bench.inputs()):
             if name == "y, pandas NA" and isinstance(setting, PUTrendClassifier):
                 args[1] = RIGHT  # there it means unlabelled
+            if isinstance(setting, SMaLLClassifier) and takes_gaps(name):
+                args[1] = RIGHT
             act = functools.partial(attempt, bench, number, *args)
             yield Case(f"{bench.name}: {name}{suffix}", act)
 

@@ -108,6 +108,7 @@ HABITS = {
                 ESTIMATORS, "Impute in front of ..., make_pipeline(SimpleImputer(), ...())"
             ),
             "AUPRCStackingClassifier": "LogisticRegression does not accept missing values",
+            "SMaLLClassifier": WORKS,
         },
     ),
     "a text column": (
@@ -116,7 +117,7 @@ HABITS = {
             **dict.fromkeys(
                 ESTIMATORS, "not numbers: ['town']. Encode them in front of ...: make_"
             ),
-            "SMaLLClassifier": "Column 'town' holds String; put a OneHotEncoder",
+            "SMaLLClassifier": WORKS,
             "AUPRCStackingClassifier": "Member 'linear' cannot be fitted",
         },
     ),
@@ -126,7 +127,7 @@ HABITS = {
             **dict.fromkeys(
                 ESTIMATORS, "not numbers: ['town']. Encode them in front of ...: make_"
             ),
-            "SMaLLClassifier": "Column 'town' holds Categorical; put a OneHotEncoder",
+            "SMaLLClassifier": WORKS,
             "AUPRCStackingClassifier": "Member 'linear' cannot be fitted",
         },
     ),

@@ -1,49 +1,23 @@
-"""Rules in the units of the data that went into a pipeline, and their text in other languages.
+"""Rules in the units of the data that went into a pipeline, and their text in other languages."""
 
-A step of a pipeline that is understood makes of each column either a line of one term or the value
-of one condition. So every column that reaches the rules is ``slope * term + shift``, and the rules
-are linear in the terms of the first columns.
-"""
-
-import copy
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from typing import Any
 
 import narwhals.stable.v2 as nw
 import numpy as np
-from sklearn.compose import ColumnTransformer
-from sklearn.feature_selection import SelectorMixin
-from sklearn.impute import SimpleImputer
 from sklearn.pipeline import Pipeline
-from sklearn.preprocessing import (
-    MaxAbsScaler,
-    MinMaxScaler,
-    OneHotEncoder,
-    RobustScaler,
-    StandardScaler,
-)
 from sklearn.utils.validation import check_is_fitted
 
-from pnsklearn._small._estimator import SMaLLClassifier
+from pnsklearn._small._c import to_c
 from pnsklearn._small._export import to_text
+from pnsklearn._small._fold import Line, above, folded, read_by
 from pnsklearn._small._rules import Rules
 from pnsklearn._small._sql import expression
-from pnsklearn._small._term import Term, is_missing
+from pnsklearn._small._term import Term
 from pnsklearn._typing import Array
 
-LINES = MaxAbsScaler, MinMaxScaler, RobustScaler, StandardScaler
 FORMAT = "pnsklearn rule card 1"
-
-
-@dataclass(frozen=True)
-class Line:
-    """A column of a pipeline: slope * term + shift."""
-
-    term: Term
-    slope: float = 1.0
-    shift: float = 0.0
 
 
 class RuleCard:
@@ -74,6 +48,12 @@ class RuleCard:
     coverage, precision : ndarray of shape (n_rules,)
         How often each rule fires on the training rows, and is right then.
 
+    booleans : sequence of str, default=()
+        Columns that hold truth values, which databases do not multiply.
+
+    is_points : bool, default=False
+        Whether the weights are integers, and the intercepts half an integer.
+
     See Also
     --------
     SMaLLClassifier : Learns the rules.
@@ -96,7 +76,10 @@ class RuleCard:
         fires on 50 % of the training rows, right on 100 % of them
     """
 
-    def __init__(self, terms, coef, intercept, classes, union, coverage, precision):
+    def __init__(
+        self, terms, coef, intercept, classes, union, coverage, precision, *, booleans=(),
+        is_points=False,
+    ):  # fmt: skip
         self.terms = terms
         self.coef = coef
         self.intercept = intercept
@@ -104,6 +87,8 @@ class RuleCard:
         self.union = union
         self.coverage = coverage
         self.precision = precision
+        self.booleans = booleans
+        self.is_points = is_points
 
     @classmethod
     def from_estimator(cls, estimator: Any) -> "RuleCard":
@@ -127,7 +112,7 @@ class RuleCard:
         """
         steps = [step for _, step in estimator.steps] if isinstance(estimator, Pipeline) else []
         model = steps.pop() if steps else estimator
-        if not isinstance(model, SMaLLClassifier):
+        if not hasattr(model, "_rules"):
             raise TypeError(f"The last step must be a SMaLLClassifier, got {type(model).__name__}.")
         check_is_fitted(model)
         first = next((step for step in steps if hasattr(step, "n_features_in_")), model)
@@ -137,19 +122,26 @@ class RuleCard:
         lines = [Line(Term(str(name))) for name in names]
         for step in steps:
             lines = folded(step, lines)
-        rules = model._rules().used_terms()
+        return cls._over(model, lines)
+
+    @classmethod
+    def _over(cls, model: Any, lines: list[Line]) -> "RuleCard":
+        """Return the card of a fitted `SMaLLClassifier` over columns that are given as lines."""
+        is_boolean = () if model._booleans_ is None else np.flatnonzero(model._booleans_)
+        booleans = [lines[i].term.column for i in is_boolean if lines[i].term.kind == "number"]
+        lines, rules = read_by(model, lines), model._rules().used_terms()
         terms: dict[Term, Array] = {}
         intercept = rules.intercept.astype(float).copy()
         for index, (feature, coef) in enumerate(zip(rules.feature, rules.coef.T, strict=True)):
             line = lines[feature]
             if rules.threshold is not None:
-                line = _above(line, float(rules.threshold[index]))
+                line = above(line, float(rules.threshold[index]))
             terms[line.term] = terms.get(line.term, 0.0) + coef * line.slope
             intercept += coef * line.shift
         coef = np.array([*terms.values(), 0 * intercept], dtype=float)[:-1].T
         return cls(
             list(terms), coef, intercept, rules.classes, rules.union, model.coverage_,
-            model.precision_,
+            model.precision_, booleans=booleans, is_points=rules.is_points,
         )  # fmt: skip
 
     def predict(self, X: Any) -> Array:
@@ -188,9 +180,28 @@ class RuleCard:
         is_condition = np.array([term.kind != "number" for term in self.terms], dtype=bool)
         rules = Rules(
             self.coef, self.intercept, np.arange(len(self.terms)), None, self.classes, self.union,
-            is_condition,
+            is_condition, self.is_points,
         )  # fmt: skip
-        return to_text(rules, [term.text() for term in self.terms], self.coverage, self.precision)
+        names = [term.text() for term in self.terms]
+        fills = {t.column: t.fill for t in self.terms if t.fill is not None}
+        return "\n".join(
+            [
+                to_text(rules, names, self.coverage, self.precision),
+                *(f"{name} counts as {_short(fill)} where missing" for name, fill in fills.items()),
+            ]
+        )
+
+    def export_c(self) -> str:
+        """Return the source of a C99 function in doubles that includes nothing.
+
+        Returns
+        -------
+        source : str
+            ``int small_predict(const double *x)``, which returns the index in `classes`. x holds
+            the columns that the rules read, and no others: its comment says in which order, by
+            which numbers levels stand, and that NaN is missing.
+        """
+        return to_c(self)
 
     def export_sql(self, *, dialect: str = "sqlite", booleans: Any = ()) -> str:
         """Return an SQL expression whose value is the predicted label.
@@ -201,7 +212,7 @@ class RuleCard:
             How names, numbers and truth values are written.
 
         booleans : sequence of str, default=()
-            Columns that are truth values in the database, which cannot be multiplied.
+            Columns that are truth values in the database, besides those that were in the fit.
 
         Returns
         -------
@@ -214,7 +225,7 @@ class RuleCard:
         ValueError
             If the dialect is none of these.
         """
-        return expression(self, dialect, set(booleans))
+        return expression(self, dialect, {*self.booleans, *booleans})
 
     def export_json(self) -> str:
         """Return the rules as JSON, for a program to read.
@@ -259,6 +270,10 @@ class RuleCard:
         return "\n".join([*lines, f"    return {labels[1 - self.union]!r}", ""])
 
 
+def _short(fill):
+    return f"{fill:.4g}" if isinstance(fill, float) else fill
+
+
 def _reader(X: Any) -> Callable[[str], Array]:
     """Return a function from names to the columns of X, as objects."""
     if nw.dependencies.is_into_dataframe(X):
@@ -266,94 +281,3 @@ def _reader(X: Any) -> Callable[[str], Array]:
         return lambda name: frame[name].to_numpy().astype(object)
     X = np.asarray(X, dtype=object)
     return lambda name: X[:, int(name.removeprefix("x"))]
-
-
-def _above(line, threshold):
-    """Return the step of a column at a threshold, which is on or off."""
-    if line.term.kind != "number":  # a condition is 0 or 1
-        low, high = (line.slope * value + line.shift > threshold for value in (0.0, 1.0))
-        return Line(line.term, float(high) - float(low), float(low))
-    if line.slope <= 0:
-        raise TypeError("A step of a column that was turned around cannot be folded back.")
-    return Line(replace(line.term, kind="above", threshold=(threshold - line.shift) / line.slope))
-
-
-def folded(step: Any, lines: list[Line]) -> list[Line]:
-    """Return the columns after a fitted step.
-
-    Raises
-    ------
-    TypeError
-        If the step is none that is understood.
-    """
-    if step is None or (isinstance(step, str) and step == "passthrough"):
-        return lines
-    if isinstance(step, Pipeline):
-        for _, inner in step.steps:
-            lines = folded(inner, lines)
-        return lines
-    if isinstance(step, ColumnTransformer):
-        found = []
-        for name, inner, _ in step.transformers_:
-            chosen = step._transformer_to_input_indices[name]
-            if not (isinstance(inner, str) and inner == "drop") and len(chosen):
-                found += folded(inner, [lines[i] for i in chosen])
-        return found
-    if isinstance(step, SelectorMixin):
-        return [lines[i] for i in np.flatnonzero(step.get_support())]
-    if isinstance(step, LINES) and not getattr(step, "clip", False):
-        return _scaled(step, lines)
-    if isinstance(step, SimpleImputer):
-        return _imputed(step, lines)
-    if isinstance(step, OneHotEncoder):
-        return [line for i, line in enumerate(lines) for line in _encoded(step, i, line.term)]
-    raise TypeError(
-        f"{type(step).__name__} cannot be folded into rules. Scalers, SimpleImputer, "
-        "OneHotEncoder, selectors of features, Pipeline and ColumnTransformer can; or read the "
-        "rules of the last step alone, which are over its own columns."
-    )
-
-
-def _scaled(step, lines):
-    step = copy.copy(step)
-    vars(step).pop("feature_names_in_", None)
-    ends = np.array([[0.0], [1.0]]).repeat(len(lines), axis=1)
-    at_zero, at_one = np.asarray(step.transform(ends))
-    return [
-        Line(line.term, line.slope * (b - a), line.shift * (b - a) + a)
-        for line, a, b in zip(lines, at_zero.tolist(), at_one.tolist(), strict=True)
-    ]
-
-
-def _imputed(step, lines):
-    """Return the columns with a value for what is missing, and conditions that it is missing."""
-    if not is_missing(step.missing_values):
-        raise TypeError(f"What is missing must be NaN or None, not {step.missing_values!r}.")
-    found = []
-    for line, fill in zip(lines, step.statistics_, strict=True):
-        if is_missing(fill):
-            if step.keep_empty_features:
-                raise TypeError("A column without any value cannot be folded into rules.")
-            continue
-        if line.term.kind == "number" and line.term.fill is None:
-            if isinstance(fill, (int, float, np.number)):
-                fill = (float(fill) - line.shift) / line.slope
-            line = replace(line, term=replace(line.term, fill=fill))
-        found.append(line)
-    if step.indicator_ is not None:
-        missing = [lines[i].term for i in step.indicator_.features_]
-        found += [Line(Term(term.column, "missing")) for term in missing]
-    return found
-
-
-def _encoded(step, i, term):
-    """Return the columns of the levels of a category."""
-    levels = step.categories_[i].tolist()
-    if getattr(step, "_infrequent_enabled", False) and step.infrequent_categories_[i] is not None:
-        raise TypeError("OneHotEncoder with infrequent categories cannot be folded into rules.")
-    dropped = None if step.drop_idx_ is None else step.drop_idx_[i]
-    return [
-        Line(replace(term, kind="in", levels=(None if is_missing(level) else level,)))
-        for number, level in enumerate(levels)
-        if number != dropped
-    ]

@@ -1,9 +1,7 @@
 """The standardised data, a few columns at a time: X itself is neither copied nor centred."""
 
 from dataclasses import dataclass
-from typing import Any
 
-import narwhals.stable.v2 as nw
 import numpy as np
 from scipy.sparse import issparse
 from sklearn.utils.extmath import safe_sparse_dot
@@ -119,31 +117,3 @@ def quantile_steps(X: Array, weight: Array) -> tuple[Array, Array]:
 def step_values(X: Array, feature: Array, threshold: Array) -> Array:
     """Return the 0/1 values of the steps."""
     return (X[:, feature] > threshold).astype(X.dtype)
-
-
-def boolean_columns(X: Any) -> Array | None:
-    """Return which columns of an array or frame are truth values; None where it does not say.
-
-    Raises
-    ------
-    ValueError
-        If a column of a frame holds text, categories or times.
-    """
-    if not nw.dependencies.is_into_dataframe(X):
-        dtype = getattr(X, "dtype", None)
-        return np.full(X.shape[1], True) if dtype == np.bool_ and np.ndim(X) == 2 else None
-    if nw.dependencies.is_pandas_dataframe(X) and not X.columns.is_unique:
-        return None  # which narwhals refuses
-    schema = nw.from_native(X, eager_only=True).schema
-    for name, dtype in schema.items():
-        if dtype in (nw.String, nw.Categorical, nw.Enum):
-            raise ValueError(
-                f"Column {name!r} holds {dtype}; put a OneHotEncoder before the rules, and read "
-                "them from pnsklearn.RuleCard, which names its levels."
-            )
-        if dtype.is_temporal():
-            raise ValueError(
-                f"Column {name!r} holds {dtype}; turn it into numbers (its age in days, its hour, "
-                "its weekday), or drop it."
-            )
-    return np.array([dtype == nw.Boolean for dtype in schema.values()], dtype=bool)

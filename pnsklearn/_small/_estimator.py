@@ -1,33 +1,34 @@
 """SMaLLClassifier: the scikit-learn face of sparse multi-prototype linear rules."""
 
 import copy
-from collections.abc import Sequence
 from functools import partial
 from numbers import Integral, Real
-from typing import Any, Self, TypeAlias
+from typing import Any, Self
 
 import numpy as np
+from scipy.sparse import issparse
 from scipy.special import expit
 from sklearn.base import BaseEstimator, ClassifierMixin, _fit_context, clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import check_scoring, get_scorer_names
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.validation import (
+    _check_feature_names,
+    _check_n_features,
+    check_is_fitted,
+)
 
 from pnsklearn._device import check_device, check_installed
 from pnsklearn._fitting import callback_tasks, replace_fitted, unchanged_on_error, warn_user
 from pnsklearn._habits import FitMixin
-from pnsklearn._small import _export, _selection
-from pnsklearn._small._data import (
-    boolean_columns,
-    quantile_steps,
-    standardised,
-    step_values,
-)
+from pnsklearn._small import _frame, _selection
+from pnsklearn._small._data import quantile_steps, standardised, step_values
+from pnsklearn._small._export import parameter_bytes
 from pnsklearn._small._objective import Objective
-from pnsklearn._small._rules import Rules
+from pnsklearn._small._points import in_points, training_error
 from pnsklearn._small._solver import IDLE_INTERCEPT, certified, sampled_rows, solve
+from pnsklearn._small._texts import TextsMixin
 from pnsklearn._splits import SplitterMixin, split_metadata
 from pnsklearn._typing import Array, Matrix
 from pnsklearn._validation import (
@@ -41,24 +42,26 @@ from pnsklearn._validation import (
 )
 
 LARGEST_COUNT = 2**31 - 1  # of iterations
-Names: TypeAlias = Sequence[str] | None
+# Of a rule that reads a missing value which the fit has not seen: it may fire, and does not.
+UNKNOWN_SCORE = -float(np.finfo(np.float32).tiny)
 AT_LEAST_ONE = Interval(Integral, 1, None, closed="left")
 
 
-def _attributes(classes, steps, dtype, objective, solution):
+def _attributes(classes, terms, dtype, objective, solution):
     """Return the fitted attributes of a solution, its rules back in the original units."""
     coef, intercept = objective.without_idle(solution.coef, solution.intercept)
     coef = coef / objective.data.scale
     intercept = intercept - coef @ objective.data.center
-    attributes = {
+    if solution.multiplier is not None:  # but for the rounding, integers already
+        coef = np.rint(solution.multiplier * coef)
+        intercept = np.rint(solution.multiplier * intercept + 0.5) - 0.5
+        terms = terms | {"multiplier_": solution.multiplier}
+    return terms | {
         "classes_": classes,
         "positive_class_": classes[objective.union],
         "coef_": coef.astype(dtype),
         "intercept_": intercept.astype(dtype),
     }
-    if steps is not None:
-        attributes["step_feature_"], attributes["step_threshold_"] = steps
-    return attributes
 
 
 def _bounds(solution):
@@ -69,7 +72,7 @@ def _bounds(solution):
     }
 
 
-class SMaLLClassifier(FitMixin, SplitterMixin, ClassifierMixin, BaseEstimator):
+class SMaLLClassifier(TextsMixin, FitMixin, SplitterMixin, ClassifierMixin, BaseEstimator):
     r"""A few sparse linear rules joined by "or".
 
     The model is small enough to be read by a person and to run on the smallest device:
@@ -85,6 +88,9 @@ class SMaLLClassifier(FitMixin, SplitterMixin, ClassifierMixin, BaseEstimator):
     :math:`\lambda = 1 / (C \sum_i s_i)` and the sample weights :math:`s_i`. Implements the model,
     the Boolean relaxation and the saddle-point approach of [1]_, and a local search that is faster
     and ends lower.
+
+    Frames are taken as they come: a term may be a condition on a group of levels of a category, or
+    that a value is missing.
 
     Read more in the :ref:`User Guide <small>`.
 
@@ -139,6 +145,10 @@ class SMaLLClassifier(FitMixin, SplitterMixin, ClassifierMixin, BaseEstimator):
         "quantile" replaces each feature by steps at its training deciles, so that rules add up
         points such as "+0.8 if age > 42". X must be dense.
 
+    integer : bool, default=False
+        Whether to round the weights to points, integers of at most ten, as on a score card. Needs
+        terms that are on or off, ``binarize="quantile"``, and intercepts.
+
     fit_intercept : bool, default=True
         Whether rules have intercepts.
 
@@ -180,8 +190,9 @@ class SMaLLClassifier(FitMixin, SplitterMixin, ClassifierMixin, BaseEstimator):
         `positive_class` says so.
 
     coef_ : ndarray of shape (`n_prototypes_`, n_terms)
-        Weights in the original units; n_terms is n_features, or the number of thresholds with
-        `binarize`.
+        Weights in the original units. n_terms is n_features; or, where X has categories or missing
+        values, the number of columns and conditions that came of it, which `rules` names; or the
+        number of thresholds with `binarize`.
 
     intercept_ : ndarray of shape (`n_prototypes_`,)
         Intercepts in the original units.
@@ -194,6 +205,11 @@ class SMaLLClassifier(FitMixin, SplitterMixin, ClassifierMixin, BaseEstimator):
         `scoring`, errors are minus the score. A candidate that is behind by one standard error
         after three splits is left, and has NaN for the others. `best_index` is the candidate
         chosen.
+
+    multiplier_, rounding_errors_ : float, ndarray of shape (2,)
+        With `integer` only. `coef_` are points, so many of which are one unit of log-odds; a rule
+        fires from ``0.5 - intercept_`` points on. The errors are the weighted shares of the
+        training rows that the rules get wrong, before and after the rounding.
 
     support_ : list of ndarray
         For each rule the terms with non-zero weights.
@@ -274,6 +290,7 @@ class SMaLLClassifier(FitMixin, SplitterMixin, ClassifierMixin, BaseEstimator):
         "n_init": [StrOptions({"auto"}), AT_LEAST_ONE],
         "standardize": ["boolean"],
         "binarize": [StrOptions({"quantile"}), None],
+        "integer": ["boolean"],
         "fit_intercept": ["boolean"],
         "class_weight": [dict, StrOptions({"balanced"}), None],
         "certify": ["boolean"],
@@ -303,6 +320,7 @@ class SMaLLClassifier(FitMixin, SplitterMixin, ClassifierMixin, BaseEstimator):
         n_init: Any = "auto",
         standardize: bool = True,
         binarize: Any = None,
+        integer: bool = False,
         fit_intercept: bool = True,
         class_weight: Any = None,
         certify: bool = False,
@@ -325,6 +343,7 @@ class SMaLLClassifier(FitMixin, SplitterMixin, ClassifierMixin, BaseEstimator):
         self.n_init = n_init
         self.standardize = standardize
         self.binarize = binarize
+        self.integer = integer
         self.fit_intercept = fit_intercept
         self.class_weight = class_weight
         self.certify = certify
@@ -342,8 +361,9 @@ class SMaLLClassifier(FitMixin, SplitterMixin, ClassifierMixin, BaseEstimator):
 
         Parameters
         ----------
-        X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            Training data.
+        X : {frame, array-like, sparse matrix} of shape (n_samples, n_features)
+            Training data. Text and categories of a frame become conditions on groups of their
+            levels, missing numbers count as their mean and as a condition. A sparse X has neither.
 
         y : array-like of shape (n_samples,)
             Labels of two classes.
@@ -371,24 +391,26 @@ class SMaLLClassifier(FitMixin, SplitterMixin, ClassifierMixin, BaseEstimator):
         if self.solver == "reference":
             check_installed("cvxpy", "solver='reference'", "reference")
         metadata, shapes = split_metadata(self, params), self._shapes()
-        booleans = boolean_columns(X)
-        X, y, positive, weight, classes, kept = self._check_data(X, y, sample_weight)
+        booleans, levels = _frame.boolean_columns(X), _frame.find_levels(X)
+        X, y, positive, weight, classes, kept = self._check_data(X, y, sample_weight, levels)
         unions = _selection.unions(self.positive_class, self.pos_label, classes)
-        steps, data = self._terms(X, weight)
+        columns = _frame.describe(X, levels)
+        terms, data = self._terms(X, positive, weight, columns)
         rng = check_random_state(self.random_state)
         with callback_tasks(self, X, y) as on_task:
-            tried, selection, reason = _selection.candidates(shapes, unions), {}, ""
+            tried, reason = _selection.candidates(shapes, unions), ""
+            selection: dict = {} if columns is None else {"_levels_": columns.levels}
             if len(shapes) > 1:
                 rows = X, y, positive, weight, classes
                 given = None if sample_weight is None else np.asarray(sample_weight)[kept]
                 splits = partial(_selection.make_splits, self.cv, metadata=metadata, kept=kept)
-                found = self._select(tried, rows, given, data, splits, rng)
+                found = self._select(tried, rows, given, (columns, data), splits, rng)
                 tried, reason = [tried[found.best_index]], _selection.reason(found)
                 selection["selection_"] = found
             objectives = [self._objective(data, positive, weight, how) for how in tried]
 
             def attributes(objective, solution):
-                return _attributes(classes, steps, X.dtype, objective, solution)
+                return _attributes(classes, terms, X.dtype, objective, solution)
 
             def on_iteration(*state):
                 return on_task("iteration", lambda: attributes(*state) | _bounds(state[1]))
@@ -400,13 +422,8 @@ class SMaLLClassifier(FitMixin, SplitterMixin, ClassifierMixin, BaseEstimator):
             if solution.gain is not None:
                 reason = _selection.reason_of(classes[unions[0]], "training loss", *solution.gain)
             self._warn(solution, f"solver={self.solver!r}", "or use solver='auto'")
-            if self.certify:
-                solution = certified(
-                    objective, solution, max_iter=self._max_iter(), tol=self.tol, device=self.device
-                )
-                self._warn(solution, "The certificate", "for a better lower_bound_")
-
-            replace_fitted(self, attributes(objective, solution) | selection)
+            solution, errors = self._finished(objective, solution)
+            replace_fitted(self, attributes(objective, solution) | selection | errors)
             bounds = _bounds(solution)
             for name in bounds if self.certify else ("objective_",):
                 setattr(self, name, bounds[name])
@@ -414,25 +431,40 @@ class SMaLLClassifier(FitMixin, SplitterMixin, ClassifierMixin, BaseEstimator):
             self._describe(X, objective, solution)
         return self
 
+    def _finished(self, objective, solution):
+        """Return the solution with what was asked for besides, and what that cost."""
+        if self.certify:
+            solution = certified(
+                objective, solution, max_iter=self._max_iter(), tol=self.tol, device=self.device
+            )
+            self._warn(solution, "The certificate", "for a better lower_bound_")
+        if not self.integer:
+            return solution, {}
+        both = solution, in_points(objective, solution)
+        errors = [training_error(objective, each) for each in both]
+        return both[1], {"rounding_errors_": np.array(errors)}
+
     def _describe(self, X, objective, solution):
         """Set the attributes that follow from the rules."""
         self.n_prototypes_ = self.coef_.shape[0]
         self.support_ = [np.flatnonzero(row) for row in self.coef_]
         self.n_iter_ = solution.n_iter
         rules = self._rules()
-        fires = rules.fires(rules.scores(X))
+        fires = rules.fires(rules.scores(self._encoded(X)))
         self.coverage_ = objective.weight @ fires
         with np.errstate(invalid="ignore"):
             self.precision_ = (objective.weight * (objective.sign > 0)) @ fires / self.coverage_
-        self.n_bytes_ = _export.parameter_bytes(rules)
+        self.n_bytes_ = parameter_bytes(rules)
 
-    def _select(self, tried, rows, given, data, make_splits, rng):
+    def _select(self, tried, rows, given, learned, make_splits, rng):
         """Return what the candidates are on the folds, see `_selection.select`.
 
         Of `rng` copies are used, so that all fits, and that which follows, are those of a number.
         """
-        X, y, positive, weight, classes = rows
+        (X, y, positive, weight, classes), (columns, data) = rows, learned
         draw = copy.deepcopy(rng)
+        if columns is not None:  # some rows with different levels have the same terms
+            data = _frame.told_apart(X)
         along = _selection.projection(data.X, data.scale, draw)
         chosen = np.arange(len(y))[sampled_rows(positive, draw)]
         splits, how = make_splits(positive, chosen, along), self._how()
@@ -442,13 +474,15 @@ class SMaLLClassifier(FitMixin, SplitterMixin, ClassifierMixin, BaseEstimator):
 
         def errors(train, test, tried):
             part = X[train], positive[train], weight[train]
-            steps, data = self._terms(part[0], part[2])
+            terms, data = self._terms(*part, columns)
             for candidate in tried:
                 objective, solution = solve(
                     [self._objective(data, *part[1:], candidate)], **how, start=None,
                     rng=copy.deepcopy(rng), callback=lambda *state: False,
                 )  # fmt: skip
-                replace_fitted(model, _attributes(classes, steps, X.dtype, objective, solution))
+                if self.integer:
+                    solution = in_points(objective, solution)
+                replace_fitted(model, _attributes(classes, terms, X.dtype, objective, solution))
                 if scorer is None:
                     yield np.average(model.predict(X[test]) != y[test], weights=weight[test])
                 else:
@@ -471,7 +505,7 @@ class SMaLLClassifier(FitMixin, SplitterMixin, ClassifierMixin, BaseEstimator):
             Minus the largest score where `positive_class_` is ``classes_[0]``.
         """
         rules, scores = self._scores(X)
-        return rules.decision(scores).astype(self.coef_.dtype)
+        return (rules.decision(scores) / getattr(self, "multiplier_", 1.0)).astype(self.coef_.dtype)
 
     def predict_proba(self, X: Any) -> Array:
         """Return the probabilities of both classes.
@@ -521,132 +555,36 @@ class SMaLLClassifier(FitMixin, SplitterMixin, ClassifierMixin, BaseEstimator):
         rules, scores = self._scores(X)
         return np.where(rules.fires(scores).any(axis=1), scores.argmax(axis=1), -1)
 
-    def rules(self, feature_names: Names = None) -> str:
-        """Return the model as text that a person can read, in the original units.
-
-        Parameters
-        ----------
-        feature_names : list of str of length n_features, default=None
-            Names; by default those seen in `fit`, else "x0", "x1", ...
-
-        Returns
-        -------
-        text : str
-            One line per rule, with how often it fires on the training rows and is right then; and
-            `union_reason_`.
-
-        Raises
-        ------
-        ValueError
-            If the names are too few, too many, repeated or no strings.
-        """
-        names = self._names(feature_names)
-        text = _export.to_text(self._rules(), names, self.coverage_, self.precision_)
-        return f"{text}\n{self.union_reason_}" if self.union_reason_ else text
-
-    def export_c(
-        self, X: Any = None, *, feature_names: Names = None, fixed_point: int | None = None
-    ) -> str:
-        """Return the model as a C function without any library.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features), default=None
-            Rows whose range sets the scale of the integers and on which these are compared with
-            the floating-point model. Needed with `fixed_point` only.
-
-        feature_names : list of str of length n_features, default=None
-            Names for the comments; by default those seen in `fit`, else "x0", "x1", ...
-
-        fixed_point : int or None, default=None
-            None computes in double precision, with the same results as `predict` bit by bit. A
-            number of bits, from 8 to 32, computes in integers of that size.
-
-        Returns
-        -------
-        source : str
-            ``int small_predict(const double *x)``, or ``const int32_t *x``, which returns the
-            index in `classes_`.
-
-        Raises
-        ------
-        ValueError
-            If `fixed_point` is out of its range, one of X and `fixed_point` comes without the
-            other, or names do not fit.
-
-        Warns
-        -----
-        UserWarning
-            If integers decide a row of X in another way; names the rows.
-        """
-        names = self._names(feature_names)
-        if fixed_point is None and X is not None:
-            raise ValueError("X is used with fixed_point only. Set fixed_point or leave X out.")
-        if fixed_point is None:
-            return _export.to_c(self._rules(), names)
-        if X is None:
-            raise ValueError("fixed_point needs X, whose rows show the range of each feature.")
-        X = self._check_X(X)
-        source, rows = _export.to_fixed_point_c(self._rules(), names, X, fixed_point)
-        if len(rows):
-            listed = ", ".join(map(str, rows[:10])) + (", ..." if len(rows) > 10 else "")
-            warn_user(
-                f"{len(rows)} of {X.shape[0]} rows are predicted differently with {fixed_point} "
-                f"bits: {listed}. Use more bits if that matters."
-            )
-        return source
-
-    def export_sql(self, feature_names: Names = None) -> str:
-        """Return the model as an SQL expression over columns named like the features.
-
-        Parameters
-        ----------
-        feature_names : list of str of length n_features, default=None
-            Names of the columns; by default those seen in `fit`, else "x0", "x1", ...
-
-        Returns
-        -------
-        expression : str
-            ``CASE WHEN ... THEN ... ELSE ... END``, for a SELECT; its value is the label. Some
-            databases, SQLite among them, read a name that is no column as a text.
-
-        Raises
-        ------
-        ValueError
-            If the names are too few, too many, repeated or no strings.
-        """
-        names = self._names(feature_names)
-        return _export.to_sql(self._rules(), names, self._booleans_)
-
-    def _rules(self) -> Rules:
-        binarized = hasattr(self, "step_threshold_")
-        return Rules(
-            coef=self.coef_,
-            intercept=self.intercept_,
-            feature=self.step_feature_ if binarized else np.arange(self.n_features_in_),
-            threshold=self.step_threshold_ if binarized else None,
-            classes=self.classes_,
-            union=int(self.positive_class_ == self.classes_[1]),
-        )
-
-    def _names(self, feature_names: Names) -> list[str]:
-        check_is_fitted(self)
-        seen = getattr(self, "feature_names_in_", None)
-        return _export.check_feature_names(feature_names, seen, self.n_features_in_)
-
     def _scores(self, X):
         check_is_fitted(self)
         X = self._check_X(X)
         rules = self._rules()
-        return rules, refuse_overflow(rules.scores(X))
+        scores = rules.scores(X)
+        if not issparse(X):  # a rule that reads what is missing does not fire
+            scores[np.isnan(scores) & np.isnan(X).any(axis=1, keepdims=True)] = UNKNOWN_SCORE
+        return rules, refuse_overflow(scores)
 
     def _check_X(self, X: Any) -> Matrix:
-        """Return X, validated against the features of the fit."""
-        return check_X(self, X, reset=False, sparse=self.binarize is None)
+        """Return the terms of X, validated against the features of the fit."""
+        levels = getattr(self, "_levels_", None)
+        if levels is not None:
+            if _frame.is_frame(X):
+                _check_feature_names(self, X, reset=False)
+            _check_n_features(self, X, reset=False)
+        X = _frame.read(X, levels)
+        X = check_X(self, X, reset=False, sparse=self.binarize is None, missing=True)
+        return self._encoded(X)
 
-    def _check_data(self, X, y, sample_weight):
+    def _encoded(self, X):
+        """Return the columns that rules are over, of those of X."""
+        if not hasattr(self, "_terms_"):
+            return X
+        return _frame.values(X, self._term_feature_, self._terms_)
+
+    def _check_data(self, X, y, sample_weight, levels):
         """Return X, y, positives and weights without the rows of weight zero; classes."""
-        X, y = check_X(self, X, y, reset=True, sparse=self.binarize is None)
+        X, sparse = _frame.read(X, levels), self.binarize is None
+        X, y = check_X(self, X, y, reset=True, sparse=sparse, missing=True)
         classes, positive = check_binary_target(y)
         weight = check_weights(sample_weight, X)
         check_weighted_classes(positive, weight)
@@ -663,18 +601,30 @@ class SMaLLClassifier(FitMixin, SplitterMixin, ClassifierMixin, BaseEstimator):
 
     def _shapes(self):
         """Return the shapes to choose from, the base first."""
+        if self.integer and (self.binarize is None or not self.fit_intercept):
+            raise ValueError(
+                "integer=True needs terms that are on or off, and intercepts; set "
+                "binarize='quantile' and fit_intercept=True."
+            )
         if isinstance(self.n_prototypes, Integral):
             return [(self.n_prototypes, self.n_nonzero)]
         if isinstance(self.n_prototypes, str):
             return _selection.shapes_within(int(self.n_terms))
         return _selection.check_shapes(self.n_prototypes)
 
-    def _terms(self, X, weight):
-        """Return the steps, or None, and the standardised Data of the terms."""
-        steps = None if self.binarize is None else quantile_steps(X, weight)
-        terms = X if steps is None else step_values(X, *steps)
-        return steps, standardised(
-            terms, weight, standardize=self.standardize, centered=self.fit_intercept
+    def _terms(self, X, positive, weight, columns):
+        """Return what the terms are, as attributes, and their standardised Data."""
+        found: dict = {}
+        if columns is not None:
+            features, terms = _frame.learn(X, positive, weight, columns)
+            X = _frame.values(X, features, terms)
+            found |= {"_term_feature_": features, "_terms_": terms}
+        if self.binarize is not None:
+            steps = quantile_steps(X, weight)
+            X = step_values(X, *steps)
+            found |= dict(zip(("step_feature_", "step_threshold_"), steps, strict=True))
+        return found, standardised(
+            X, weight, standardize=self.standardize, centered=self.fit_intercept
         )
 
     def _objective(self, data, positive, weight, candidate):
@@ -712,8 +662,9 @@ class SMaLLClassifier(FitMixin, SplitterMixin, ClassifierMixin, BaseEstimator):
             return None  # without intercepts no rule can be idle
         coef = np.zeros((n_prototypes, n_terms))
         intercept = np.full(n_prototypes, IDLE_INTERCEPT)
-        coef[:n_rules] = self.coef_ * data.scale
-        intercept[:n_rules] = self.intercept_ + self.coef_ @ data.center
+        unit = getattr(self, "multiplier_", 1.0)
+        coef[:n_rules] = self.coef_ / unit * data.scale
+        intercept[:n_rules] = (self.intercept_ + self.coef_ @ data.center) / unit
         return int(self.positive_class_ == classes[1]), coef, intercept
 
     def _warn(self, solution, what, remedy):
@@ -728,4 +679,5 @@ class SMaLLClassifier(FitMixin, SplitterMixin, ClassifierMixin, BaseEstimator):
         tags = super().__sklearn_tags__()
         tags.classifier_tags.multi_class = False
         tags.input_tags.sparse = self.binarize is None
+        tags.input_tags.allow_nan = tags.input_tags.categorical = True
         return tags

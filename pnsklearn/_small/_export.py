@@ -8,6 +8,7 @@ largest score is exactly zero, the class is `classes[0]`. So a rule fires when z
 import math
 import re
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from textwrap import wrap
 from typing import Any
@@ -80,9 +81,9 @@ def to_c(rules: Rules, names: list[str]) -> str:
     features = np.unique(rules.feature)
     reads = "It reads only:" if len(features) > 0 else "It reads none of them."
     header = [
-        _meaning(rules),
+        meaning(rules),
         f"x is one row of all features in their original units. {reads}",
-        *(f"    x[{i}]  {_comment(names[i])}" for i in features),
+        *(f"    x[{i}]  {c_comment(names[i])}" for i in features),
         *wrap(
             "Sums are in the order of the model, so that results are the same bit for bit. GCC and "
             "Clang may fuse a product and a sum where the processor can, which rounds differently: "
@@ -125,7 +126,7 @@ def to_fixed_point_c(rules: Rules, names: list[str], X: Matrix, bits: int) -> tu
         agreement += f" and {len(rows) - LISTED_ROWS} more"
     features, first = np.unique(rules.feature, return_index=True)
     header = [
-        _meaning(rules),
+        meaning(rules),
         *wrap(
             "x[i] is feature i in its original unit times 2 to the power SMALL_Xi_FRACTION_BITS, "
             f"rounded to the nearest integer and kept from {-(2 ** (bits - 1))} to "
@@ -135,7 +136,7 @@ def to_fixed_point_c(rules: Rules, names: list[str], X: Matrix, bits: int) -> tu
         *wrap(f"{agreement}."),
     ]
     macros = [
-        f"#define SMALL_X{i}_FRACTION_BITS {f} /* {_comment(names[i])} */"
+        f"#define SMALL_X{i}_FRACTION_BITS {f} /* {c_comment(names[i])} */"
         for i, f in zip(features, fraction_bits[first], strict=True)
     ]
     prologue = ["#include <stdint.h>", "", *macros, *([""] if macros else [])]
@@ -194,7 +195,7 @@ def _one_line(label):
     return "".join(c if c.isprintable() else " " for c in str(label))
 
 
-def _comment(label):
+def c_comment(label: Any) -> str:
     """Return a label or name as it can stand in a C comment: ASCII, no comment signs, trigraphs."""
     text = _one_line(label).encode("ascii", "backslashreplace").decode()
     return '"' + re.sub(r"(?<=[*/?])(?=[*/?])", " ", text) + '"'
@@ -240,62 +241,73 @@ def _readable(rules, j, names):
     variables = [names[i] for i in rules.feature[used]]
     if rules.threshold is not None:
         limits = [f"{t:.4g}" for t in rules.threshold[used]]
-        return _readable_thresholds(coef, intercept, variables, limits, rules.union)
+        return _readable_thresholds(coef, intercept, variables, limits, rules)
     if rules.is_condition is not None and rules.is_condition[used].any():
-        return _readable_conditions(
-            coef, intercept, variables, rules.is_condition[used], rules.union
-        )
+        return _readable_conditions(coef, intercept, variables, rules.is_condition[used], rules)
     if len(coef) != 1:
-        return _readable_sum(coef, intercept, [f" * {name}" for name in variables], rules.union)
+        return _readable_sum(coef, intercept, [f" * {name}" for name in variables], rules)
     sign = _sign(rules.union) if coef[0] > 0 else _sign(rules.union).replace(">", "<")
     return f"{variables[0]} {sign} {0.0 - intercept / coef[0]:.4g}"
 
 
-def _readable_thresholds(coef, intercept, variables, limits, union):
+def _readable_thresholds(coef, intercept, variables, limits, rules):
     """Return when a rule of thresholded terms fires, to read."""
     if len(coef) != 1:
         terms = [f" [{name} > {t}]" for name, t in zip(variables, limits, strict=True)]
-        return _readable_sum(coef, intercept, terms, union)
-    up_to, above = (_readable_sum([], z, [], union) for z in (intercept, intercept + coef[0]))
+        return _readable_sum(coef, intercept, terms, rules)
+    up_to, above = (_readable_sum([], z, [], rules) for z in (intercept, intercept + coef[0]))
     if up_to == above:
         return above
     return f"{variables[0]} {'>' if above == 'always' else '<='} {limits[0]}"
 
 
-def _readable_conditions(coef, intercept, names, is_condition, union):
+def _readable_conditions(coef, intercept, names, is_condition, rules):
     """Return when a rule fires some of whose terms are conditions, to read."""
     if len(coef) != 1:
         pairs = zip(names, is_condition, strict=True)
         terms = [f" [{name}]" if is_on_or_off else f" * {name}" for name, is_on_or_off in pairs]
-        return _readable_sum(coef, intercept, terms, union)
-    off, on = (_readable_sum([], z, [], union) for z in (intercept, intercept + coef[0]))
+        return _readable_sum(coef, intercept, terms, rules)
+    off, on = (_readable_sum([], z, [], rules) for z in (intercept, intercept + coef[0]))
     if off == on:
         return on
     return names[0] if on == "always" else f"not ({names[0]})"
 
 
-def _readable_sum(coef, intercept, terms, union):
-    """Return `2 * a  - 3 * b  + 1  > 0`, or "always" or "never" where there is no term."""
+def _readable_sum(coef, intercept, terms, rules):
+    """Return `2 * a  - 3 * b  + 1  > 0`, or "always" or "never" where there is no term.
+
+    Points are not solved for zero: `2 [a > 1]  + 3 [b > 2]  >= 4 points`.
+    """
     if not coef:
-        return "always" if intercept > 0 or (intercept == 0 and union == 0) else "never"
-    text = f"{coef[0]:.4g}{terms[0]}"
-    for value, term in [*zip(coef[1:], terms[1:], strict=True), (intercept, "")]:
+        return "always" if intercept > 0 or (intercept == 0 and rules.union == 0) else "never"
+    text, rest = f"{coef[0]:.4g}{terms[0]}", [] if rules.is_points else [(intercept, "")]
+    for value, term in [*zip(coef[1:], terms[1:], strict=True), *rest]:
         if value != 0:
             text += f"  {'-' if value < 0 else '+'} {abs(value):.4g}{term}"
-    return f"{text}  {_sign(union)} 0"
+    if rules.is_points:
+        return f"{text}  >= {0.5 - intercept:.0f} points"
+    return f"{text}  {_sign(rules.union)} 0"
 
 
-def _meaning(rules):
+def meaning(rules: Any) -> str:
     """Return what the C function says, as the first line of its comment."""
-    union, other = (_comment(label) for label in _labels(rules))
+    union, other = (c_comment(label) for label in _labels(rules))
     text = f"Returns {rules.union}, {union}, if any rule fires, else {1 - rules.union}, {other}."
     return f"SMaLLClassifier of pnsklearn. {text}"
 
 
 def _c_source(header, prologue, rules, kind, suffix):
-    """Return the C file: a comment, what stands before the function, the function on `kind` x."""
+    """Return the C file of rules: the sums of their terms, in the columns of X."""
     columns, step = [f"x[{i}]" for i in rules.feature], ("(", " ? ", " : 0)")
     scores = _sums(rules, columns, lambda value: f"{value!r}{suffix}", step)
+    return c_file(header, scores, rules.union, prologue, kind)
+
+
+def c_file(
+    header: Sequence[str], scores: Sequence[str], union: int, prologue: Sequence[str] = (),
+    kind: str = "double",
+) -> str:  # fmt: skip
+    """Return the C file: a comment, what stands before the function, the function on `kind` x."""
     return "\n".join(
         [
             f"/* {header[0]}",
@@ -305,8 +317,8 @@ def _c_source(header, prologue, rules, kind, suffix):
             f"int small_predict(const {kind} *x)",
             "{",
             *([] if any("x[" in z for z in scores) else ["    (void)x;"]),
-            *(f"    if ({z} {_sign(rules.union)} 0) return {rules.union};" for z in scores),
-            f"    return {1 - rules.union};",
+            *(f"    if ({z} {_sign(union)} 0) return {union};" for z in scores),
+            f"    return {1 - union};",
             "}",
             "",
         ]

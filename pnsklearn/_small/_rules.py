@@ -24,7 +24,8 @@ class Rules:
     """The rules: `coef` (p, m), `intercept` (p,), `feature` (m,), `threshold` (m,) or None.
 
     A term is a column of X, or, where there are thresholds, 1 above its threshold and 0 up to it.
-    To read, `is_condition` (m,) says which terms are on or off by their names.
+    To read, `is_condition` (m,) says which terms are on or off by their names, and `is_points`
+    that weights are integers, and intercepts half an integer.
     `classes[union]` is predicted when any rule fires.
     """
 
@@ -35,6 +36,7 @@ class Rules:
     classes: Array
     union: int
     is_condition: Array | None = None
+    is_points: bool = False
 
     def used_terms(self) -> "Rules":
         """Return the same rules without the terms that none of them reads."""

@@ -48,7 +48,8 @@ class Solution:
     """Prototypes in standardised units; `lower_bound` holds for their assignment of the rows.
 
     `gain` says, of the second of two classes, how much lower than the first's its loss is, and the
-    standard error.
+    standard error. `multiplier` times the weights of terms that are on or off are integers, or it
+    is None.
     """
 
     coef: Array
@@ -58,6 +59,7 @@ class Solution:
     lower_bound: float = 0.0
     converged: bool = True
     gain: tuple[float, float] | None = None
+    multiplier: float | None = None
 
     @property
     def gap(self) -> float:

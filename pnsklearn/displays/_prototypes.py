@@ -154,7 +154,7 @@ class PrototypeDisplay:
                 f"estimator must be a SMaLLClassifier, got a {type(estimator).__name__}. Of a "
                 "pipeline or a search, pass the classifier inside, and X as that one sees it."
             )
-        names = estimator._names(feature_names)
+        names = estimator._term_names(estimator._names(feature_names))
         pair = None if features is None else _feature_pair(features, names)
         if pair is not None and X is None:
             raise ValueError("features needs X, whose rows show the range of each feature.")

@@ -647,7 +647,7 @@ BAD_INPUT = {
     ),
     "three classes": ({}, X_SMALL, np.arange(60) % 3, None, "Only binary .* OneVsRestClassifier"),
     "continuous target": ({}, X_SMALL, X_SMALL[:, 0], None, "Unknown label type"),
-    "NaN": ({}, with_value(X_SMALL, np.nan), Y_SMALL, None, "contains NaN"),
+    "sparse NaN": ({}, csr_array(with_value(X_SMALL, np.nan)), Y_SMALL, None, "contains NaN"),
     "infinity": ({}, with_value(X_SMALL, np.inf), Y_SMALL, None, "contains infinity"),
     "NaN in y": ({}, X_SMALL, with_value(Y_SMALL, np.nan), None, "contains NaN"),
     "one-dimensional X": ({}, X_SMALL[:, 0], Y_SMALL, None, "Expected 2D array"),
@@ -775,8 +775,8 @@ def test_methods_check_their_input(method, data):
     predict = getattr(clone(FAST).fit(*data), method)
     with pytest.raises(ValueError, match="2 features, but SMaLLClassifier is expecting 5"):
         predict(X_SMALL)
-    with pytest.raises(ValueError, match="contains NaN"):
-        predict(data[0] * np.nan)
+    with pytest.raises(ValueError, match="contains infinity"):
+        predict(with_value(data[0], np.inf))
 
 
 @pytest.mark.parametrize("method", ["rules", "export_c", "export_sql"])
