@@ -1,4 +1,4 @@
-"""Which label marks the labelled positives, and which rows are unlabelled."""
+"""Which label marks the positives, and which rows are unlabelled."""
 
 from textwrap import shorten
 from typing import Any
@@ -63,7 +63,7 @@ def filled_classes(label: Any, pos_label: Any) -> Array:
 
 
 def positive_label(classes: Array, pos_label: Any) -> Array:
-    """Return two labels, sorted before, in the order (unlabelled, labelled positive).
+    """Return two labels, sorted before, in the order (negative or unlabelled, positive).
 
     Raises
     ------
@@ -79,7 +79,7 @@ def positive_label(classes: Array, pos_label: Any) -> Array:
                 shorten(repr(label), 60, placeholder="...") for label in classes.tolist()
             )
             raise ValueError(
-                f"Which label marks the labelled positives, {first} or {second}? Set "
+                f"Which label marks the positives, {first} or {second}? Set "
                 f"pos_label={second} or pos_label={first}. Only of 0 and 1, -1 and 1, or False and "
                 "True is it plain."
             )
