@@ -102,7 +102,7 @@ def test_pos_label():
     _, s, y_true = make_pu(X, y, label_frequency=0.5, pos_label="b", random_state=0)
     assert_array_equal(y_true, y == "b")
     assert s.sum() == 2
-    with pytest.raises(ValueError, match="Which label marks the positives.* pos_label='a'"):
+    with pytest.raises(ValueError, match=r"Which label marks the positives.* pos_label='a'"):
         make_pu(X[:6], y[:6], n_labeled=1)
     for plain in ([0, 1], [-1, 1], [False, True]):
         _, _, y_true = make_pu(X[:6], np.repeat(plain, 3), n_labeled=1)

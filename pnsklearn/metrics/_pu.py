@@ -596,7 +596,7 @@ def make_pu_scorer(
     ``scorer(estimator, X, y, sample_weight=None)`` for the `scoring` of
     :class:`~sklearn.model_selection.GridSearchCV`,
     :class:`~sklearn.model_selection.TunedThresholdClassifierCV` and the like, with scikit-learn's
-    metadata routing. y has two labels, of labelled positives and of unlabelled rows, see `pos_label`.
+    metadata routing. y has two labels, of labelled positives and of unlabelled rows: `pos_label`.
 
     Parameters
     ----------
