@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from functools import cache
 from numbers import Integral, Real
 from typing import Any, NamedTuple
 
@@ -377,22 +378,30 @@ def _log_evidence(positive, unlabeled):
     slope = np.concatenate([slope[..., 1:], slope[..., -1:]], axis=-1)
     variance = expected / n_unlabeled + slope**2 * share / n_positive
     log_likelihood = -0.5 * ((observed - expected) ** 2 / variance + np.log(variance)).sum(axis=-1)
-    log_likelihood = _with_lookalikes(log_likelihood, auc[:, 0])
+    log_likelihood = _with_lookalikes(log_likelihood)
     return logsumexp(log_likelihood, b=(2 * auc[:, 0] - 1) ** 2, axis=(0, -1))
 
 
-def _with_lookalikes(log_likelihood, auc):
+def _with_lookalikes(log_likelihood):
     """Return the log-likelihood of each π if so many of the negatives look like positives.
 
     Then it is that of the share of all that do, between two points of the grid.
     """
-    part = np.minimum(LOOKALIKE[:, None] * (1 - auc) ** 2, MOST_LOOKALIKE)[:, None]
-    looking = GRID_PRIOR[:, None] + (1 - GRID_PRIOR[:, None]) * part
-    last = GRID_PRIOR.shape[0] - 1
-    place = np.interp(logit(looking), logit(GRID_PRIOR), np.arange(last + 1.0))
-    lower = np.minimum(place.astype(int), last - 1)
-    above, model = place - lower, np.arange(auc.shape[0])
+    lower, above = _places_of_lookalikes()
+    model = np.arange(log_likelihood.shape[1])
     return (1 - above) * log_likelihood[lower, model] + above * log_likelihood[lower + 1, model]
+
+
+@cache
+def _places_of_lookalikes():
+    """Return where in the grid the share of all that look like positives is, for each π and A."""
+    auc, prior = np.tile(GRID_AUC, GRID_SCALE.shape[0]), GRID_PRIOR[:, None]
+    part = np.minimum(LOOKALIKE[:, None] * (1 - auc) ** 2, MOST_LOOKALIKE)[:, None]
+    last = GRID_PRIOR.shape[0] - 1
+    looking = logit(prior + (1 - prior) * part)
+    place = np.interp(looking, logit(GRID_PRIOR), np.arange(last + 1.0))
+    lower = np.minimum(place.astype(int), last - 1)
+    return lower, place - lower
 
 
 def _density_ratio(positive, unlabeled):
