@@ -158,6 +158,10 @@ class PUTrendClassifier(FitMixin, ClassifierMixin, BaseEstimator):
         5 and 95 % quantiles of that posterior, cut at the upper bound. It holds under the same
         assumptions. NaN if the share is only that of a natural break.
 
+    class_prior_posterior_ : PriorPosterior or None
+        That posterior, without the cut: shares, `share`, and their `probability`. None where no
+        labelled positive is held out and no share is given.
+
     doubt_ : float
         Probability that calling every row the same would be more accurate than calling positive
         what is likelier so than not, given the posterior of both. NaN where no labelled positive is
@@ -384,6 +388,7 @@ class PUTrendClassifier(FitMixin, ClassifierMixin, BaseEstimator):
             fitted = {
                 "class_prior_": split.share,
                 "class_prior_interval_": split.interval,
+                "class_prior_posterior_": solution.posterior,
                 "doubt_": solution.doubt,
                 "diagnostics_": solution.diagnostics,
                 "final_estimator_": solution.final_estimator,

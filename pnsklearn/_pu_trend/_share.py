@@ -8,6 +8,7 @@ estimate, unless an upper bound is smaller.
 
 import math
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.random import RandomState
@@ -75,6 +76,13 @@ def estimated_share(views: Views, low: float, high: float) -> Share:
         np.minimum((estimate, lower, upper), (bound, bound, BOUND_ERROR * bound)), low, high
     ).tolist()
     return Share(estimate, (lower, upper), bound, posterior.share, posterior.probability)
+
+
+def posterior_of(share: Share | None) -> Any:
+    """Return the posterior of a share, as the estimator shows it; None of none."""
+    from pnsklearn.metrics import PriorPosterior
+
+    return None if share is None else PriorPosterior(share.share, share.probability)
 
 
 def three_views(trends: list[Array], sample: Sample, rng: RandomState, *, whole: bool) -> Views:

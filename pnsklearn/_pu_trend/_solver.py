@@ -27,7 +27,13 @@ from pnsklearn._pu_trend._second_stage import (
     fit_trees,
     second_stage,
 )
-from pnsklearn._pu_trend._share import doubt, estimated_share, known_share, three_views
+from pnsklearn._pu_trend._share import (
+    doubt,
+    estimated_share,
+    known_share,
+    posterior_of,
+    three_views,
+)
 from pnsklearn._pu_trend._split import Split, choose_ranking, split_trends
 from pnsklearn._pu_trend._table import Table
 from pnsklearn._typing import Array, Matrix
@@ -45,6 +51,7 @@ class Solution:
     final_estimator: Any
     threshold: float  # of its probability
     rows: Array  # that were used
+    posterior: Any  # of the share of positives; None where it is not estimated
     doubt: float
     diagnostics: Diagnostics
 
@@ -112,7 +119,7 @@ def solve(
     diagnostics, sentences = diagnose(cut, sample, share, chance, given)
     for sentence in sentences:
         warn_user(sentence, PUWarning)
-    return Solution(stage, cut, final, above, rows, chance, diagnostics)
+    return Solution(stage, cut, final, above, rows, posterior_of(share), chance, diagnostics)
 
 
 def second_fit(estimator: Any, final_estimator: Any, same: Callable, n_jobs: Any) -> Callable:
