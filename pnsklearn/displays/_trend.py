@@ -219,17 +219,18 @@ class TrendDisplay:
         """Draw the diagnostics; verdicts that are not fine stand out. Above them the posterior."""
         ax = self.ax_[2]
         ax.set_axis_off()
-        shown = self.posterior is not None and np.isfinite(self.class_prior_interval).all()
-        if shown:
-            self._plot_posterior(ax.inset_axes((0.02, 0.55, 0.96, 0.36)))
+        interval = self.class_prior_interval
+        place = "center"
+        if self.posterior is not None and interval is not None and np.isfinite(interval).all():
+            self._plot_posterior(ax.inset_axes((0.02, 0.55, 0.96, 0.36)), *interval)
+            place = "lower center"
         cells = [(w, f"{v:.3g}", f"{m:.3g}", verdict) for w, v, m, verdict in self.diagnostics]
-        place = "lower center" if shown else "center"
         table = ax.table(cells, colLabels=("what", "value", "limit", "verdict"), loc=place)
         table.auto_set_column_width(range(4))
         for row, (*_, verdict) in enumerate(self.diagnostics, 1):
             table[row, 3].set_text_props(color="C2" if verdict == "fine" else "C3")
 
-    def _plot_posterior(self, ax):
+    def _plot_posterior(self, ax, low, high):
         """Draw the density of the share of positives, its interval, and the doubt as the title."""
         share, probability = self.posterior.share, self.posterior.probability
         if share[0] < share[-1]:
@@ -237,7 +238,6 @@ class TrendDisplay:
             inner = (share > share[0]) & (share < share[-1])  # it may rise without end at the ends
             ax.fill_between(share, density, color="C0", alpha=0.3, linewidth=0)
             ax.set_ylim(0, 1.1 * density[inner].max())
-        low, high = self.class_prior_interval
         ax.axvspan(low, high, color="0.9", zorder=0)
         ax.axvline(self.class_prior, color="C0", linewidth=2)
         _, doubt, _, verdict = self.diagnostics[0]
