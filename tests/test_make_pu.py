@@ -102,8 +102,11 @@ def test_pos_label():
     _, s, y_true = make_pu(X, y, label_frequency=0.5, pos_label="b", random_state=0)
     assert_array_equal(y_true, y == "b")
     assert s.sum() == 2
-    _, _, y_true = make_pu(X[:6], y[:6], n_labeled=1)  # the larger of two
-    assert_array_equal(y_true, y[:6] == "b")
+    with pytest.raises(ValueError, match=r"Which label marks the positives.* pos_label='a'"):
+        make_pu(X[:6], y[:6], n_labeled=1)
+    for plain in ([0, 1], [-1, 1], [False, True]):
+        _, _, y_true = make_pu(X[:6], np.repeat(plain, 3), n_labeled=1)
+        assert_array_equal(y_true, y[:6] == "b")
 
 
 def test_counts():

@@ -1,6 +1,7 @@
 """PU scores against the true scores of the hidden labels, and against exact cases."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from numpy.testing import assert_allclose
 from scipy.special import expit
@@ -182,14 +183,31 @@ def test_weights_are_repetitions(name, scenario, global_random_seed):
     assert type(weighted) is float
 
 
-@pytest.mark.parametrize("labels", [[-1, 1], [False, True], ["known", "unlabelled"], [1, 2]])
-def test_labels(labels, global_random_seed):
+@pytest.mark.parametrize(
+    "labels, pos_label",
+    [([-1, 1], None), ([False, True], None), (["ok", "fraud"], "fraud"), ([1, 2], 2), ([2, 1], 1)],
+)
+def test_labels(labels, pos_label, global_random_seed):
     problem = Problem(global_random_seed, "single", 50, 200)
     for name in [*WITH_PRIOR, "lee_liu_score"]:
         s, values = problem.arguments(name)
         expected = call(name, s, values)
         named = np.array(labels)[values] if name in OF_PREDICTIONS else values
-        assert call(name, np.array(labels)[s], named) == expected
+        assert call(name, np.array(labels)[s], named, pos_label=pos_label) == expected
+        if pos_label is not None:
+            with pytest.raises(ValueError, match=f"Which label marks.*pos_label={pos_label!r}"):
+                call(name, np.array(labels)[s], named)
+
+
+@pytest.mark.parametrize("missing", [None, np.nan, pd.NA], ids=str)
+def test_missing_labels_mean_unlabelled(missing, global_random_seed):
+    problem = Problem(global_random_seed, "single", 50, 200)
+    for label, negative in ((1, 0), ("fraud", "not fraud")):
+        given = pd.Series([missing, label], dtype=object)[problem.s]
+        for name in [*WITH_PRIOR, "lee_liu_score"]:
+            s, values = problem.arguments(name)
+            named = np.array([negative, label])[values] if name in OF_PREDICTIONS else values
+            assert call(name, given, named) == call(name, s, values)
 
 
 @pytest.mark.parametrize(
@@ -259,9 +277,15 @@ def test_scorer(name, scenario, labelled_data):
     assert scorer(model, X, s, sample_weight=weight) == sign * call(
         function, s, values, prior, scenario, sample_weight=weight
     )
+    names = np.array(["ok", "fraud"])  # the smaller is positive
+    scorer = metrics.make_pu_scorer(name, class_prior=prior, scenario=scenario, pos_label="fraud")
+    named = LogisticRegression(class_weight="balanced").fit(X, names[s])
+    assert scorer(named, X, names[s]) == pytest.approx(
+        sign * call(function, s, values, prior, scenario)
+    )
     search = GridSearchCV(
         LogisticRegression(class_weight="balanced"), {"C": [1e-4, 1.0]}, scoring=scorer
-    ).fit(X, np.array(["a", "b"])[s])
+    ).fit(X, names[s])
     assert np.isfinite(search.cv_results_["mean_test_score"]).all()
 
 
@@ -272,8 +296,11 @@ def test_scorers_that_scikit_learn_has(labels, labelled_data):
     model = LogisticRegression(class_weight="balanced").fit(X, y)
     recall = np.average((model.predict(X) == labels[1])[s == 1], weights=weight[s == 1])
     auc = true_metrics.roc_auc_score(s, model.decision_function(X), sample_weight=weight)
+    pos_label = None if labels[0] == 0 else labels[1]
     for name, expected in (("recall", recall), ("labeled_auc", auc)):
-        scorer = metrics.make_pu_scorer(name, class_prior=0.3, scenario="case-control")
+        scorer = metrics.make_pu_scorer(
+            name, class_prior=0.3, scenario="case-control", pos_label=pos_label
+        )
         assert scorer(model, X, y, sample_weight=weight) == pytest.approx(expected)
 
 

@@ -11,6 +11,7 @@ from sklearn.preprocessing import StandardScaler
 
 from pnsklearn import PUTrendClassifier
 from pnsklearn.displays import TrendDisplay
+from pnsklearn.metrics import PriorPosterior
 
 matplotlib = pytest.importorskip("matplotlib")
 
@@ -36,6 +37,9 @@ class Fitted(BaseEstimator):
         self.split_threshold_ = 0.01
         self.stop_snapshot_ = 4
         self.selected_trend_ = "slope"
+        shares = np.array([0.1, 0.3, 0.5, 0.7, 0.9])
+        self.class_prior_posterior_ = PriorPosterior(shares, np.array([0, 0.4, 0.5, 0.1, 0]))
+        self.class_prior_, self.class_prior_interval_ = 0.4, (0.3, 0.6)
         self.diagnostics_ = (("doubt", 0.25, 0.15, "in doubt"), ("held-out AUC", 0.9, 0.5, "fine"))
 
     def fit(self, X, y):
@@ -91,6 +95,27 @@ def test_table(plt):
         "doubt", "0.25", "0.15", "in doubt",
     ]  # fmt: skip
     assert texts[1, 3].get_color() != texts[2, 3].get_color()
+    display.figure_.canvas.draw()
+
+
+def test_posterior(plt):
+    display = TrendDisplay.from_estimator(Fitted())
+    [inset] = display.ax_[2].child_axes
+    assert inset.get_title() == "0.40 (0.30 to 0.60); doubt 0.25, in doubt"
+    assert inset.lines[0].get_xdata()[0] == 0.4
+    [area] = inset.collections
+    outline = area.get_paths()[0].vertices
+    density = outline[outline[:, 0] == 0.5, 1].max()
+    assert density == pytest.approx(0.5 / 0.2)  # half of the probability on 0.4 to 0.6
+    assert inset.get_ylim() == (0, pytest.approx(1.1 * density))
+    # Nothing to draw where the share is only that of a natural break.
+    natural = Fitted()
+    natural.class_prior_interval_ = (np.nan, np.nan)
+    assert not TrendDisplay.from_estimator(natural).ax_[2].child_axes
+    known = Fitted()
+    known.class_prior_posterior_ = PriorPosterior(np.full(3, 0.4), np.full(3, 1 / 3))
+    [inset] = TrendDisplay.from_estimator(known).ax_[2].child_axes
+    assert not inset.collections
     display.figure_.canvas.draw()
 
 

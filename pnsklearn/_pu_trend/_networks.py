@@ -15,7 +15,7 @@ from pnsklearn._typing import Array, Matrix
 from pnsklearn._validation import refuse_overflow
 
 HIDDEN_WIDTH = 64
-ROWS_PER_PASS = 8192  # scored at a time, which bounds the memory
+ROWS_PER_PASS = 2048  # scored at a time, which bounds the memory
 
 
 class Scaler:

@@ -141,8 +141,10 @@ def fit_network(kind: str, rows: FinalRows, plan: Plan, rng: RandomState) -> Mea
 
 
 def fit_trees(n_jobs: int | None, rows: FinalRows, plan: Plan, rng: RandomState) -> Pipeline:
-    """Train the default trees."""
-    return fit_classifier(default_trees(rows.X, rows.weight, n_jobs), rows, plan, rng)
+    """Train the default trees. The rows, which nobody else has, are scaled in place."""
+    model = default_trees(rows.X, rows.weight, n_jobs)
+    fitted = fit_classifier(model.set_params(standardscaler__copy=False), rows, plan, rng)
+    return fitted.set_params(standardscaler__copy=True)
 
 
 def default_trees(X: Matrix, weight: Array, n_jobs: int | None) -> Pipeline:

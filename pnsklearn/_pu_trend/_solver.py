@@ -27,7 +27,13 @@ from pnsklearn._pu_trend._second_stage import (
     fit_trees,
     second_stage,
 )
-from pnsklearn._pu_trend._share import doubt, estimated_share, known_share, two_views
+from pnsklearn._pu_trend._share import (
+    doubt,
+    estimated_share,
+    known_share,
+    posterior_of,
+    three_views,
+)
 from pnsklearn._pu_trend._split import Split, choose_ranking, split_trends
 from pnsklearn._pu_trend._table import Table
 from pnsklearn._typing import Array, Matrix
@@ -45,6 +51,7 @@ class Solution:
     final_estimator: Any
     threshold: float  # of its probability
     rows: Array  # that were used
+    posterior: Any  # of the share of positives; None where it is not estimated
     doubt: float
     diagnostics: Diagnostics
 
@@ -76,6 +83,7 @@ def solve(
     # Both samples, and which of the runs trains on which of their rows.
     whole = X.shape[0] <= LARGEST_WHOLE_BATCH and not is_module_factory(estimator)
     sample = split_sample(X, labeled, weight, n_folds, rng, whole=whole)
+    del X  # its rows are in the sample
 
     # The held-out scores of all rows at each snapshot, by the better one of the models.
     steps, decay = schedule(n_passes, sample.unlabeled.n, batch_size * n_snapshots)
@@ -93,7 +101,7 @@ def solve(
     views, share = None, known_share(*given) if given else None
     if sample.held_out:
         trends = [ranking.positives, ranking.unlabeled]
-        views = two_views(trends, sample, RandomState(share_seed), whole=whole)
+        views = three_views(trends, sample, RandomState(share_seed), whole=whole)
         share = estimated_share(views, *(given or (0, 1)))
     cut = split_trends(ranking, sample, split, share)
 
@@ -111,7 +119,7 @@ def solve(
     diagnostics, sentences = diagnose(cut, sample, share, chance, given)
     for sentence in sentences:
         warn_user(sentence, PUWarning)
-    return Solution(stage, cut, final, above, rows, chance, diagnostics)
+    return Solution(stage, cut, final, above, rows, posterior_of(share), chance, diagnostics)
 
 
 def second_fit(estimator: Any, final_estimator: Any, same: Callable, n_jobs: Any) -> Callable:

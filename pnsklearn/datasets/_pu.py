@@ -11,6 +11,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils import _safe_indexing, check_array, check_random_state, indexable
 from sklearn.utils._param_validation import Interval, StrOptions, validate_params
 
+from pnsklearn._pu_trend._labels import positive_label
 from pnsklearn._typing import Array
 
 
@@ -64,7 +65,8 @@ def make_pu(
         0 labels positives completely at random, > 0 prefers the easy ones, far from the negatives,
         < 0 those near the border or beyond.
     pos_label : int, float, bool, str or None, default=None
-        The positive label, all others are negative. None: y has two values, the larger is positive.
+        The positive label, all others are negative. None: 1 beside 0 or -1, and True beside False;
+        other labels must be named.
     random_state : int, RandomState instance or None, default=None
         Seed.
 
@@ -81,7 +83,7 @@ def make_pu(
     ------
     ValueError
         If not exactly one of `label_frequency` and `n_labeled` is given, there are too few
-        positives or no negatives, or a parameter is out of its range.
+        positives or no negatives, `pos_label` is needed, or a parameter is out of its range.
 
     Examples
     --------
@@ -145,7 +147,7 @@ def _positives(y, pos_label):
                 f"y has {classes.shape[0]} values; give pos_label to say which one is positive, "
                 "and see that there are others."
             )
-        pos_label = classes[1]
+        pos_label = positive_label(classes, None)[1]
     positive = y == pos_label
     if positive.all() or not positive.any():
         raise ValueError(

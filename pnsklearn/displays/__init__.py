@@ -2,6 +2,7 @@
 
 from pnsklearn.displays._policy_value import PolicyValueDisplay
 from pnsklearn.displays._prototypes import PrototypeDisplay
+from pnsklearn.displays._sensitivity import SensitivityDisplay
 from pnsklearn.displays._stacking import StackingDisplay
 from pnsklearn.displays._threshold import ThresholdDisplay
 from pnsklearn.displays._trade_off import TradeOffDisplay
@@ -10,6 +11,7 @@ from pnsklearn.displays._trend import TrendDisplay
 __all__ = [
     "PolicyValueDisplay",
     "PrototypeDisplay",
+    "SensitivityDisplay",
     "StackingDisplay",
     "ThresholdDisplay",
     "TradeOffDisplay",

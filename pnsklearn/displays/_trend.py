@@ -25,7 +25,8 @@ class TrendDisplay:
     Left, the scores of three groups at each snapshot: mean and band from the 10 % to the 90 %
     quantile. Trends can be trusted where the held-out positives rise with the unlabelled rows that
     are called positive. Beside it, the trend scores and the threshold that splits them; and, if
-    there are any, the diagnostics as a table. Best made with `from_estimator`.
+    there are any, the diagnostics as a table, above it the posterior of the share of positives with
+    its interval, and the verdict. Best made with `from_estimator`.
 
     Parameters
     ----------
@@ -47,6 +48,12 @@ class TrendDisplay:
         Name of the trend score.
     diagnostics : sequence of (what, value, limit, verdict) or None, default=None
         What was looked at, with the verdict "fine" or another one.
+    posterior : PriorPosterior or None, default=None
+        The posterior of the share of positives; only drawn with diagnostics, as are the next two.
+    class_prior : float or None, default=None
+        The share in use.
+    class_prior_interval : tuple of float or None, default=None
+        Its interval.
 
     Attributes
     ----------
@@ -75,7 +82,8 @@ class TrendDisplay:
         self, snapshot_quantiles: ArrayLike, trend_scores: ArrayLike,
         heldout_trend_scores: ArrayLike, split_threshold: float, *,
         other_threshold: float | None = None, stop_snapshot: int | None = None,
-        selected_trend: str = "trend", diagnostics: Any = None,
+        selected_trend: str = "trend", diagnostics: Any = None, posterior: Any = None,
+        class_prior: float | None = None, class_prior_interval: tuple[float, float] | None = None,
     ):  # fmt: skip
         self.snapshot_quantiles = snapshot_quantiles
         self.trend_scores = trend_scores
@@ -85,6 +93,9 @@ class TrendDisplay:
         self.stop_snapshot = stop_snapshot
         self.selected_trend = selected_trend
         self.diagnostics = diagnostics
+        self.posterior = posterior
+        self.class_prior = class_prior
+        self.class_prior_interval = class_prior_interval
 
     @classmethod
     def from_estimator(
@@ -126,6 +137,9 @@ class TrendDisplay:
             stop_snapshot=last.stop_snapshot_,
             selected_trend=last.selected_trend_,
             diagnostics=last.diagnostics_,
+            posterior=last.class_prior_posterior_,
+            class_prior=last.class_prior_,
+            class_prior_interval=last.class_prior_interval_,
         ).plot(ax, **kwargs)
 
     def plot(self, ax: Any = None, **kwargs: Any) -> "TrendDisplay":
@@ -202,11 +216,31 @@ class TrendDisplay:
         ax.legend()
 
     def _plot_table(self):
-        """Draw the diagnostics; verdicts that are not fine stand out."""
+        """Draw the diagnostics; verdicts that are not fine stand out. Above them the posterior."""
         ax = self.ax_[2]
         ax.set_axis_off()
+        interval = self.class_prior_interval
+        place = "center"
+        if self.posterior is not None and interval is not None and np.isfinite(interval).all():
+            self._plot_posterior(ax.inset_axes((0.02, 0.55, 0.96, 0.36)), *interval)
+            place = "lower center"
         cells = [(w, f"{v:.3g}", f"{m:.3g}", verdict) for w, v, m, verdict in self.diagnostics]
-        table = ax.table(cells, colLabels=("what", "value", "limit", "verdict"), loc="center")
+        table = ax.table(cells, colLabels=("what", "value", "limit", "verdict"), loc=place)
         table.auto_set_column_width(range(4))
         for row, (*_, verdict) in enumerate(self.diagnostics, 1):
             table[row, 3].set_text_props(color="C2" if verdict == "fine" else "C3")
+
+    def _plot_posterior(self, ax, low, high):
+        """Draw the density of the share of positives, its interval, and the doubt as the title."""
+        share, probability = self.posterior.share, self.posterior.probability
+        if share[0] < share[-1]:
+            density = probability / np.gradient(share)
+            inner = (share > share[0]) & (share < share[-1])  # it may rise without end at the ends
+            ax.fill_between(share, density, color="C0", alpha=0.3, linewidth=0)
+            ax.set_ylim(0, 1.1 * density[inner].max())
+        ax.axvspan(low, high, color="0.9", zorder=0)
+        ax.axvline(self.class_prior, color="C0", linewidth=2)
+        _, doubt, _, verdict = self.diagnostics[0]
+        ax.set(xlim=(0, 1), yticks=[], xlabel="Share of positives among the unlabelled")
+        title = f"{self.class_prior:.2f} ({low:.2f} to {high:.2f}); doubt {doubt:.2f}, {verdict}"
+        ax.set_title(title, color="C2" if verdict == "fine" else "C3", fontsize="medium")

@@ -13,17 +13,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import expit
-from sklearn.metrics import make_scorer, recall_score, roc_auc_score
+from sklearn.metrics import make_scorer, roc_auc_score
 from sklearn.utils import check_array, check_consistent_length
 from sklearn.utils._param_validation import Interval, StrOptions, validate_params
 
+from pnsklearn._pu_trend._labels import fill_missing, filled_classes, positive_label
 from pnsklearn._typing import Array
 from pnsklearn._validation import check_weights
 
 validate = partial(validate_params, prefer_skip_nested_validation=True)
 PRIOR = {"class_prior": [Interval(Real, 0, 1, closed="left")]}
 SCENARIO = {"scenario": [StrOptions({"single", "case-control"})]}
-LABELS = {"s_true": ["array-like"], "sample_weight": ["array-like", None]}
+LABELS = {
+    "s_true": ["array-like"],
+    "pos_label": [Real, str, "boolean", None],
+    "sample_weight": ["array-like", None],
+}
 PREDICTIONS = LABELS | {"y_pred": ["array-like"]}
 SCORES = LABELS | {"y_score": ["array-like"]}
 
@@ -53,8 +58,9 @@ class _Sample:
         return self.labelled_share + (1 - self.labelled_share) * class_prior
 
 
-def _check_sample(s_true, values, sample_weight, scenario="single"):
-    """Return (`_Sample`, the two labels) of labels that go with an array `values`."""
+def _check_sample(s_true, values, sample_weight, scenario="single", pos_label=None):
+    """Return (`_Sample`, (unlabelled, positive) label) of labels that go with an array `values`."""
+    s_true, only_label = fill_missing(s_true)
     s_true = check_array(s_true, ensure_2d=False, dtype=None, input_name="s_true")
     if s_true.ndim != 1 or values.ndim != 1:
         raise ValueError(
@@ -65,11 +71,15 @@ def _check_sample(s_true, values, sample_weight, scenario="single"):
     labels = np.unique(s_true)
     if labels.shape[0] != 2:
         raise ValueError(
-            "s_true must have two values, the larger for labelled positives and the smaller for "
-            f"unlabelled rows; got {labels.shape[0]}."
+            "s_true must have two values, one for labelled positives and one for unlabelled rows; "
+            f"got {labels.shape[0]}."
         )
     weight = check_weights(sample_weight, s_true)
-    labelled = s_true == labels[1]
+    if only_label is None:
+        labels = positive_label(labels, pos_label)
+        labelled = s_true == labels[1]
+    else:
+        labels, labelled = filled_classes(only_label, pos_label), s_true == 1
     totals = weight @ labelled, weight @ ~labelled
     for name, total in zip(("labelled", "unlabelled"), totals, strict=True):
         if total == 0:
@@ -82,24 +92,24 @@ def _check_sample(s_true, values, sample_weight, scenario="single"):
     return sample, labels
 
 
-def _check_predictions(s_true, y_pred, sample_weight, scenario="single"):
+def _check_predictions(s_true, y_pred, *args):
     """Return (`_Sample`, recall, rate of positive predictions) of predicted labels."""
     y_pred = check_array(y_pred, ensure_2d=False, dtype=None, input_name="y_pred")
-    sample, labels = _check_sample(s_true, y_pred, sample_weight, scenario)
-    unknown = np.setdiff1d(y_pred, labels)
+    sample, labels = _check_sample(s_true, y_pred, *args)
+    predicted = y_pred == labels[1]
+    unknown = y_pred[~predicted & (y_pred != labels[0])]
     if unknown.shape[0]:
         raise ValueError(
-            f"y_pred must hold the two values of s_true, {labels[0]} and {labels[1]}, the larger "
+            f"y_pred must hold the two values of s_true, {labels[0]} and {labels[1]}, the second "
             f"for predicted positives; got {unknown[0]}."
         )
-    predicted = y_pred == labels[1]
     return sample, sample.positive_mean(predicted), sample.population_mean(predicted)
 
 
-def _check_scores(s_true, y_score, sample_weight, scenario="single"):
+def _check_scores(s_true, y_score, *args):
     """Return (`_Sample`, float64 scores)."""
     scores = check_array(y_score, ensure_2d=False, dtype=np.float64, input_name="y_score")
-    return _check_sample(s_true, scores, sample_weight, scenario)[0], scores
+    return _check_sample(s_true, scores, *args)[0], scores
 
 
 def _clip(value):
@@ -109,7 +119,8 @@ def _clip(value):
 @validate(PREDICTIONS | SCENARIO)
 def lee_liu_score(
     s_true: ArrayLike, y_pred: ArrayLike, *,
-    scenario: str = "single", sample_weight: ArrayLike | None = None,
+    scenario: str = "single", pos_label: Any = None,
+    sample_weight: ArrayLike | None = None,
 ) -> float:  # fmt: skip
     r"""Compute the score of Lee and Liu, which ranks classifiers without negatives or a prior.
 
@@ -124,13 +135,16 @@ def lee_liu_score(
     Parameters
     ----------
     s_true : array-like of shape (n_samples,)
-        Two values, the larger for labelled positives, the other for unlabelled rows.
+        Two labels, of labelled positives and of unlabelled rows, see `pos_label`.
     y_pred : array-like of shape (n_samples,)
         Predictions, the same two values, read as positive and negative.
     scenario : {"single", "case-control"}, default="single"
         The population, over which q is taken: all rows, some positives of which were labelled
         ("single"), or the unlabelled rows only, the labelled ones being a sample of their own
         ("case-control").
+    pos_label : int, float, bool, str or None, default=None
+        The label of the labelled positives; None is 1 beside 0 or -1, and True beside False.
+        Missing labels (None, NaN, `pandas.NA`) mean unlabelled.
     sample_weight : array-like of shape (n_samples,), default=None
         Non-negative weights; a whole number counts as so many rows.
 
@@ -143,8 +157,9 @@ def lee_liu_score(
     Raises
     ------
     ValueError
-        If shapes differ, `s_true` has not two values, `y_pred` has others, or weights are negative
-        or zero for all labelled or all unlabelled rows.
+        If shapes differ, `s_true` has not two labels, or two of which neither is plainly the
+        positive one and `pos_label` is None, `y_pred` has others, or weights are negative or zero
+        for all labelled or all unlabelled rows.
 
     References
     ----------
@@ -157,14 +172,15 @@ def lee_liu_score(
     >>> lee_liu_score([1, 1, 0, 0, 0, 0], [1, 1, 1, 0, 0, 0])
     2.0
     """
-    _, recall, predicted = _check_predictions(s_true, y_pred, sample_weight, scenario)
+    _, recall, predicted = _check_predictions(s_true, y_pred, sample_weight, scenario, pos_label)
     return recall**2 / predicted if predicted > 0 else 0.0
 
 
 @validate(PREDICTIONS | PRIOR | SCENARIO)
 def pu_precision_score(
     s_true: ArrayLike, y_pred: ArrayLike, *,
-    class_prior: float, scenario: str = "single", sample_weight: ArrayLike | None = None,
+    class_prior: float, scenario: str = "single", pos_label: Any = None,
+    sample_weight: ArrayLike | None = None,
 ) -> float:  # fmt: skip
     r"""Estimate the precision on the population, given the class prior.
 
@@ -181,7 +197,7 @@ def pu_precision_score(
     Parameters
     ----------
     s_true : array-like of shape (n_samples,)
-        Two values, the larger for labelled positives, the other for unlabelled rows.
+        Two labels, of labelled positives and of unlabelled rows, see `pos_label`.
     y_pred : array-like of shape (n_samples,)
         Predictions, the same two values, read as positive and negative.
     class_prior : float in [0, 1)
@@ -190,6 +206,9 @@ def pu_precision_score(
         The population, for which the score is estimated. "single": labelled and unlabelled rows
         together, one sample in which some positives were labelled. "case-control": the unlabelled
         rows; the labelled ones are a sample of their own.
+    pos_label : int, float, bool, str or None, default=None
+        The label of the labelled positives; None is 1 beside 0 or -1, and True beside False.
+        Missing labels (None, NaN, `pandas.NA`) mean unlabelled.
     sample_weight : array-like of shape (n_samples,), default=None
         Non-negative weights; a whole number counts as so many rows.
 
@@ -212,7 +231,9 @@ def pu_precision_score(
     >>> pu_precision_score(s, y_pred, class_prior=0.25, scenario="case-control")
     0.5
     """
-    sample, recall, predicted = _check_predictions(s_true, y_pred, sample_weight, scenario)
+    sample, recall, predicted = _check_predictions(
+        s_true, y_pred, sample_weight, scenario, pos_label
+    )
     prior = sample.population_prior(class_prior)
     return _clip(prior * recall / predicted) if predicted > 0 else 0.0
 
@@ -220,7 +241,8 @@ def pu_precision_score(
 @validate(PREDICTIONS | PRIOR | SCENARIO)
 def pu_f1_score(
     s_true: ArrayLike, y_pred: ArrayLike, *,
-    class_prior: float, scenario: str = "single", sample_weight: ArrayLike | None = None,
+    class_prior: float, scenario: str = "single", pos_label: Any = None,
+    sample_weight: ArrayLike | None = None,
 ) -> float:  # fmt: skip
     r"""Estimate F1 on the population, given the class prior.
 
@@ -235,7 +257,7 @@ def pu_f1_score(
     Parameters
     ----------
     s_true : array-like of shape (n_samples,)
-        Two values, the larger for labelled positives, the other for unlabelled rows.
+        Two labels, of labelled positives and of unlabelled rows, see `pos_label`.
     y_pred : array-like of shape (n_samples,)
         Predictions, the same two values, read as positive and negative.
     class_prior : float in [0, 1)
@@ -243,6 +265,9 @@ def pu_f1_score(
     scenario : {"single", "case-control"}, default="single"
         The population, for which the score is estimated: all rows, or the unlabelled ones; see
         :func:`pu_precision_score`.
+    pos_label : int, float, bool, str or None, default=None
+        The label of the labelled positives; None is 1 beside 0 or -1, and True beside False.
+        Missing labels (None, NaN, `pandas.NA`) mean unlabelled.
     sample_weight : array-like of shape (n_samples,), default=None
         Non-negative weights; a whole number counts as so many rows.
 
@@ -262,7 +287,9 @@ def pu_f1_score(
     >>> round(pu_f1_score([1, 1, 0, 0, 0, 0], [1, 1, 1, 1, 0, 0], class_prior=0.25), 4)
     0.8571
     """
-    sample, recall, predicted = _check_predictions(s_true, y_pred, sample_weight, scenario)
+    sample, recall, predicted = _check_predictions(
+        s_true, y_pred, sample_weight, scenario, pos_label
+    )
     prior = sample.population_prior(class_prior)
     return _clip(2 * prior * recall / (predicted + prior)) if recall > 0 else 0.0
 
@@ -270,7 +297,8 @@ def pu_f1_score(
 @validate(PREDICTIONS | PRIOR | SCENARIO)
 def pu_accuracy_score(
     s_true: ArrayLike, y_pred: ArrayLike, *,
-    class_prior: float, scenario: str = "single", sample_weight: ArrayLike | None = None,
+    class_prior: float, scenario: str = "single", pos_label: Any = None,
+    sample_weight: ArrayLike | None = None,
 ) -> float:  # fmt: skip
     r"""Estimate the accuracy on the population, given the class prior.
 
@@ -285,7 +313,7 @@ def pu_accuracy_score(
     Parameters
     ----------
     s_true : array-like of shape (n_samples,)
-        Two values, the larger for labelled positives, the other for unlabelled rows.
+        Two labels, of labelled positives and of unlabelled rows, see `pos_label`.
     y_pred : array-like of shape (n_samples,)
         Predictions, the same two values, read as positive and negative.
     class_prior : float in [0, 1)
@@ -293,6 +321,9 @@ def pu_accuracy_score(
     scenario : {"single", "case-control"}, default="single"
         The population, for which the score is estimated: all rows, or the unlabelled ones; see
         :func:`pu_precision_score`.
+    pos_label : int, float, bool, str or None, default=None
+        The label of the labelled positives; None is 1 beside 0 or -1, and True beside False.
+        Missing labels (None, NaN, `pandas.NA`) mean unlabelled.
     sample_weight : array-like of shape (n_samples,), default=None
         Non-negative weights; a whole number counts as so many rows.
 
@@ -313,7 +344,9 @@ def pu_accuracy_score(
     >>> round(pu_accuracy_score(s, y_pred, class_prior=0.25), 4)
     0.8333
     """
-    sample, recall, predicted = _check_predictions(s_true, y_pred, sample_weight, scenario)
+    sample, recall, predicted = _check_predictions(
+        s_true, y_pred, sample_weight, scenario, pos_label
+    )
     prior = sample.population_prior(class_prior)
     return _clip(1 - prior - predicted + 2 * prior * recall)
 
@@ -321,7 +354,7 @@ def pu_accuracy_score(
 @validate(SCORES | PRIOR)
 def pu_roc_auc_score(
     s_true: ArrayLike, y_score: ArrayLike, *,
-    class_prior: float, sample_weight: ArrayLike | None = None,
+    class_prior: float, pos_label: Any = None, sample_weight: ArrayLike | None = None,
 ) -> float:  # fmt: skip
     r"""Estimate the area under the ROC curve of positives against negatives, given the class prior.
 
@@ -340,11 +373,14 @@ def pu_roc_auc_score(
     Parameters
     ----------
     s_true : array-like of shape (n_samples,)
-        Two values, the larger for labelled positives, the other for unlabelled rows.
+        Two labels, of labelled positives and of unlabelled rows, see `pos_label`.
     y_score : array-like of shape (n_samples,)
         Finite scores, larger for positives.
     class_prior : float in [0, 1)
         π, the share of positives among the *unlabelled* rows, not in the population.
+    pos_label : int, float, bool, str or None, default=None
+        The label of the labelled positives; None is 1 beside 0 or -1, and True beside False.
+        Missing labels (None, NaN, `pandas.NA`) mean unlabelled.
     sample_weight : array-like of shape (n_samples,), default=None
         Non-negative weights; a whole number counts as so many rows.
 
@@ -370,7 +406,7 @@ def pu_roc_auc_score(
     >>> pu_roc_auc_score([1, 1, 0, 0, 0, 0], [5, 4, 4.5, 3, 2, 1], class_prior=0.25)
     1.0
     """
-    sample, scores = _check_scores(s_true, y_score, sample_weight)
+    sample, scores = _check_scores(s_true, y_score, sample_weight, "single", pos_label)
     weight = sample.positive_weight + sample.unlabelled_weight
     auc = roc_auc_score(sample.positive_weight > 0, scores, sample_weight=weight)
     return _clip((auc - class_prior / 2) / (1 - class_prior))
@@ -379,7 +415,8 @@ def pu_roc_auc_score(
 @validate(SCORES | PRIOR | SCENARIO)
 def pu_average_precision_score(
     s_true: ArrayLike, y_score: ArrayLike, *,
-    class_prior: float, scenario: str = "single", sample_weight: ArrayLike | None = None,
+    class_prior: float, scenario: str = "single", pos_label: Any = None,
+    sample_weight: ArrayLike | None = None,
 ) -> float:  # fmt: skip
     r"""Estimate average precision on the population, given the class prior.
 
@@ -396,7 +433,7 @@ def pu_average_precision_score(
     Parameters
     ----------
     s_true : array-like of shape (n_samples,)
-        Two values, the larger for labelled positives, the other for unlabelled rows.
+        Two labels, of labelled positives and of unlabelled rows, see `pos_label`.
     y_score : array-like of shape (n_samples,)
         Finite scores, larger for positives.
     class_prior : float in [0, 1)
@@ -404,6 +441,9 @@ def pu_average_precision_score(
     scenario : {"single", "case-control"}, default="single"
         The population, for which the score is estimated: all rows, or the unlabelled ones; see
         :func:`pu_precision_score`.
+    pos_label : int, float, bool, str or None, default=None
+        The label of the labelled positives; None is 1 beside 0 or -1, and True beside False.
+        Missing labels (None, NaN, `pandas.NA`) mean unlabelled.
     sample_weight : array-like of shape (n_samples,), default=None
         Non-negative weights; a whole number counts as so many rows.
 
@@ -424,7 +464,7 @@ def pu_average_precision_score(
     >>> round(pu_average_precision_score(s, scores, class_prior=0.25), 4)
     0.875
     """
-    sample, scores = _check_scores(s_true, y_score, sample_weight, scenario)
+    sample, scores = _check_scores(s_true, y_score, sample_weight, scenario, pos_label)
     prior = sample.population_prior(class_prior)
     order = np.argsort(-scores)
     last = np.searchsorted(-scores[order], -scores, side="right") - 1  # rank of the last tie
@@ -445,7 +485,8 @@ LOSSES = {"sigmoid": lambda margin: expit(-margin), "logistic": lambda m: np.log
 )
 def nnpu_risk(
     s_true: ArrayLike, y_score: ArrayLike, *, class_prior: float, loss: str = "sigmoid",
-    non_negative: bool = True, scenario: str = "single", sample_weight: ArrayLike | None = None,
+    non_negative: bool = True, scenario: str = "single", pos_label: Any = None,
+    sample_weight: ArrayLike | None = None,
 ) -> float:  # fmt: skip
     r"""Estimate the risk of a decision function without negatives, given the class prior.
 
@@ -461,7 +502,7 @@ def nnpu_risk(
     Parameters
     ----------
     s_true : array-like of shape (n_samples,)
-        Two values, the larger for labelled positives, the other for unlabelled rows.
+        Two labels, of labelled positives and of unlabelled rows, see `pos_label`.
     y_score : array-like of shape (n_samples,)
         Finite values g of a decision function, positive for predicted positives. Probabilities
         must be turned into log odds.
@@ -474,6 +515,9 @@ def nnpu_risk(
     scenario : {"single", "case-control"}, default="single"
         The population, for which the risk is estimated: all rows, or the unlabelled ones; see
         :func:`pu_precision_score`.
+    pos_label : int, float, bool, str or None, default=None
+        The label of the labelled positives; None is 1 beside 0 or -1, and True beside False.
+        Missing labels (None, NaN, `pandas.NA`) mean unlabelled.
     sample_weight : array-like of shape (n_samples,), default=None
         Non-negative weights; a whole number counts as so many rows.
 
@@ -499,7 +543,7 @@ def nnpu_risk(
     >>> round(nnpu_risk(s, g, class_prior=0.25), 4)
     0.1821
     """
-    sample, scores = _check_scores(s_true, y_score, sample_weight, scenario)
+    sample, scores = _check_scores(s_true, y_score, sample_weight, scenario, pos_label)
     prior = sample.population_prior(class_prior)
     against = LOSSES[loss](-scores)
     negative = sample.population_mean(against) - prior * sample.positive_mean(against)
@@ -508,10 +552,15 @@ def nnpu_risk(
     return float(prior * sample.positive_mean(LOSSES[loss](scores)) + negative)
 
 
-def _labelled_recall(s_true, y_pred, *, sample_weight=None):
-    """Return the recall of the labelled positives, whatever the labels are."""
-    return recall_score(
-        s_true, y_pred, pos_label=np.unique(s_true)[-1], sample_weight=sample_weight
+def _labelled_recall(s_true, y_pred, *, pos_label=None, sample_weight=None):
+    """Return the recall of the labelled positives."""
+    return _check_predictions(s_true, y_pred, sample_weight, "single", pos_label)[1]
+
+
+def _labelled_auc(s_true, y_score, *, pos_label=None, sample_weight=None):
+    """Return the area under the ROC curve of labelled against unlabelled rows."""
+    return pu_roc_auc_score(
+        s_true, y_score, class_prior=0.0, pos_label=pos_label, sample_weight=sample_weight
     )
 
 
@@ -523,7 +572,7 @@ SCORERS = {
     "precision": (pu_precision_score, "predict", True, True),
     "f1": (pu_f1_score, "predict", True, True),
     "accuracy": (pu_accuracy_score, "predict", True, True),
-    "labeled_auc": (roc_auc_score, RANKING, False, False),
+    "labeled_auc": (_labelled_auc, RANKING, False, False),
     "roc_auc": (pu_roc_auc_score, RANKING, True, False),
     "average_precision": (pu_average_precision_score, RANKING, True, True),
     "nnpu_risk": (nnpu_risk, "decision_function", True, True),
@@ -531,10 +580,15 @@ SCORERS = {
 
 
 @validate(
-    SCENARIO | {"name": [StrOptions(set(SCORERS))], "class_prior": [*PRIOR["class_prior"], None]}
+    SCENARIO
+    | {
+        "name": [StrOptions(set(SCORERS))],
+        "class_prior": [*PRIOR["class_prior"], None],
+        "pos_label": LABELS["pos_label"],
+    }
 )
 def make_pu_scorer(
-    name: str, *, class_prior: float | None = None, scenario: str = "single"
+    name: str, *, class_prior: float | None = None, scenario: str = "single", pos_label: Any = None
 ) -> Callable[..., float]:
     """Make a scorer for scikit-learn's searches where y says who is labelled.
 
@@ -542,7 +596,7 @@ def make_pu_scorer(
     ``scorer(estimator, X, y, sample_weight=None)`` for the `scoring` of
     :class:`~sklearn.model_selection.GridSearchCV`,
     :class:`~sklearn.model_selection.TunedThresholdClassifierCV` and the like, with scikit-learn's
-    metadata routing. y has two values, the larger for labelled positives.
+    metadata routing. y has two labels, of labelled positives and of unlabelled rows: `pos_label`.
 
     Parameters
     ----------
@@ -551,7 +605,9 @@ def make_pu_scorer(
 
         - "lee_liu" (:func:`lee_liu_score`), "recall" (:func:`sklearn.metrics.recall_score` of the
           labelled positives) and "labeled_auc" (:func:`sklearn.metrics.roc_auc_score` of labelled
-          against unlabelled rows) need no class prior;
+          against unlabelled rows) need no class prior. "lee_liu" is the one to
+          start with: in a study it preferred the more accurate of two models in 72 % of the pairs
+          and that of the higher F1 in 75 %; "labeled_auc" that of the higher AUC in 79 %;
         - "precision", "f1", "accuracy", "roc_auc" and "average_precision"
           (:func:`pu_precision_score` and so on) do;
         - "nnpu_risk" (:func:`nnpu_risk` with the sigmoid loss, negated so that greater is better)
@@ -562,6 +618,9 @@ def make_pu_scorer(
     scenario : {"single", "case-control"}, default="single"
         The population, for which the score is estimated: all rows, or the unlabelled ones; see
         :func:`pu_precision_score`. Scores that do not depend on it ignore it.
+    pos_label : int, float, bool, str or None, default=None
+        The label of the labelled positives; None is 1 beside 0 or -1, and True beside False.
+        Missing labels (None, NaN, `pandas.NA`) mean unlabelled.
 
     Returns
     -------
@@ -596,5 +655,7 @@ def make_pu_scorer(
                 "unlabelled rows; pnsklearn.metrics.class_prior estimates it."
             )
         kwargs["class_prior"] = class_prior
+    if pos_label is not None:
+        kwargs["pos_label"] = pos_label
     greater = name != "nnpu_risk"
     return make_scorer(score, response_method=response, greater_is_better=greater, **kwargs)

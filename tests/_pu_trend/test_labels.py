@@ -5,6 +5,7 @@ from functools import cache
 import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
+from sklearn.exceptions import DataConversionWarning
 
 from pnsklearn import PUTrendClassifier
 
@@ -104,5 +105,42 @@ def test_several_labels_beside_missing_ones():
     s[:3] = "a"
     with pytest.raises(ValueError, match=r"beside 2 labels: 'a', 'b'.*there must be one label"):
         fit(s)
-    with pytest.raises(ValueError, match="beside 0 labels"):
+    with pytest.raises(ValueError, match="All labels of y are missing"):
         fit(labels(None, None))
+
+
+def test_columns_of_objects_and_frames(called):
+    pd, pl = pytest.importorskip("pandas"), pytest.importorskip("polars")
+    for s, positive, negative in (
+        (labels(1, 0), 1, 0),
+        (labels(True, False), True, False),
+        (pd.Series(LABELED, dtype="boolean"), True, False),
+        (pd.Index(labels(1, -1)), 1, -1),
+        (labels(1, pd.NaT), 1, 0),
+    ):
+        model = fit(s)
+        assert model.classes_.dtype != object
+        assert_array_equal(model.classes_, [negative, positive])
+        assert_array_equal(model.predict(X) == positive, called)
+    for column in (
+        labels("b", None)[:, None], labels(1.0, np.nan)[:, None].astype(float),
+        pd.DataFrame({"s": labels("b", None)}), pl.DataFrame({"s": labels(1, None).tolist()}),
+    ):  # fmt: skip
+        with pytest.warns(DataConversionWarning, match="column-vector"):
+            model = fit(column)
+        assert_array_equal(model.predict(X) == model.classes_[1], called)
+
+
+@pytest.mark.parametrize("word", ["unlabeled", "unknown", "", "None", "not fraud", "zzz"])
+def test_a_word_for_unlabelled_is_not_offered_first(word):
+    first = "zzz" if word == "zzz" else "fraud"
+    with pytest.raises(ValueError, match=f"Set pos_label='{first}' or"):
+        fit(labels("fraud", word))
+
+
+def test_what_is_no_label():
+    with pytest.raises(ValueError, match=r"several types, 'unlabeled' and 1.*of one type"):
+        fit(labels(1, "unlabeled"))
+    dates = np.where(LABELED, np.datetime64("2020-01-01"), np.datetime64("NaT"))
+    with pytest.raises(ValueError, match=r"dates.* True for the rows.* y\.notna\(\)"):
+        fit(dates)

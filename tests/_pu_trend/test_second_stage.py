@@ -21,6 +21,7 @@ from pnsklearn._pu_trend._second_stage import (
     final_rows,
     fit_classifier,
     fit_network,
+    fit_trees,
     posterior,
     scaled_to_mean,
     second_stage,
@@ -276,6 +277,18 @@ def test_default_trees():
     assert (trees.max_features, trees.bootstrap, trees.max_samples) == (17, True, 10_000)
     assert trees.min_weight_fraction_leaf == pytest.approx(2.9 / 10_000) and trees.n_jobs == 2
     assert not default_trees(large[:10_000], np.ones(10_000), None)[-1].bootstrap
+
+
+def test_trees_scale_their_rows_in_place_and_no_others():
+    rng = np.random.default_rng(0)
+    X, target = rng.normal(5, 3, size=(60, 2)), np.arange(60) % 2
+    rows = FinalRows(X.copy(), target, np.ones(60), np.ones(60, bool))
+    model = fit_trees(None, rows, None, np.random.RandomState(0))
+    assert abs(rows.X.mean()) < 1e-9
+    before = X.copy()
+    first = model.predict_proba(X)
+    assert_array_equal(X, before)
+    assert_array_equal(model.predict_proba(X), first)
 
 
 def test_fit_classifier_seeds_and_weighs_the_steps():
