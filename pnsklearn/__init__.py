@@ -6,7 +6,7 @@ A name is imported at its first use (PEP 562), so that ``import pnsklearn`` cost
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # for editors and type checkers, which do not run `__getattr__`
-    from pnsklearn import datasets, displays, exceptions, language, losses, metrics, onnx
+    from pnsklearn import dask, datasets, displays, exceptions, language, losses, metrics, onnx
     from pnsklearn._auprc._estimator import AUPRCClassifier
     from pnsklearn._pu_trend._estimator import PUTrendClassifier
     from pnsklearn._show_versions import show_versions
@@ -46,6 +46,8 @@ def __getattr__(name):
             from pnsklearn._topr._estimator import TOPRPolicy as value
         case "show_versions":
             from pnsklearn._show_versions import show_versions as value
+        case "dask":
+            import pnsklearn.dask as value
         case "datasets":
             import pnsklearn.datasets as value
         case "displays":
@@ -67,5 +69,14 @@ def __getattr__(name):
 
 
 def __dir__():
-    modules = ["datasets", "displays", "exceptions", "language", "losses", "metrics", "onnx"]
+    modules = [
+        "dask",
+        "datasets",
+        "displays",
+        "exceptions",
+        "language",
+        "losses",
+        "metrics",
+        "onnx",
+    ]
     return sorted(__all__ + modules)

@@ -40,7 +40,8 @@ def refuse_unreadable(X: Any, y: Any = None) -> None:
         raise TypeError("X is a tensor that requires a gradient; pass X.detach().")
     if type(X).__module__.partition(".")[0] in ("dask", "dask_expr"):
         raise TypeError(
-            "Dask collections are not supported; call X.compute() first if it fits in memory."
+            "X is a Dask collection, which pnsklearn.dask.DaskAUPRCClassifier and DaskTOPRPolicy "
+            "take; for other estimators call X.compute() first, if it fits in memory."
         )
     shape: Any = getattr(X, "shape", ())
     if len(shape) == 2 and shape[1] == 0:

@@ -1,0 +1,224 @@
+"""Fits on a Dask cluster against those of one process, and what goes wrong with partitions."""
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+
+pytest.importorskip("distributed")
+
+import dask.array as da
+import dask.dataframe as dd
+import pandas as pd
+from distributed import Client, LocalCluster
+from sklearn.datasets import make_classification
+
+from pnsklearn import AUPRCClassifier, TOPRPolicy
+from pnsklearn._auprc import _anchors, _selection
+from pnsklearn.dask import DaskAUPRCClassifier, DaskTOPRPolicy, _blocks, _topr
+
+N = 600
+X, Y = make_classification(N, 5, weights=[0.85], flip_y=0.1, random_state=0)
+X = X.round(1)
+X[-30:] = X[:30]  # ties
+W = np.random.RandomState(0).randint(0, 4, N).astype(float)
+ACTION = np.random.RandomState(1).randint(0, 3, N)
+REWARD = (ACTION == (X[:, 0] > 0) + (X[:, 1] > 0)) - 0.3
+LOG = {"reward": REWARD, "propensity": np.full(N, 1 / 3)}
+FAST = DaskAUPRCClassifier(alpha=0.1)
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """Two workers of one thread each, and a client to them."""
+    with (
+        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as made,
+        Client(made) as client,
+    ):
+        yield client
+
+
+def pieces(*arrays, n=3):
+    """Return arrays as Dask arrays of n partitions."""
+    rows = tuple(map(len, np.array_split(np.arange(len(arrays[0])), n)))
+    return [da.from_array(array, chunks=(rows, *array.shape[1:])) for array in arrays]
+
+
+def uneven(*arrays, cuts):
+    """Return arrays as Dask arrays cut where one likes, which may be twice at the same row."""
+    rows = tuple(map(int, np.diff([0, *cuts, len(arrays[0])])))
+    return [da.from_array(array, chunks=(rows, *array.shape[1:])) for array in arrays]
+
+
+def assert_same(fitted, expected, atol=1e-8):
+    """The fitted attributes are those of the plain estimator."""
+    local = fitted.to_local()
+    assert type(local) is type(expected) and local.get_params() == expected.get_params()
+    assert set(vars(local)) - {"feature_names_in_"} == set(vars(expected)) - {"feature_names_in_"}
+    assert_array_equal(fitted.classes_, expected.classes_)
+    assert fitted.n_iter_ == expected.n_iter_
+    assert fitted.coef_.dtype == expected.coef_.dtype
+    assert_allclose(fitted.coef_, expected.coef_, rtol=0, atol=atol)
+    assert_allclose(fitted.intercept_, expected.intercept_, rtol=0, atol=atol)
+
+
+# The same as one process
+
+
+def test_without_a_client():
+    """Dask's own scheduler computes in this process."""
+    expected = AUPRCClassifier(alpha=0.1).fit(X, Y, W)
+    with pytest.raises(ValueError, match="client"):
+        _blocks.default_client()
+    assert_same(DaskAUPRCClassifier(alpha=0.1).fit(*pieces(X, Y, W)), expected)
+
+
+AUPRC = {
+    "alpha": {"alpha": 0.1},
+    "cv": {},
+    "hinge": {"loss": "squared_hinge", "alpha": 0.03, "class_weight": "balanced"},
+    "newton": {"solver": "trust-ncg", "alpha": 0.1, "prior": 0.3},
+    "positive": {"positive": True, "alpha": 0.1},
+    "zero": {"anchor": "zero", "alpha": 1e-2, "threshold": 0.3},
+    "shrunk": {"anchor": "shrunk", "alpha": 0.1},
+}
+
+
+@pytest.mark.parametrize("settings", AUPRC.values(), ids=AUPRC)
+def test_auprc_is_that_of_one_process(cluster, settings):
+    expected = AUPRCClassifier(**settings).fit(X, Y, W)
+    for n in (1, 3, 16) if settings == {"alpha": 0.1} else (3,):
+        fitted = DaskAUPRCClassifier(**settings).fit(*pieces(X, Y, W, n=n))
+        assert_same(fitted, expected)
+        assert fitted.alpha_ == expected.alpha_ and fitted.threshold_ == expected.threshold_
+        assert_allclose(fitted.surrogate_, expected.surrogate_, rtol=1e-12)
+        assert_allclose(fitted.cv_average_precision_, expected.cv_average_precision_)
+
+
+def test_the_way_of_many_rows(cluster, monkeypatch):
+    """Where rows are many, the anchor is of L-BFGS, and alpha is chosen on some rows."""
+    monkeypatch.setattr(_anchors, "NEWTON_WORK", 0)
+    monkeypatch.setattr(_selection, "MOST_ROWS", 60)
+    expected = AUPRCClassifier().fit(X, Y, W)
+    assert_same(DaskAUPRCClassifier().fit(*pieces(X, Y, W)), expected)
+
+
+@pytest.mark.parametrize("bounds", ["topr", "is", "cv"])
+def test_policy_is_that_of_one_process(cluster, bounds):
+    expected = TOPRPolicy(bounds=bounds).fit(X, ACTION, W, **LOG)
+    reward, propensity = pieces(*LOG.values())
+    for n in (1, 16) if bounds == "topr" else (3,):
+        log = dict(zip(LOG, pieces(*LOG.values(), n=n), strict=True))
+        fitted = DaskTOPRPolicy(bounds=bounds).fit(*pieces(X, ACTION, W, n=n), **log)
+        assert_same(fitted, expected)
+        assert (fitted.C_, fitted.bounds_) == (expected.C_, expected.bounds_)
+        for name, value in expected.diagnostics_.items():
+            assert_allclose(fitted.diagnostics_[name], value, atol=1e-8, err_msg=name)
+    parts = pieces(X, ACTION)
+    found = fitted.score(*parts, reward=reward, propensity=propensity)
+    assert_allclose(found, expected.score(X, ACTION, **LOG))
+
+
+def test_two_actions_and_imitation(cluster):
+    expected = TOPRPolicy().fit(X, ACTION == 1, W)
+    assert_same(DaskTOPRPolicy().fit(*pieces(X, ACTION == 1, W)), expected)
+
+
+def test_bounds_are_chosen_on_a_sample(cluster, monkeypatch):
+    """C is that of all rows."""
+    monkeypatch.setattr(_topr, "MOST_ROWS", 100)
+    log = dict(zip(LOG, pieces(*LOG.values()), strict=True))
+    fitted = DaskTOPRPolicy().fit(*pieces(X, ACTION), **log)
+    assert set(fitted.selection_.C.round(9)) == {0.1, 1.0, 10.0}
+    rows = np.linspace(0, N, 300, endpoint=False).astype(int)
+    part = {name: column[rows] for name, column in LOG.items()}
+    sampled = TOPRPolicy(C=2).fit(X[rows], ACTION[rows], **part)
+    assert_allclose(fitted.selection_.value, sampled.selection_.value)
+
+
+def test_float32_and_mixed_types(cluster):
+    X32 = X.astype(np.float32)
+    expected = AUPRCClassifier(alpha=0.1).fit(X32, Y)
+    fitted = DaskAUPRCClassifier(alpha=0.1).fit(*pieces(X32, Y))
+    assert_same(fitted, expected)
+    frame = pd.DataFrame(X, columns=list("abcde")).assign(a=X32[:, 0], b=ACTION, c=Y == 1)
+    expected = AUPRCClassifier(alpha=0.1).fit(frame, Y)
+    target = dd.from_pandas(pd.Series(np.where(Y == 1, "yes", "no")), npartitions=4)
+    fitted = DaskAUPRCClassifier(alpha=0.1).fit(dd.from_pandas(frame, npartitions=4), target)
+    assert_array_equal(fitted.classes_, ["no", "yes"])
+    assert_array_equal(fitted.feature_names_in_, list("abcde"))
+    assert_allclose(fitted.coef_, expected.coef_, atol=1e-8)
+
+
+# Partitions as people have them
+
+
+def test_empty_and_one_class_partitions(cluster):
+    order = np.argsort(Y, kind="stable")  # all positives are in the last partition
+    data = X[order], Y[order], W[order]
+    parts = uneven(*data, cuts=(0, 200, 200, 300, N))
+    assert 0 in parts[0].chunks[0]
+    assert_same(FAST.fit(*parts), AUPRCClassifier(alpha=0.1).fit(*data))
+    log = X[order], ACTION[order], W[order]
+    parts = uneven(*log, REWARD[order], cuts=(0, 200, 200, 300, N))
+    fitted = DaskTOPRPolicy(bounds="topr").fit(*parts[:3], reward=parts[3], propensity=1 / 3)
+    expected = TOPRPolicy(bounds="topr").fit(*log, reward=REWARD[order], propensity=1 / 3)
+    assert_same(fitted, expected)
+    assert_array_equal(fitted.predict(parts[0]).compute(), expected.predict(data[0]))
+
+
+def test_many_tiny_partitions_are_merged(cluster):
+    wide = np.tile(X, (5, 1)), np.tile(Y, 5)
+    parts = [da.from_array(array, chunks=(2, *array.shape[1:])) for array in wide]
+    assert parts[0].npartitions == 1500
+    with _blocks.read(_topr.raw_log, X=parts[0], y=parts[1]) as blocks:
+        assert len(blocks.parts) == 2 and blocks.held
+        assert sum(blocks.map(rows_of)) == len(wide[0])
+
+
+def rows_of(block):
+    return len(block[0])
+
+
+def test_unknown_chunk_sizes(cluster):
+    parts = [part[part[:, 0] > -9] if part.ndim == 2 else part for part in pieces(X)]
+    assert np.isnan(parts[0].chunks[0]).all()
+    target = dd.from_pandas(pd.Series(Y), npartitions=3)
+    assert_same(FAST.fit(parts[0], target), AUPRCClassifier(alpha=0.1).fit(X, Y))
+
+
+def test_other_partitions_of_the_labels_are_made_those_of_the_rows(cluster):
+    expected = AUPRCClassifier(alpha=0.1).fit(X, Y, W)
+    assert_same(FAST.fit(*pieces(X), *pieces(Y, n=4), *pieces(W, n=2)), expected)
+
+
+def test_named_columns(cluster):
+    names = list("abcde")
+    frame = pd.DataFrame(X, columns=names).assign(won=REWARD, chance=1 / 3)
+    lazy = dd.from_pandas(frame, npartitions=3)
+    action = dd.from_pandas(pd.Series(ACTION), npartitions=3)
+    how = {"reward": "won", "propensity": "chance"}
+    fitted = DaskTOPRPolicy(bounds="topr").fit(lazy, action, **how)
+    expected = TOPRPolicy(bounds="topr").fit(frame, ACTION, **how)
+    assert_same(fitted, expected)
+    assert_array_equal(fitted.feature_names_in_, names)
+    assert_allclose(fitted.score(lazy, action, **how), expected.score(frame, ACTION, **how))
+    found = fitted.predict_proba(lazy[names])
+    assert isinstance(found, da.Array)
+    assert_allclose(found.compute(), expected.predict_proba(frame[names]))
+
+
+def test_predictions_are_lazy(cluster):
+    model = FAST.fit(*pieces(X, Y))
+    local = model.to_local()
+    (lazy,) = pieces(X, n=4)
+    for method in ("predict", "predict_proba", "decision_function"):
+        found, expected = getattr(model, method)(lazy), getattr(local, method)(X)
+        assert found.shape == expected.shape and found.dtype == expected.dtype
+        assert_array_equal(found.compute(), expected)
+        assert_array_equal(getattr(model, method)(X), expected)
+    assert_allclose(model.score(*pieces(X, Y, W)), local.score(X, Y, W))
+    assert model.score(X, Y) == local.score(X, Y)
+    with pytest.raises(
+        ValueError, match="X has 3 features, but DaskAUPRCClassifier is expecting 5"
+    ):
+        model.predict(lazy[:, :3])
