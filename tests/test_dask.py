@@ -1,20 +1,29 @@
 """Fits on a Dask cluster against those of one process, and what goes wrong with partitions."""
 
+import gc
+import os
+import signal
+import threading
+
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 pytest.importorskip("distributed")
 
+import dask
 import dask.array as da
 import dask.dataframe as dd
+import joblib
 import pandas as pd
 from distributed import Client, LocalCluster
 from sklearn.datasets import make_classification
+from sklearn.model_selection import GridSearchCV
 
 from pnsklearn import AUPRCClassifier, TOPRPolicy
 from pnsklearn._auprc import _anchors, _selection
-from pnsklearn.dask import DaskAUPRCClassifier, DaskTOPRPolicy, _blocks, _topr
+from pnsklearn.dask import DaskAUPRCClassifier, DaskTOPRPolicy, _auprc, _blocks, _pairs, _topr
+from tests.callbacks import Callback
 
 N = 600
 X, Y = make_classification(N, 5, weights=[0.85], flip_y=0.1, random_state=0)
@@ -31,7 +40,7 @@ FAST = DaskAUPRCClassifier(alpha=0.1)
 def cluster():
     """Two workers of one thread each, and a client to them."""
     with (
-        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as made,
+        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as made,
         Client(made) as client,
     ):
         yield client
@@ -222,3 +231,227 @@ def test_predictions_are_lazy(cluster):
         ValueError, match="X has 3 features, but DaskAUPRCClassifier is expecting 5"
     ):
         model.predict(lazy[:, :3])
+
+
+# More than the workers can hold
+
+
+def rows_of_file(path, start, stop):
+    return np.load(path, mmap_mode="r")[start:stop]
+
+
+@pytest.mark.filterwarnings("ignore:.*inplace keyword")  # pandas on Dask's reader
+@pytest.mark.parametrize("kind", ["npy", "parquet"])
+def test_rows_are_read_anew_where_they_do_not_fit(cluster, monkeypatch, tmp_path, kind):
+    monkeypatch.setattr(_blocks, "HELD_SHARE", 0)
+    if kind == "npy":
+        np.save(tmp_path / "X.npy", X)
+        read = dask.delayed(rows_of_file)
+        chunks = [read(tmp_path / "X.npy", i, i + 200) for i in range(0, N, 200)]
+        lazy = da.concatenate([da.from_delayed(chunk, (200, 5), X.dtype) for chunk in chunks])
+        parts = [lazy, *pieces(Y, W)]
+    else:
+        pytest.importorskip("pyarrow")
+        names = list("abcde")
+        frame = pd.DataFrame(X, columns=names).assign(y=Y, w=W)
+        dd.from_pandas(frame, npartitions=3).to_parquet(tmp_path)
+        lazy = dd.read_parquet(tmp_path)
+        parts = lazy[names], lazy["y"], lazy["w"]
+    kept = []
+    start = _blocks._start
+    monkeypatch.setattr(_blocks, "_start", lambda *how, **kw: kept.append(how) or start(*how, **kw))
+    model = DaskAUPRCClassifier(alpha=0.1, tol=1e-3)
+    assert_same(model.fit(*parts), AUPRCClassifier(alpha=0.1, tol=1e-3).fit(X, Y, W))
+    assert kept == []
+
+
+def test_messages_are_of_the_size_of_the_positives(cluster, monkeypatch):
+    """As the guide says: 24 bytes for each positive down, 28 for each bin with negatives up."""
+    sent = []
+    tasks = _blocks.Blocks._tasks
+
+    def seen(blocks, function, shared, *each):
+        sent.append((function, sum(getattr(value, "nbytes", 0) for value in shared)))
+        return tasks(blocks, function, shared, *each)
+
+    monkeypatch.setattr(_blocks.Blocks, "_tasks", seen)
+    FAST.fit(*pieces(X, Y))
+    d, few = 5, 3 * 2 * 8  # theta, and the margins and coefficients
+    n_positive = Y.sum()
+    sizes = {function: size for function, size in sent}
+    assert sizes[_pairs.moments_of] == 8 * (n_positive + d) + few
+    assert sizes[_pairs.gradient_of] == 8 * (2 * n_positive + d) + few
+    assert max(sizes.values()) == sizes[_pairs.gradient_of]
+    rows = _pairs.Rows(X, Y == 1, np.ones(N), np.ones(N))
+    theta = FAST.coef_[0].astype(float)
+    scores = rows.scores(theta)[Y == 1]
+    (bins,) = _pairs.moments_of(rows, theta, scores, np.array([1e-9]), np.ones(1))
+    n_bins = len(np.unique(np.searchsorted(np.sort(scores), rows.scores(theta)[Y == 0])))
+    assert bins.number.nbytes + bins.moments.nbytes <= 28 * (n_bins + 1)
+    assert len(bins.number) < n_positive
+
+
+# What goes wrong
+
+
+class At(Callback):
+    """Does something after the second iteration."""
+
+    def __init__(self, what):
+        self.what, self.n_seen = what, 0
+
+    def on_fit_task_end(self, estimator, context):
+        self.n_seen += 1
+        if self.n_seen == 2:
+            self.what()
+        return False
+
+
+def test_a_worker_that_dies_in_a_fit(cluster):
+    pid = cluster.run(os.getpid)[min(cluster.nthreads())]
+    expected = AUPRCClassifier(alpha=0.1).fit(X, Y, W)
+    model = DaskAUPRCClassifier(alpha=0.1)
+    model.set_callbacks(At(lambda: os.kill(pid, signal.SIGKILL)))
+    model.fit(*pieces(X, Y, W))
+    assert_allclose(model.coef_, expected.coef_, rtol=0, atol=1e-8)
+    cluster.wait_for_workers(2, timeout=60)
+
+
+def test_no_worker_is_left(monkeypatch):
+    monkeypatch.setattr(_blocks, "PATIENCE", 0.1)
+    quiet = {"n_workers": 1, "processes": False, "dashboard_address": ":0"}
+    with LocalCluster(**quiet) as made, Client(made):
+        model = DaskAUPRCClassifier(alpha=0.1)
+        model.set_callbacks(At(lambda: made.sync(made.workers[0].close)))
+        with pytest.raises(RuntimeError, match="no workers; start some"):
+            model.fit(*pieces(X, Y))
+        assert not hasattr(model, "coef_")
+        with pytest.raises(RuntimeError, match="no workers; start some"):
+            DaskTOPRPolicy().fit(*pieces(X, ACTION))
+
+
+def test_an_interrupt_leaves_nothing_behind(cluster):
+    def interrupt():
+        raise KeyboardInterrupt
+
+    model = DaskAUPRCClassifier(alpha=0.1).set_callbacks(At(interrupt))
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(*pieces(X, Y))
+    assert not hasattr(model, "coef_") and not hasattr(model, "n_features_in_")
+    gc.collect()
+    assert not cluster.futures
+
+
+def test_two_fits_at_once(cluster):
+    alphas = 0.1, 1.0
+    models = [DaskAUPRCClassifier(alpha=alpha) for alpha in alphas]
+    threads = [threading.Thread(target=model.fit, args=pieces(X, Y)) for model in models]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=60)
+    for model, alpha in zip(models, alphas, strict=True):
+        assert_same(model, AUPRCClassifier(alpha=alpha).fit(X, Y))
+
+
+def lazy(*arrays, n=3):
+    return dict(zip(("X", "y", "sample_weight"), pieces(*arrays, n=n), strict=False))
+
+
+def with_nan():
+    bad = X.copy()
+    bad[400, 2] = np.nan
+    return bad
+
+
+WRONG = {
+    "numpy": ({"X": X, "y": Y}, TypeError, "for data in memory use AUPRCClassifier"),
+    "numpy y": (lazy(X) | {"y": Y}, TypeError, "y must be a Dask array or frame, got ndarray"),
+    "one axis": (lazy(Y, Y), TypeError, "Dask array of two axes"),
+    "columns": (
+        {"X": da.from_array(X, chunks=(200, 2)), "y": pieces(Y)[0]},
+        ValueError, r"3 chunks along its columns.*X.rechunk\(\{1: -1\}\)",
+    ),
+    "rows": (lazy(X) | {"y": pieces(Y[:500])[0]}, ValueError, "600 rows and 500 rows"),
+    "partitions": (
+        lazy(X) | {"y": dd.from_pandas(pd.Series(Y), npartitions=2)},
+        ValueError, "same partitions, but have 600 rows and 2 partitions",
+    ),
+    "shifted": (
+        {"X": pieces(X)[0], "y": pieces(Y)[0][pieces(np.arange(N))[0] > 0]},
+        ValueError, "inconsistent numbers of samples",
+    ),
+    "nan": (lazy(with_nan(), Y), ValueError, "Impute in front of DaskAUPRCClassifier"),
+    "huge": (lazy(X * 1e200, Y), ValueError, "rescale"),
+    "one class": (lazy(X, 0 * Y), ValueError, "only one class"),
+    "three": (lazy(X, ACTION), ValueError, "Only binary"),
+    "continuous": (lazy(X, X[:, 0] / 3), ValueError, "Unknown label type"),
+    "weights": (lazy(X, Y, -W), ValueError, "Negative values in data passed to `sample_weight`"),
+    "no weight": (lazy(X, Y, W * (Y == 0)), ValueError, "No positive sample has a positive"),
+    "no rows": (lazy(X[:0], Y[:0], n=1), ValueError, "no rows"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("data, error, match", WRONG.values(), ids=WRONG)
+def test_wrong_data(cluster, data, error, match):
+    with pytest.raises(error, match=match):
+        DaskAUPRCClassifier(alpha=0.1).fit(**data)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"solver": "soap-adam"}, {"threshold": "f1"}, {"cv": [(0, 1)]}, {"device": "cuda"},
+        {"module": "network"},
+    ],
+)  # fmt: skip
+def test_refused_parameters(settings):
+    (name,) = settings
+    with pytest.raises(ValueError, match=f"takes {name}=.*; AUPRCClassifier takes the others"):
+        DaskAUPRCClassifier(**settings).fit(*pieces(X, Y))
+    settings = {"threshold": {"effective_positive": 0.5}}.get(name, settings)
+    settings = {"solver": "adam"} if name == "solver" else settings
+    (name,) = settings
+    with pytest.raises(ValueError, match=f"takes {name}=.*; TOPRPolicy takes the others"):
+        DaskTOPRPolicy(**settings).fit(*pieces(X, ACTION))
+
+
+def test_wrong_logs(cluster):
+    X_, action, reward = pieces(X, ACTION, REWARD)
+    for how, match in (
+        ({"reward": reward}, "Rewards need propensities"),
+        ({"reward": reward, "propensity": "estimate"}, "no column of X"),
+        ({"reward": reward, "propensity": 2.0}, r"propensity must be in \(0, 1\]"),
+        ({"reward": 0 * reward, "propensity": 0.5}, "nothing to learn"),
+    ):
+        with pytest.raises(ValueError, match=match):
+            DaskTOPRPolicy(bounds="topr").fit(X_, action, **how)
+    with pytest.raises(ValueError, match="only one class"):
+        DaskTOPRPolicy().fit(X_, 0 * action)
+
+
+def test_too_many_positives(cluster, monkeypatch):
+    monkeypatch.setattr(_auprc, "MOST_POSITIVES", 50)
+    with pytest.raises(ValueError, match="make the rarer class the larger label"):
+        DaskAUPRCClassifier(alpha=0.1).fit(*pieces(X, Y))
+
+
+def test_local_estimators_name_these():
+    with pytest.raises(TypeError, match="DaskAUPRCClassifier and DaskTOPRPolicy take"):
+        AUPRCClassifier().fit(*pieces(X, Y))
+
+
+# Whole fits on the workers
+
+
+def test_grid_search_over_the_cluster_is_the_local_one(cluster):
+    def search():
+        grid = {"alpha": [0.1, 1.0]}
+        return GridSearchCV(AUPRCClassifier(), grid, scoring="average_precision", cv=2)
+
+    expected = search().fit(X, Y)
+    with joblib.parallel_config(backend="dask"):
+        found = search().fit(X, Y)
+    assert_array_equal(
+        found.cv_results_["mean_test_score"], expected.cv_results_["mean_test_score"]
+    )

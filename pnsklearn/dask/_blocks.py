@@ -229,15 +229,25 @@ def _partitions(columns, client):
         own = _lengths(column)
         if None not in (own, sizes) and sum(own) == sum(sizes):
             given[name] = column.rechunk((sizes, *column.chunks[1:]))
-        elif None not in (own, sizes) or column.npartitions != X.npartitions:
+    parts = {name: _delayed(column) for name, column in given.items()}
+    for name, column in given.items():
+        own = _lengths(column)
+        if own != sizes if None not in (own, sizes) else len(parts[name]) != len(parts[first]):
             raise ValueError(
                 f"{first} and {name} must have the same rows in the same partitions, but have "
                 f"{_rows(X, sizes)} and {_rows(column, own)}."
             )
-    parts = {name: list(np.ravel(column.to_delayed())) for name, column in given.items()}
     if sizes is None:
         sizes = _gather([dask.delayed(len)(part) for part in parts[first]], client)
     return parts, sum(sizes) * sum(map(_row_bytes, given.values()))
+
+
+def _delayed(column):
+    """Return the partitions as Delayed."""
+    if is_array(column):
+        return list(column.to_delayed().ravel())
+    # Full optimisation would read the few columns of y in fewer partitions than those of X.
+    return list(column.simplify().to_delayed(optimize_graph=False))
 
 
 def _lengths(column):

@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from sklearn.base import clone
 from sklearn.metrics import accuracy_score
 from sklearn.utils.validation import _check_feature_names, check_is_fitted
 
@@ -50,8 +49,8 @@ def check_features(estimator: Any, X: Any) -> Any:
 
 
 def for_workers(estimator: Any) -> Any:
-    """Return an unfitted estimator that knows the features, which checks the blocks."""
-    bare = clone(estimator)
+    """Return a bare estimator that knows the features, by whose name the blocks are checked."""
+    bare = type(estimator)()
     for name in ("n_features_in_", "feature_names_in_"):
         if hasattr(estimator, name):
             setattr(bare, name, getattr(estimator, name))
