@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from scipy.linalg import LinAlgWarning
 from scipy.optimize import minimize
-from scipy.special import expit
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
+from pnsklearn._jit import njit
 from pnsklearn._typing import Array, Matrix
 
 # Rows times features squared up to which Newton's method beats L-BFGS for logistic regression.
@@ -109,10 +109,20 @@ def log_loss(X: Matrix, positive: Array, weight: Array, theta: Array) -> tuple[f
 
     `theta` holds w and b. The sums of blocks of rows add up.
     """
-    sign = np.where(positive, 1.0, -1.0)
-    z = sign * (X @ theta[:-1] + theta[-1])
-    residual = -weight * sign * expit(-z)
-    return weight @ np.logaddexp(0.0, -z), np.append(X.T @ residual, residual.sum())
+    loss, residual = _residuals(X @ theta[:-1] + theta[-1], positive, weight)
+    return loss, np.append(X.T @ residual, residual.sum())
+
+
+@njit
+def _residuals(z, positive, weight):
+    """Return the summed log loss at log-odds z, and its derivatives by them."""
+    loss, residual = 0.0, np.empty(z.shape[0])
+    for j in range(z.shape[0]):
+        e = np.exp(-abs(z[j]))
+        probability = 1.0 / (1.0 + e) if z[j] >= 0 else e / (1.0 + e)
+        loss += weight[j] * (np.log1p(e) + max(z[j], 0.0) - (z[j] if positive[j] else 0.0))
+        residual[j] = weight[j] * (probability - (1.0 if positive[j] else 0.0))
+    return loss, residual
 
 
 def nonnegative_path(X: Matrix, positive: Array, weight: Array, Cs: Sequence[float]) -> list[Array]:

@@ -31,7 +31,7 @@ from pnsklearn._validation import (
     refuse_huge,
     without_weightless,
 )
-from pnsklearn.dask._blocks import Blocks, among, is_dask, read
+from pnsklearn.dask._blocks import Blocks, aligned, among, is_dask, read
 from pnsklearn.dask._lazy import (
     LazyMixin,
     accuracy,
@@ -66,7 +66,7 @@ def check_rows(estimator, dtype, X, y, sample_weight=None):
         return np.empty((0, estimator.n_features_in_), dtype), np.empty(0), np.empty(0)
     X, y = check_X(estimator, X, y, reset=False)
     refuse_huge(X)
-    return X.astype(dtype, copy=False), y, check_weights(sample_weight, X)
+    return aligned(X, dtype), y, aligned(check_weights(sample_weight, X))
 
 
 def survey(block):

@@ -94,6 +94,11 @@ def cut(n: int, n_pieces: int) -> list[slice]:
     return [slice(*pair) for pair in itertools.pairwise(cuts)]
 
 
+def aligned(array: np.ndarray, dtype: Any = None) -> np.ndarray:
+    """Return an array that loops read fast: what came in a message may begin at any byte."""
+    return np.require(array, dtype, ["C", "A"])
+
+
 def among(rows: np.ndarray, lengths: Sequence[int]) -> list[np.ndarray]:
     """Return which rows of each block are meant by sorted rows of all."""
     starts = np.cumsum([0, *lengths])

@@ -95,11 +95,10 @@ class Bins(NamedTuple):
         return cls(number, moments[number])
 
     def __add__(self, other):
-        number = np.union1d(self.number, other.number)
-        moments = np.zeros((len(number), 3))
+        moments = np.zeros((max(bins.number.max(initial=0) for bins in (self, other)) + 1, 3))
         for bins in (self, other):
-            moments[np.searchsorted(number, bins.number)] += bins.moments
-        return Bins(number, moments)
+            moments[bins.number] += bins.moments
+        return Bins.of(moments)
 
 
 class Spread(NamedTuple):

@@ -19,7 +19,7 @@ from pnsklearn._topr._feedback import check_contrast, check_log, contrast_of, re
 from pnsklearn._topr._objective import Linear
 from pnsklearn._topr._selection import C_FACTORS, make_splits, resolve_bounds, select
 from pnsklearn._topr._training import train_linear
-from pnsklearn.dask._blocks import among, is_dask, read
+from pnsklearn.dask._blocks import aligned, among, is_dask, read
 from pnsklearn.dask._lazy import (
     LazyMixin,
     accuracy,
@@ -62,7 +62,9 @@ def check_block(block, estimator, dtype, classes, propensity):
     feedback = check_log(
         estimator, X, y, weight, reward, propensity, deep=False, classes=classes, reset=False
     )
-    return replace(feedback, X=feedback.X.astype(dtype, copy=False), kept=None)
+    columns = {name: getattr(feedback, name) for name in COLUMNS}
+    columns = {name: None if c is None else aligned(c) for name, c in columns.items()}
+    return replace(feedback, **columns | {"X": aligned(feedback.X, dtype)}, kept=None)
 
 
 def rewards_of(feedback):
