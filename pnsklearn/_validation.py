@@ -126,7 +126,7 @@ def without_weightless(weight: Array, *arrays: Any) -> tuple:
 def refuse_huge(X: Matrix) -> None:
     """Raise ValueError if X, dense or CSR, has values whose squares may sum to infinity."""
     values = X if isinstance(X, np.ndarray) else X.data
-    if values.size and max(values.max(), -values.min()) > LARGEST:  # without a copy
+    if values.size and max(float(values.max()), -float(values.min())) > LARGEST:  # no copy
         raise ValueError(f"X has values beyond {LARGEST:g}; rescale it.")
 
 
