@@ -36,7 +36,7 @@ from pnsklearn._auprc._objective import (
     turn_moments,
 )
 from pnsklearn._typing import Array
-from pnsklearn.dask._blocks import Blocks
+from pnsklearn.dask._blocks import Blocks, aligned
 
 NO_SLOPE = np.empty(0)  # of the positives of a block, all of which are on the driver
 
@@ -48,7 +48,8 @@ class Rows:
     """
 
     def __init__(self, X: Array, positive: Array, weight: Array, given: Array):
-        self.X, self.positive, self.weight, self.given = X, positive, weight, given
+        self.X, self.positive, self.weight = aligned(X), aligned(positive), aligned(weight)
+        self.given = self.weight if given is weight else aligned(given)
         self._theta: Array = np.empty(0)
         self._scores: Any = None
         self._negatives: Any = None

@@ -14,7 +14,7 @@ from pnsklearn._topr._objective import Bounds, Penalised, log_bounds
 from pnsklearn._topr._selection import acting
 from pnsklearn._topr._training import linear_logits, log_softmax_of
 from pnsklearn._typing import Array, Matrix
-from pnsklearn.dask._blocks import Blocks
+from pnsklearn.dask._blocks import Blocks, aligned
 
 
 class Log(NamedTuple):
@@ -28,13 +28,21 @@ class Log(NamedTuple):
     log_high: Array
     feedback: Feedback
 
+    def __reduce__(self):
+        return _arrived, (self[:-1], self.feedback)
+
+
+def _arrived(columns, feedback):
+    """Return a Log that came in a message."""
+    return Log._make([*map(aligned, columns), feedback])
+
 
 def to_learn(feedback: Feedback, baseline: float | None, bounds: Bounds) -> Log:
     """Return the Log of a block of feedback."""
     feedback = replace(feedback, baseline=baseline, bounds=bounds)
     gain = feedback.gain
     logs = np.log(feedback.propensity), *log_bounds(np, gain, bounds)
-    return Log(feedback.X, feedback.action, gain, *logs, feedback)
+    return _arrived((feedback.X, feedback.action, gain, *logs), feedback)
 
 
 def loss_of(log: Log, imitate: bool, W: Array, b: Array) -> tuple[float, Array, Array]:
