@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # for editors and type checkers, which do not run `__getattr__`
     from pnsklearn import (
+        dask,
         datasets,
         displays,
         exceptions,
@@ -55,6 +56,8 @@ def __getattr__(name):
             from pnsklearn._topr._estimator import TOPRPolicy as value
         case "show_versions":
             from pnsklearn._show_versions import show_versions as value
+        case "dask":
+            import pnsklearn.dask as value
         case "datasets":
             import pnsklearn.datasets as value
         case "displays":
@@ -79,6 +82,7 @@ def __getattr__(name):
 
 def __dir__():
     modules = [
+        "dask",
         "datasets",
         "displays",
         "exceptions",

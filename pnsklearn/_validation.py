@@ -41,7 +41,8 @@ def refuse_unreadable(X: Any, y: Any = None) -> None:
         raise TypeError("X is a tensor that requires a gradient; pass X.detach().")
     if type(X).__module__.partition(".")[0] in ("dask", "dask_expr"):
         raise TypeError(
-            "Dask collections are not supported; call X.compute() first if it fits in memory."
+            "X is a Dask collection, which pnsklearn.dask.DaskAUPRCClassifier and DaskTOPRPolicy "
+            "take; for other estimators call X.compute() first, if it fits in memory."
         )
     shape: Any = getattr(X, "shape", ())
     if len(shape) == 2 and shape[1] == 0:
@@ -129,7 +130,7 @@ def without_weightless(weight: Array, *arrays: Any) -> tuple:
 def refuse_huge(X: Matrix) -> None:
     """Raise ValueError if X, dense or CSR, has values whose squares may sum to infinity."""
     values = X if isinstance(X, np.ndarray) else X.data
-    if values.size and max(float(values.max()), -float(values.min())) > LARGEST:
+    if values.size and max(float(values.max()), -float(values.min())) > LARGEST:  # no copy
         raise ValueError(f"X has values beyond {LARGEST:g}; rescale it.")
 
 

@@ -16,7 +16,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from pnsklearn._auprc._anchors import check_anchor, make_anchors
-from pnsklearn._auprc._calibration import platt
+from pnsklearn._auprc._calibration import linear_attributes, platt
 from pnsklearn._auprc._objective import LinearModel, make_objective, number_equal_rows
 from pnsklearn._auprc._selection import (
     C_GRID,
@@ -362,27 +362,11 @@ class AUPRCClassifier(FitMixin, SplitterMixin, ClassifierMixin, BaseEstimator):
             anchor, alpha, precision = self._choose(X, positive, weight, given, splits, schedule)
             objective = self._objective(X, positive, weight, anchor, alpha)
 
-            def attributes(theta):  # with a Platt fit, for which most callbacks do not ask
+            def attributes(theta):
                 return self._attributes(objective.model, theta, positive, weight, classes)
 
-            def on_iteration(theta):
-                return on_task("iteration", lambda: attributes(theta))
-
-            solution = self._solve(objective, self._start(anchor), schedule, on_iteration)
-            if not solution.converged:
-                warn_user(
-                    f"{self.solver} stopped at max_iter={self.max_iter} before reaching "
-                    f"tol={self.tol}. Increase max_iter or alpha, or scale the features, with "
-                    "StandardScaler say.",
-                    ConvergenceWarning,
-                )
-            results = {
-                "alpha_": alpha,
-                "cv_average_precision_": precision,
-                "n_iter_": solution.n_iter,
-                "surrogate_": solution.surrogate,
-            }
-            replace_fitted(self, attributes(solution.theta) | results)
+            self._train(objective, anchor, schedule, on_task, attributes)
+            self.alpha_, self.cv_average_precision_ = alpha, precision
         return self
 
     @available_if(_streams)
@@ -526,13 +510,17 @@ class AUPRCClassifier(FitMixin, SplitterMixin, ClassifierMixin, BaseEstimator):
         if self._anchor_kind == "given":
             check_anchor(self.anchor, X.shape[1], self.positive)
         weight, X, positive, kept = without_weightless(weight, X, positive)
-        bears_few = self._anchor_kind in ("average", "shrunk")
-        if positive.sum() < ENOUGH_POSITIVES and reset and not bears_few:
+        if reset:
+            self._warn_of_few(positive.sum())
+        return X, positive, weight, classes, kept
+
+    def _warn_of_few(self, n_positives):
+        """Warn where there are few positives, and the anchor does not bear it."""
+        if n_positives < ENOUGH_POSITIVES and self._anchor_kind not in ("average", "shrunk"):
             warn_user(
-                f"Only {positive.sum()} positive samples: average precision can hardly be learned "
+                f"Only {n_positives} positive samples: average precision can hardly be learned "
                 "from so few. Consider alpha=float('inf') or prior=0.1."
             )
-        return X, positive, weight, classes, kept
 
     def _schedule(self, n_epochs, seed=None):
         """Return how the stochastic solvers go through the rows."""
@@ -576,6 +564,25 @@ class AUPRCClassifier(FitMixin, SplitterMixin, ClassifierMixin, BaseEstimator):
             nonnegative=self.positive,
         )
 
+    def _train(self, objective, anchor, schedule, on_task, attributes):
+        """Solve from the anchor, or the last fit's weights, and set the fitted attributes.
+
+        `attributes(theta)` makes a Platt fit, for which most callbacks do not ask.
+        """
+        solution = self._solve(
+            objective, self._start(anchor), schedule,
+            lambda theta: on_task("iteration", lambda: attributes(theta)),
+        )  # fmt: skip
+        if not solution.converged:
+            warn_user(
+                f"{self.solver} stopped at max_iter={self.max_iter} before reaching "
+                f"tol={self.tol}. Increase max_iter or alpha, or scale the features, with "
+                "StandardScaler say.",
+                ConvergenceWarning,
+            )
+        results = {"n_iter_": solution.n_iter, "surrogate_": solution.surrogate}
+        replace_fitted(self, attributes(solution.theta) | results)
+
     def _fit_anchors(self, X, positive, weight, schedule, Cs=(1.0,)):
         """Return the candidate anchors, or starts: one for each C, or one cross-entropy fit."""
         if self.module is None:
@@ -594,23 +601,35 @@ class AUPRCClassifier(FitMixin, SplitterMixin, ClassifierMixin, BaseEstimator):
 
         That is measured with the weights without those of the classes, `given`.
         """
-        alphas = (
-            strengths(positive, self._anchor_kind != "zero")
-            if isinstance(self.alpha, str)
-            else [self.alpha]
-        )
         if not splits:
             anchor = self._fit_anchors(X, positive, weight, schedule)[0]
-            return anchor, float(alphas[0]), np.array([])
+            return anchor, self._alphas(positive)[0], np.array([])
+        fewer, times = thinned(splits, positive)
+        with blas_threads(1 if X.size < LARGEST_SERIAL_SIZE else None):
+            Cs, alpha, precision = self._select(
+                X, positive, weight * times, given * times, fewer, schedule
+            )
+            # The path is warm-started, so that C is reached as it was on the splits.
+            candidates = self._fit_anchors(X, positive, weight, schedule, Cs)
+        return candidates[-1], alpha, precision
+
+    def _alphas(self, positive):
+        """Return the strengths to choose from."""
+        if isinstance(self.alpha, str):
+            return strengths(positive, self._anchor_kind != "zero")
+        return (float(self.alpha),)
+
+    def _select(self, X, positive, weight, given, splits, schedule):
+        """Return (the Cs up to the best, alpha, average precision of the splits)."""
+        alphas = self._alphas(positive)
         # Features on one scale, which the other anchors are for, leave C little to do.
         Cs = C_GRID if self._anchor_kind == "logistic" else (1.0,)
         # A seed for each split, so that n_jobs changes nothing.
         seeds = schedule.rng.randint(2**31 - 1, size=len(splits))
-        splits, times = thinned(splits, positive)
 
         def part(number: int) -> tuple[Any, Any, Any]:
             rows = splits[number][0]
-            return X[rows], positive[rows], weight[rows] * times[rows]
+            return X[rows], positive[rows], weight[rows]
 
         def anchors(number):
             schedule = self._schedule(self.n_epochs, seeds[number])
@@ -628,14 +647,11 @@ class AUPRCClassifier(FitMixin, SplitterMixin, ClassifierMixin, BaseEstimator):
             model = self._model(X[rows])
             return model.kernels.to_numpy(model.scores(theta))
 
-        with blas_threads(1 if X.size < LARGEST_SERIAL_SIZE else None):
-            best, alpha, precision = select(
-                positive, given * times, splits, alphas, anchors=anchors, path=path, scores=scores,
-                by_one_se=self.alpha == "cv-1se", n_jobs=self.n_jobs,
-            )  # fmt: skip
-            # The path is warm-started, so that C is reached as it was on the splits.
-            candidates = self._fit_anchors(X, positive, weight, schedule, Cs[: best + 1])
-        return candidates[-1], alpha, precision
+        best, alpha, precision = select(
+            positive, given, splits, alphas, anchors=anchors, path=path, scores=scores,
+            by_one_se=self.alpha == "cv-1se", n_jobs=self.n_jobs,
+        )  # fmt: skip
+        return Cs[: best + 1], alpha, precision
 
     def _start(self, anchor):
         """Return the weights to start from: the anchor's, or the last fit's at its scale."""
@@ -660,12 +676,10 @@ class AUPRCClassifier(FitMixin, SplitterMixin, ClassifierMixin, BaseEstimator):
         threshold = choose_threshold(self.threshold, positive, probability, weight)
         attributes = {"classes_": classes, "threshold_": threshold}
         if model.is_linear:
-            attributes["coef_"] = (slope * theta).astype(model.dtype)[np.newaxis]
-            attributes["intercept_"] = np.array([intercept], dtype=model.dtype)
-        else:
-            model.set(theta)
-            attributes["module_"] = copy.deepcopy(model.module).cpu().eval()
-            attributes["calibration_"] = np.array([slope, intercept])
+            return attributes | linear_attributes(theta, slope, intercept, model.dtype)
+        model.set(theta)
+        attributes["module_"] = copy.deepcopy(model.module).cpu().eval()
+        attributes["calibration_"] = np.array([slope, intercept])
         return attributes
 
     def __sklearn_tags__(self):

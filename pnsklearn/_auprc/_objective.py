@@ -5,8 +5,8 @@ Weights, ties and a loss make `Pairs`; `surrogate` evaluates F at some scores; `
 
 F is a sum over pairs, and yet rows may come in blocks. All must know the thresholds of all the
 positives (`sort_thresholds`); the moments of the blocks then add up (`block_moments`, `combine`),
-and the gradient is scattered block by block (`sweep_slopes`, `scatter`). An array in memory
-is one block.
+and the gradient is scattered block by block (`sweep_slopes`, `scatter`), as are Hessian products
+(`turn_moments`, `sweep_turn`, `scatter_turn`). An array in memory is one block.
 
 `AnchoredObjective` is what a solver minimises over the parameters theta of a model with scores
 s(theta),
@@ -237,7 +237,7 @@ def sweep_slopes(state: Surrogate) -> tuple[Tensor, Tensor]:
 
     dF/ds_j = 2 w_j sum_{i below j} c_i^{y_j} (m - d_ij) - [j in P] 2 (c_j^+ S1_j^+ + c_j^- S1_j^-).
     """
-    c, thresholds = _sum_slopes(state), state.thresholds
+    c, thresholds = sum_slopes(state), state.thresholds
     own_slope = 2.0 * (c[0] * state.half_slope[0] + c[1] * state.half_slope[1])
     sweep_up = get_kernels(own_slope.device).sweep_up
     return sweep_up(thresholds, thresholds.values, c), own_slope
@@ -251,11 +251,48 @@ def scatter(block: Block, thresholds: Thresholds, sweep: Tensor, own_slope: Tens
     return out
 
 
-def _sum_slopes(state):
+def sum_slopes(state: Surrogate) -> tuple[Tensor, Tensor]:
     """Return dF/dN_i = v_i P_i / A_i^2 and dF/dP_i = -v_i N_i / A_i^2, A_i = P_i + N_i."""
     N, P, v = state.negative_sum, state.positive_sum, state.outer_weight
     A2 = (P + N) ** 2
     return v * P / A2, -v * N / A2
+
+
+def turn_moments(block: Block, thresholds: Thresholds, direction: Tensor) -> Tensor:
+    """Return the moments of a block for a Hessian product; those of several blocks add up."""
+    # With weights w_j h_j, h the direction, the sums are the derivatives by way of the s_j.
+    moved = block._replace(weight=block.weight * direction)
+    return get_kernels(direction.device).bin_moments(moved, thresholds)
+
+
+def sweep_turn(
+    state: Surrogate, h: Tensor, moments: Tensor
+) -> tuple[tuple[Tensor, Tensor], Tensor]:
+    """Return the derivatives of `sum_slopes` along a direction, and of the positives' own slopes.
+
+    `h` is the direction of the positives, `moments` those of all blocks.
+    """
+    _, thresholds, v, N, P, half_slope, half_curvature = state
+    _, H1, H0 = get_kernels(h.device).sweep_down(thresholds, moments, len(v))
+    # dS2 = 2 (sum w h_j u - h_i S1) and dS1 = sum w h_j - h_i S0.
+    dN, dP = 2.0 * (H1 - h * half_slope)
+    d_slope = H0 - h * half_curvature
+    A, dA = P + N, dN + dP
+    c = sum_slopes(state)
+    dc = v * (dP - 2.0 * P * dA / A) / A**2, v * (-dN + 2.0 * N * dA / A) / A**2
+    return dc, 2.0 * sum(dc[k] * half_slope[k] + c[k] * d_slope[k] for k in (0, 1))
+
+
+def scatter_turn(
+    block: Block, thresholds: Thresholds, direction: Tensor, turn: tuple, own_slope: Tensor
+) -> Tensor:
+    """Return the Hessian product of a block's rows; `turn` is (h, c, dc) of all positives."""
+    h, c, dc = turn
+    kernels = get_kernels(direction.device)
+    out = scatter(block, thresholds, kernels.sweep_up(thresholds, thresholds.values, dc), own_slope)
+    points = h[thresholds.owner]  # the thresholds move with their positives
+    out += kernels.scatter(block, direction, points, kernels.sweep_up(thresholds, points, c))
+    return out
 
 
 # F of all rows, which are one block
@@ -285,24 +322,10 @@ def hessian_product(block: Block, state: Surrogate, direction: Tensor) -> Tensor
 
     Where a squared hinge has a kink in its slope, the one-sided second derivative is used.
     """
-    _, thresholds, v, N, P, half_slope, half_curvature = state
-    kernels = get_kernels(direction.device)
-    # With weights w_j h_j, h the direction, the sums are the derivatives by way of the s_j.
-    moved = block._replace(weight=block.weight * direction)
-    moments = kernels.bin_moments(moved, thresholds)
-    _, H1, H0 = kernels.sweep_down(thresholds, moments, len(v))
-    h = direction[block.positive]
-    # dS2 = 2 (sum w h_j u - h_i S1) and dS1 = sum w h_j - h_i S0.
-    dN, dP = 2.0 * (H1 - h * half_slope)
-    d_slope = H0 - h * half_curvature
-    A, dA = P + N, dN + dP
-    c = _sum_slopes(state)
-    dc = v * (dP - 2.0 * P * dA / A) / A**2, v * (-dN + 2.0 * N * dA / A) / A**2
-    own_slope = 2.0 * sum(dc[k] * half_slope[k] + c[k] * d_slope[k] for k in (0, 1))
-    out = scatter(block, thresholds, kernels.sweep_up(thresholds, thresholds.values, dc), own_slope)
-    points = h[thresholds.owner]  # the thresholds move with their positives
-    out += kernels.scatter(block, direction, points, kernels.sweep_up(thresholds, points, c))
-    return out
+    h, thresholds = direction[block.positive], state.thresholds
+    dc, own_slope = sweep_turn(state, h, turn_moments(block, thresholds, direction))
+    c = sum_slopes(state)
+    return scatter_turn(block, thresholds, direction, (h, c, dc), own_slope)
 
 
 def surrogate_of_scores(

@@ -19,21 +19,38 @@ def warn_of_outcomes(policy: Array, log: Feedback) -> None:
 
     `policy` holds the probabilities with which it acts, of shape (n_samples, n_actions).
     """
+    warn_of_sums(outcome_sums(policy, log), log.classes)
+
+
+def outcome_sums(policy: Array, log: Feedback) -> Array:
+    """Return what the warning looks at, of each action; the sums of blocks of rows add up.
+
+    The rows are the numbers of good and of bad outcomes, and the rows' weights that the policy
+    gives to the action.
+    """
     n_actions, gain = len(log.classes), log.gain
-    good = np.bincount(log.action[gain > 0], minlength=n_actions) > 0
-    bad = np.bincount(log.action[gain < 0], minlength=n_actions) > 0
-    if (gain < 0).any() and not (good & bad).any():
+    good, bad = (
+        np.bincount(log.action[side], minlength=n_actions) for side in (gain > 0, gain < 0)
+    )
+    return np.stack([good, bad, log.weight @ policy])
+
+
+def warn_of_sums(sums: Array, classes: Array) -> None:
+    """Warn of the same, from the sums over all rows."""
+    good, bad = sums[:2] > 0
+    if bad.any() and not (good & bad).any():
         warn_user(
             "No action has both good and bad outcomes, so that the log does not say when to take "
             "which. Check the rewards and the baseline, or log more rows.",
             PolicyWarning,
         )
-    share = np.average(policy[:, ~good].sum(axis=1), weights=log.weight)
+    taken = sums[2]
+    share = taken[~good].sum() / taken.sum()
     if good.any() and share > UNTRIED_SHARE:
-        taken = log.classes[~good & (policy.sum(axis=0) > 0)]
+        untried = classes[~good & (taken > 0)]
         warn_user(
             f"{share:.0%} of the rows get an action without one good outcome in the log: "
-            f"{', '.join(map(str, taken[:5]))}{' and others' if len(taken) > 5 else ''}. Set "
+            f"{', '.join(map(str, untried[:5]))}{' and others' if len(untried) > 5 else ''}. Set "
             "bounds='is' or 'positives', log these actions more often, or take them out.",
             PolicyWarning,
         )

@@ -779,15 +779,19 @@ class TOPRPolicy(FitMixin, SplitterMixin, ClassifierMixin, BaseEstimator):
         def on_iteration(attributes):
             return on_task("iteration", lambda: {"classes_": feedback.classes, **attributes()})
 
-        # The weights of other actions, or features, are no start.
-        warm = warm and np.array_equal(getattr(self, "classes_", ()), feedback.classes)
-        start = None
-        if warm and self.module is not None:
-            start = getattr(self, "module_", None)
-        elif warm and hasattr(self, "coef_") and self.coef_.shape[1] == feedback.X.shape[1]:
-            start = self.coef_, self.intercept_
+        start = self._start(feedback.classes, feedback.X.shape[1]) if warm else None
         attributes = self._training(C).train(feedback, start, rng, on_iteration)
         self._set_fitted(feedback, {**attributes, "bounds_": bounds, "C_": C})
+
+    def _start(self, classes: Array, n_features: int) -> Any:
+        """Return the present weights; None if they are of other actions, or features."""
+        if not np.array_equal(getattr(self, "classes_", ()), classes):
+            return None
+        if self.module is not None:
+            return getattr(self, "module_", None)
+        if hasattr(self, "coef_") and self.coef_.shape[1] == n_features:
+            return self.coef_, self.intercept_
+        return None
 
     def _set_fitted(self, feedback: Feedback, attributes: dict) -> None:
         """Set the fitted attributes, and after rewards the diagnostics too."""

@@ -44,6 +44,23 @@ def evaluate(policy: Array, log: Feedback) -> Bunch:
     )
 
 
+def ratio_sums(policy: Array, log: Feedback) -> Array:
+    """Return sums over a block by which `value_of_sums` is `score`; those of blocks add up.
+
+    They are those of the weights times the ratio, its square, the ratio times the reward, and one.
+    """
+    ratio = policy[np.arange(log.action.shape[0]), log.action] / log.propensity
+    return np.stack([ratio, ratio**2, ratio * log.reward, np.ones_like(ratio)]) @ log.weight
+
+
+def value_of_sums(ratio: float, square: float, gain: float, total: float) -> float:
+    """Return the self-normalised value."""
+    if ratio == 0:
+        raise ValueError("The policy takes none of the logged actions, so that it has no value.")
+    _warn_of_overlap(ratio**2 / square, total)
+    return gain / ratio
+
+
 def _check_overlap(policy, log):
     """Return the probabilities of the logged actions, and how many rows they are worth.
 
@@ -51,10 +68,14 @@ def _check_overlap(policy, log):
     """
     chosen = policy[np.arange(log.action.shape[0]), log.action]
     n_effective = effective_sample_size(chosen, log.propensity, sample_weight=log.weight)
-    if n_effective < LEAST_EFFECTIVE_SHARE * log.weight.sum():
+    _warn_of_overlap(n_effective, log.weight.sum())
+    return chosen, n_effective
+
+
+def _warn_of_overlap(n_effective, total):
+    if n_effective < LEAST_EFFECTIVE_SHARE * total:
         warn_user(
-            f"The value rests on an effective sample of {n_effective:.1f} of {log.weight.sum():g} "
+            f"The value rests on an effective sample of {n_effective:.1f} of {total:g} "
             "rows, because the policy takes other actions than the log. Do not trust it. Collect "
             "data with a policy nearer to this one."
         )
-    return chosen, n_effective

@@ -169,10 +169,14 @@ def baseline_for(reward: Array, effective_positive: float, weight: Array) -> flo
 
 def contrasting(reward: Array, weight: Array) -> float:
     """Return the baseline that leaves both good and bad decisions: 0, or the mean reward."""
-    if (reward > 0).any() and (reward < 0).any():
+    return contrast_of(reward.min(), reward.max(), np.average(reward, weights=weight))
+
+
+def contrast_of(lowest: float, highest: float, mean: float) -> float:
+    """Return the same from what the rewards are like."""
+    if lowest < 0 < highest:
         return 0.0
-    constant = (reward == reward[0]).all()  # whose mean may be rounded
-    return float(reward[0] if constant else np.average(reward, weights=weight))
+    return float(lowest if lowest == highest else mean)  # that of a constant may be rounded
 
 
 def check_contrast(reward: Array | None, baseline: float | None) -> None:

@@ -103,13 +103,35 @@ class Linear:
 
 
 @dataclass(frozen=True)
-class PolicyObjective:
-    """The penalised objective of a linear policy; the log lives where `kernels` computes."""
+class Penalised:
+    """The penalised objective of a linear policy, from the `loss` of its rows."""
 
     linear: Linear
     C: float
     size: float  # sum of |R|
     penalty_size: float  # the same over all rows that the penalty is for, if these are a part
+
+    def loss(self, W: Array, b: Array) -> tuple[float, Array, Array]:
+        """Return -J, and its gradients by the weights and biases."""
+        raise NotImplementedError
+
+    def imitation(self) -> "Penalised":
+        """Return the convex objective that learns from gains only, whatever their ratio."""
+        raise NotImplementedError
+
+    def value_and_gradient(self, theta: Array) -> tuple[float, Array]:
+        """Return the value, which is to be minimised, and its gradient, of the shape of theta."""
+        W, b = self.linear.unpack(theta)
+        loss, grad_W, grad_b = self.loss(W, b)
+        strength = 1 / (self.C * self.penalty_size)
+        gradient = self.linear.pack(grad_W / self.size + strength * W, grad_b / self.size)
+        return loss / self.size + strength / 2 * np.sum(W**2), gradient
+
+
+@dataclass(frozen=True)
+class PolicyObjective(Penalised):
+    """The same of a log, which lives where `kernels` computes."""
+
     kernels: ModuleType
     X: Matrix
     action: Tensor  # of int64
@@ -133,14 +155,6 @@ class PolicyObjective:
         """Return -J, and its gradients by the weights and biases."""
         rows = tuple(getattr(self, name) for name in ROWS)
         return total(self.kernels.loss, rows, W, b)
-
-    def value_and_gradient(self, theta: Array) -> tuple[float, Array]:
-        """Return the value, which is to be minimised, and its gradient, of the shape of theta."""
-        W, b = self.linear.unpack(theta)
-        loss, grad_W, grad_b = self.loss(W, b)
-        strength = 1 / (self.C * self.penalty_size)
-        gradient = self.linear.pack(grad_W / self.size + strength * W, grad_b / self.size)
-        return loss / self.size + strength / 2 * np.sum(W**2), gradient
 
     def batch(self, rows: Array) -> "PolicyObjective":
         """Return the objective of some rows, each standing for as many as there are."""

@@ -9,7 +9,7 @@ from scipy.optimize import minimize
 
 from pnsklearn._fitting import blas_threads
 from pnsklearn._optim import Adam, batches, half_cosine
-from pnsklearn._topr._objective import PolicyObjective
+from pnsklearn._topr._objective import Penalised, PolicyObjective
 from pnsklearn._typing import Array, Objective
 
 # A line search that fails at a gradient below so many times `tol` has met rounding error: there is
@@ -57,7 +57,7 @@ def solve_lbfgs(
     return Solution(result.x, n_iter, largest, result.success or near, bool(stopped))
 
 
-def solve_from_two(objective: PolicyObjective, theta: Array, **how: Any) -> Solution:
+def solve_from_two(objective: Penalised, theta: Array, **how: Any) -> Solution:
     """Return the better of two solutions of `solve_lbfgs`: from `theta`, and from a convex problem.
 
     Where the ratio of good decisions counts, a policy that hardly takes them is near a stationary

@@ -15,7 +15,7 @@ from sklearn.utils.extmath import safe_sparse_dot
 from pnsklearn._fitting import warn_user
 from pnsklearn._optim import Adam
 from pnsklearn._topr._feedback import Feedback
-from pnsklearn._topr._objective import Linear, PolicyObjective
+from pnsklearn._topr._objective import Bounds, Linear, Penalised, PolicyObjective
 from pnsklearn._topr._solver import Solution, adam_pass, solve_adam, solve_from_two, solve_lbfgs
 from pnsklearn._typing import Array, Matrix
 from pnsklearn._validation import refuse_overflow
@@ -43,7 +43,8 @@ class Training:
         """Return the fitted attributes; see `train_linear` for the arguments."""
         if self.module is None:
             objective = make_objective(feedback, self.C, self.fit_intercept, self.device)
-            return train_linear(objective, start, self._solver(feedback, start, rng), on_iteration)
+            solve = self.solver_from(feedback.bounds, start, rng)
+            return train_linear(objective, start, solve, on_iteration)
         from pnsklearn._topr._module import train_module
 
         return train_module(
@@ -69,7 +70,8 @@ class Training:
             if not feedback.gain.any():  # no decision of this part is good or bad
                 yield partial(log_policy, objective.linear, objective.linear.zeros)
                 continue
-            solve = self._solver(feedback, theta, np.random.RandomState(seed))
+            rng = np.random.RandomState(seed)
+            solve = self.solver_from(feedback.bounds, theta, rng)
             start = objective.linear.zeros if theta is None else theta
             theta = solve(objective, start, on_iteration=lambda theta: False).theta
             yield partial(log_policy, objective.linear, theta)
@@ -84,10 +86,11 @@ class Training:
         module, n_actions = attributes["module_"], len(feedback.classes)
         return lambda X: log_softmax_of(logits(module, X, self.device, n_actions))
 
-    def _solver(self, feedback: Feedback, start: Any, rng: np.random.RandomState) -> Callable:
+    def solver_from(self, bounds: Bounds, start: Any, rng: np.random.RandomState) -> Callable:
+        """Return the solver of a linear policy with these bounds, from a start or from none."""
         if self.solver == "adam":
             return partial(solve_adam, **self._adam(rng))
-        low, high = feedback.bounds[0]
+        low, high = bounds[0]
         lbfgs = solve_lbfgs if start is not None or low == high else solve_from_two
         return partial(lbfgs, tol=self.tol, max_iter=self.max_iter)
 
@@ -129,7 +132,7 @@ def log_policy(linear: Linear, theta: Array, X: Matrix) -> Array:
 
 
 def train_linear(
-    objective: PolicyObjective,
+    objective: Penalised,
     start: tuple[Array, Array] | None,
     solve: Callable[..., Solution],
     on_iteration: Callable[[Callable[[], dict]], bool],
