@@ -4,7 +4,8 @@ from pnsklearn._device import check_torch
 
 check_torch("pnsklearn.language")
 
+from pnsklearn.language._data import TokenText, read_log  # noqa: E402
 from pnsklearn.language._policy import TOPRLanguagePolicy  # noqa: E402
 from pnsklearn.language._rounds import cap_positives  # noqa: E402
 
-__all__ = ["TOPRLanguagePolicy", "cap_positives"]
+__all__ = ["TOPRLanguagePolicy", "TokenText", "cap_positives", "read_log"]

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from sklearn.utils import Bunch
 
@@ -71,6 +72,8 @@ class Checkpoint:
                 parameter.copy_(weights[name])
         for report in state["fitted"]["rounds_"]:
             report["value"] = ValueEstimate(*report["value"])
+        if isinstance(baselines := state["fitted"].get("baseline_"), list):
+            state["fitted"]["baseline_"] = np.array(baselines)
         return {"model_": model, **state["fitted"]}
 
     def save(self, model: torch.nn.Module, fitted: dict[str, Any]) -> None:

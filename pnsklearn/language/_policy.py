@@ -19,8 +19,15 @@ from pnsklearn._typing import Array
 from pnsklearn.language._checkpoint import Checkpoint
 from pnsklearn.language._model import Runner, trainable_copy, trained
 from pnsklearn.language._rounds import Task, rounds
-from pnsklearn.language._sequences import Encoder, Sequences, check_list, check_log
-from pnsklearn.language._training import Settings, informative_rows, make_log, train
+from pnsklearn.language._sequences import Encoder, Sequences, check_list, check_log, sums
+from pnsklearn.language._training import (
+    OTHERS_MEAN,
+    PROMPT_MEAN,
+    Settings,
+    informative_rows,
+    make_log,
+    train,
+)
 from pnsklearn.losses._topr import check_settings
 from pnsklearn.metrics import effective_sample_size, snips_value
 
@@ -61,8 +68,10 @@ class TOPRLanguagePolicy(CallbackSupportMixin, BaseEstimator):
         ``tokenizer(text, add_special_tokens=...)["input_ids"]``, ``decode(ids,
         skip_special_tokens=...)``, ``pad_token_id`` and ``eos_token_id``. None if prompts and
         completions are token ids.
-    baseline : float, default=0.0
-        Subtracted from the rewards. A reward equal to it teaches nothing.
+    baseline : float, array-like of shape (n,), {"prompt-mean", "leave-one-out"}, default=0.0
+        Subtracted from the rewards. A reward equal to it teaches nothing. An array has one for each
+        completion of a fit; "prompt-mean" is the mean reward of the completions of the same prompt,
+        and "leave-one-out" that of the others of them.
     effective_positive : float, default=None
         In place of `baseline`: the one for which good completions have this share in the sum of
         :math:`|R|`, computed from the rewards of each fit and each round.
@@ -101,8 +110,9 @@ class TOPRLanguagePolicy(CallbackSupportMixin, BaseEstimator):
     ----------
     model_ : torch.nn.Module
         The trained model, in evaluation mode; with `lora` that of peft.
-    baseline_ : float
-        The baseline, of the last round after `improve`. Not there after a fit without rewards.
+    baseline_ : float or ndarray of shape (n,)
+        The baseline, of the last round after `improve`; of each completion unless it is the same
+        for all. Not there after a fit without rewards.
     diagnostics_ : Bunch
         Of the last fit to rewards: the numbers of positives and negatives, ``effective_positive``,
         ``effective_sample_size``; of the ratios π / μ after the fit ``ratio_quantiles`` (at 5, 25,
@@ -179,7 +189,11 @@ class TOPRLanguagePolicy(CallbackSupportMixin, BaseEstimator):
     _parameter_constraints: dict = {  # noqa: RUF012, scikit-learn's form
         "model": "no_validation",
         "tokenizer": "no_validation",
-        "baseline": [Interval(Real, None, None, closed="neither")],
+        "baseline": [
+            Interval(Real, None, None, closed="neither"),
+            StrOptions({PROMPT_MEAN, OTHERS_MEAN}),
+            "array-like",
+        ],
         "effective_positive": [None, Interval(Real, 0, 1, closed="neither")],
         "positive_bounds": [tuple, list],
         "negative_bounds": [tuple, list],
@@ -256,17 +270,20 @@ class TOPRLanguagePolicy(CallbackSupportMixin, BaseEstimator):
 
         Parameters
         ----------
-        prompts : list of n strings, or of n sequences of token ids
-            One for each completion.
+        prompts : list of n strings, of n sequences of token ids, or of n lists of messages
+            One for each completion. Messages, with "role" and "content", go through the tokenizer's
+            chat template.
         completions : list of n strings, or of n sequences of token ids
-            Strings get the tokenizer's end-of-sequence token; token ids are taken as they are.
+            Strings get the tokenizer's end-of-sequence token, unless they are a
+            :class:`TokenText` that was cut; token ids are taken as they are.
         sample_weight : array-like of shape (n,), default=None
             Non-negative weights.
         reward : array-like of shape (n,), default=None
             Rewards of the completions. None: all are equally good, which is supervised fine-tuning.
-        behavior_logprob : array-like of shape (n,), default=None
+        behavior_logprob : array-like of shape (n,) or list of n lists, default=None
             Log-probability of each completion under the policy that wrote it, the sum over its
-            tokens at the sampling temperature. None: it was the model before this fit, which
+            tokens at the sampling temperature; or those of its tokens, as numbers or as a server
+            returns them, see :func:`read_log`. None: it was the model before this fit, which
             scores them once.
 
         Returns
@@ -287,12 +304,12 @@ class TOPRLanguagePolicy(CallbackSupportMixin, BaseEstimator):
         self._check_settings()
         sequences = self._encoder().sequences(prompts, completions)
         weight, reward, behavior_logprob = check_log(
-            len(sequences.tokens), sample_weight, reward, behavior_logprob
+            sequences, sample_weight, reward, behavior_logprob
         )
-        if behavior_logprob is not None and self.ratio_level == "token":
+        if isinstance(behavior_logprob, np.ndarray) and self.ratio_level == "token":
             raise ValueError(
                 "ratio_level='token' needs the log-probability of each token, not their sum in "
-                "behavior_logprob. Leave it out, or set ratio_level='sequence'."
+                "behavior_logprob. Give lists of them, or set ratio_level='sequence'."
             )
         settings = self._settings()
         if reward is None:  # all completions are good, and learned from whatever their ratio
@@ -337,8 +354,8 @@ class TOPRLanguagePolicy(CallbackSupportMixin, BaseEstimator):
         reward_fn : callable
             ``reward_fn(prompts, completions)`` returns one reward for each completion. It gets two
             lists of equal length, each prompt `n_samples` times, one after the other; completions
-            as `sample` returns them. A text does not show whether it was cut off at
-            `max_new_tokens`: let the form of an answer do so, or work with token ids.
+            as `sample` returns them, whose ``is_cut`` says whether they ran into
+            `max_new_tokens`.
         n_rounds : int, default=1
             Number of rounds.
         n_samples : int, default=8
@@ -366,6 +383,11 @@ class TOPRLanguagePolicy(CallbackSupportMixin, BaseEstimator):
         """
         self._check_settings()
         prompts = check_list("prompts", prompts)
+        if not isinstance(self.baseline, str) and np.ndim(self.baseline):
+            raise ValueError(
+                "baseline has one value for each completion of a log, but improve writes new ones. "
+                "Set 'prompt-mean', 'leave-one-out' or a number."
+            )
         ids = self._encoder().prompts(prompts, self.max_new_tokens)
         task = Task(prompts, ids, reward_fn, n_rounds, n_samples, max_positive)
         settings, seed = self._settings(), check_random_state(self.random_state).randint(2**31 - 1)
@@ -409,7 +431,7 @@ class TOPRLanguagePolicy(CallbackSupportMixin, BaseEstimator):
         Returns
         -------
         completions : ndarray of shape (n_prompts, n_samples), object
-            Strings, or arrays of token ids.
+            Strings that remember their tokens, see :class:`TokenText`, or arrays of token ids.
         logprob : ndarray of shape (n_prompts, n_samples)
             Log-probability of each under the policy that wrote it.
 
@@ -448,21 +470,26 @@ class TOPRLanguagePolicy(CallbackSupportMixin, BaseEstimator):
         ids = encoder.prompts(prompts, self.max_new_tokens)
         return np.fromiter(map(encoder.decode, self._current_runner().complete(ids)), dtype=object)
 
-    def logprob(self, prompts: Any, completions: Any) -> Array:
+    def logprob(self, prompts: Any, completions: Any, *, per_token: bool = False) -> Array:
         """Return the log-probability of each completion under the policy.
 
         Parameters
         ----------
         prompts, completions : list of n strings, or of n sequences of token ids
             As in `fit`.
+        per_token : bool, default=False
+            Return those of the tokens, which `fit` takes with ``ratio_level="token"``.
 
         Returns
         -------
         logprob : ndarray of shape (n,)
-            Sums over the tokens, at `temperature`.
+            Sums over the tokens, at `temperature`; with `per_token` arrays, dtype object.
         """
         self._check_settings()
-        return self._current_runner().score(self._encoder().sequences(prompts, completions))
+        sequences, runner = self._encoder().sequences(prompts, completions), self._current_runner()
+        if per_token:
+            return np.fromiter(runner.score_tokens(sequences), dtype=object)
+        return runner.score(sequences)
 
     def score(
         self,
@@ -503,12 +530,13 @@ class TOPRLanguagePolicy(CallbackSupportMixin, BaseEstimator):
         self._check_settings()
         sequences = self._encoder().sequences(prompts, completions)
         weight, reward, behavior_logprob = check_log(
-            len(sequences.tokens), sample_weight, reward, behavior_logprob
+            sequences, sample_weight, reward, behavior_logprob
         )
         if reward is None:
             raise ValueError("score needs the rewards of the completions.")
         if behavior_logprob is None:
             behavior_logprob = self._runner(self._start()).score(sequences)
+        behavior_logprob = sums(behavior_logprob)
         kept = weight > 0
         weight, reward = weight[kept], reward[kept]
         log_ratio = (self._current_runner().score(sequences) - behavior_logprob)[kept]
@@ -529,8 +557,11 @@ class TOPRLanguagePolicy(CallbackSupportMixin, BaseEstimator):
         check_device(self.device)
         if not isinstance(self.model, torch.nn.Module):
             raise TypeError(f"model must be a torch.nn.Module, got {type(self.model).__name__}.")
-        check_settings(self.baseline, self.positive_bounds, self.negative_bounds)
-        if self.effective_positive is not None and self.baseline != 0:
+        by_prompt = isinstance(self.baseline, str)
+        check_settings(
+            0.0 if by_prompt else self.baseline, self.positive_bounds, self.negative_bounds
+        )
+        if self.effective_positive is not None and (by_prompt or np.any(self.baseline)):
             raise ValueError("Set baseline or effective_positive, not both.")
         if self.lora is not None:
             check_installed("peft", "lora=", "llm")

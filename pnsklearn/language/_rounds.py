@@ -81,7 +81,9 @@ def _run_round(runner, task, settings, rng, *, is_first):
     if task.max_positive is not None:
         kept = cap_positives(prompt, log.gain, task.max_positive, random_state=rng)
         kept = np.flatnonzero(kept)
-        log = make_log(sequences.take(kept), reward[kept], log.weight[kept], settings)
+        log = log.take(kept)
+        if settings.effective_positive is not None:  # the share is that of the kept ones
+            log = make_log(log.sequences, reward[kept], log.weight, settings)
     if len(informative_rows(log, settings)):
         learned = train(runner, log, settings, rng)
     else:

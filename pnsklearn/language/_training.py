@@ -14,9 +14,10 @@ from pnsklearn._topr._diagnostics import LARGEST_LOG_RATIO, describe_ratios
 from pnsklearn._topr._feedback import baseline_for
 from pnsklearn._typing import Array
 from pnsklearn.language._model import Runner, trained
-from pnsklearn.language._sequences import Sequences
+from pnsklearn.language._sequences import Sequences, check_numbers, sums
 from pnsklearn.losses import topr_loss
 
+PROMPT_MEAN, OTHERS_MEAN = "prompt-mean", "leave-one-out"  # baselines of each prompt
 LONGEST_GRADIENT = 1.0  # longer ones are cut to this length
 SAME_MODEL = 0.1  # mean |log-ratio| up to which the model itself may have written the completions
 RATIO_QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
@@ -26,7 +27,7 @@ DIVERGED = "Training has diverged. Lower learning_rate."
 class Settings(NamedTuple):
     """What is learned from rewards, and by which steps; see `TOPRLanguagePolicy`."""
 
-    baseline: float
+    baseline: Any
     effective_positive: float | None
     positive_bounds: tuple[float, float]
     negative_bounds: tuple[float, float]
@@ -44,8 +45,15 @@ class Log:
     sequences: Sequences
     gain: Array  # the rewards less the baseline; ones if there are no rewards
     weight: Array
-    baseline: float | None  # None if there are no rewards
-    behavior_logprob: Any = None  # None: the model that is trained wrote them
+    baseline: Any  # a number, or one for each completion; None if there are no rewards
+    # Of the completions, or arrays with those of their tokens. None: the model that is trained
+    # wrote them.
+    behavior_logprob: Any = None
+
+    def take(self, rows: Array) -> "Log":
+        """Return some of the completions, whose log-probabilities are not known."""
+        baseline = self.baseline if np.ndim(self.baseline) == 0 else self.baseline[rows]
+        return Log(self.sequences.take(rows), self.gain[rows], self.weight[rows], baseline)
 
 
 def make_log(
@@ -53,15 +61,40 @@ def make_log(
     reward: Array | None,
     weight: Array,
     settings: Settings,
-    behavior_logprob: Array | None = None,
+    behavior_logprob: Any = None,
 ) -> Log:
     """Return the log of completions and their rewards; without rewards all are equally good."""
     if reward is None:
         return Log(sequences, np.ones_like(weight), weight, None)
-    baseline = float(settings.baseline)
+    baseline: Any
     if settings.effective_positive is not None:
         baseline = baseline_for(reward, settings.effective_positive, weight)
+    elif isinstance(settings.baseline, str):
+        baseline = prompt_means(
+            sequences.prompt_codes, reward, weight, without_own=settings.baseline != PROMPT_MEAN
+        )
+    elif np.ndim(settings.baseline) == 0:
+        baseline = float(settings.baseline)
+    else:
+        baseline = check_numbers("baseline", settings.baseline, len(reward))
     return Log(sequences, reward - baseline, weight, baseline, behavior_logprob)
+
+
+def prompt_means(prompt: Array, reward: Array, weight: Array, *, without_own: bool) -> Array:
+    """Return the mean reward of the completions of each one's prompt, or of the others of them.
+
+    It is the own reward where these are all alike, or there are none: then nothing is learned.
+    """
+    _, prompt = np.unique(prompt, return_inverse=True)
+    own = weight * reward
+    total, size = (np.bincount(prompt, values)[prompt] for values in (own, weight))
+    if without_own:
+        total, size = total - own, size - weight
+    order = np.lexsort((reward, prompt))
+    starts = np.flatnonzero(np.diff(prompt[order], prepend=-1))
+    # A mean of equal numbers may be rounded, and Adam makes full steps of the least gradient.
+    alike = np.minimum.reduceat(reward[order], starts) == np.maximum.reduceat(reward[order], starts)
+    return np.where(alike[prompt] | (size <= 0), reward, total / np.where(size > 0, size, 1))
 
 
 def informative_rows(log: Log, settings: Settings) -> Array:
@@ -88,7 +121,8 @@ def train(
     """
     # Without rewards the ratio is not bounded, and its value is of no consequence.
     start = np.zeros_like(log.gain) if log.baseline is None else runner.score(log.sequences)
-    behavior_logprob = start if log.behavior_logprob is None else log.behavior_logprob
+    given = log.behavior_logprob
+    behavior_logprob = start if given is None else sums(given)
     start_log_ratio = np.abs(start - behavior_logprob)
     _warn_of_another_behavior(start_log_ratio.mean())
 
@@ -96,7 +130,7 @@ def train(
     sequences = log.sequences.take(rows)
     of_steps = behavior_logprob[rows]
     if settings.ratio_level == "token":
-        of_steps = runner.score_tokens(sequences)
+        of_steps = runner.score_tokens(sequences) if given is None else [given[i] for i in rows]
     informative = Log(sequences, log.gain[rows], log.weight[rows], log.baseline, of_steps)
     optimizer, n_steps = _make_optimizer(settings, runner.model), 0
     for _ in range(settings.n_epochs):
