@@ -90,6 +90,9 @@ class TOPRLanguagePolicy(CallbackSupportMixin, BaseEstimator):
         Passes over the completions, of a fit and of each round.
     batch_size : int, default=32
         Completions for each gradient step.
+    shuffle : {"completions", "prompts"}, default="completions"
+        What is put into random order for the batches. With "prompts" the completions of a prompt
+        stay together, and the prompt is read once for all of them, see Notes.
     max_tokens : int, default=4096
         Tokens, with their padding, that go through the model at a time. It bounds the memory and
         does not change the steps of a fit; samples are drawn in such groups, and differ with it.
@@ -154,9 +157,15 @@ class TOPRLanguagePolicy(CallbackSupportMixin, BaseEstimator):
 
     Gradients that are longer than 1 are cut to this length.
 
+    A model of Hugging Face whose cache holds the keys and values of all tokens reads a prompt once
+    for all of its completions that go through it at a time, in scoring, sampling and training. In
+    a batch of random completions few have the same prompt; ``shuffle="prompts"`` keeps them
+    together. Only those positions that predict a completion get logits, and no more than 128 MiB of
+    them are kept for the backward pass.
+
     Memory, with P weights: 4 P bytes for `model`, 4 P for the copy that is trained, 4 P for its
-    gradient and 8 P for AdamW, besides the activations of `max_tokens` tokens and their logits, of
-    `max_tokens` times the vocabulary. `lora` needs 4 P for the two models alone, if they are
+    gradient and 8 P for AdamW, besides the activations of `max_tokens` tokens and their logits: of
+    all of them, if the model has no such cache. `lora` needs 4 P for the two models alone, if they are
     float16 or bfloat16.
 
     References
@@ -202,6 +211,7 @@ class TOPRLanguagePolicy(CallbackSupportMixin, BaseEstimator):
         "learning_rate": [Interval(Real, 0, None, closed="neither")],
         "n_epochs": [Interval(Integral, 1, None, closed="left")],
         "batch_size": [Interval(Integral, 1, None, closed="left")],
+        "shuffle": [StrOptions({"completions", "prompts"})],
         "max_tokens": [Interval(Integral, 1, None, closed="left")],
         "temperature": [Interval(Real, 0, None, closed="neither")],
         "max_new_tokens": [Interval(Integral, 1, None, closed="left")],
@@ -230,6 +240,7 @@ class TOPRLanguagePolicy(CallbackSupportMixin, BaseEstimator):
         learning_rate=1e-5,
         n_epochs=1,
         batch_size=32,
+        shuffle="completions",
         max_tokens=4096,
         temperature=1.0,
         max_new_tokens=256,
@@ -248,6 +259,7 @@ class TOPRLanguagePolicy(CallbackSupportMixin, BaseEstimator):
         self.learning_rate = learning_rate
         self.n_epochs = n_epochs
         self.batch_size = batch_size
+        self.shuffle = shuffle
         self.max_tokens = max_tokens
         self.temperature = temperature
         self.max_new_tokens = max_new_tokens

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -35,12 +36,18 @@ class Sequences:
         """Number of tokens of each completion."""
         return self.sizes - self.n_prompt
 
-    @property
+    @cached_property
     def prompt_codes(self) -> Array:
         """A number for each sequence, the same for those with the same prompt."""
         pairs = zip(self.tokens, self.n_prompt, strict=True)
-        first: dict[bytes, int] = {}
-        return np.array([first.setdefault(ids[:n].tobytes(), len(first)) for ids, n in pairs])
+        codes: dict[bytes, int] = {}
+        return np.array([codes.setdefault(ids[:n].tobytes(), len(codes)) for ids, n in pairs])
+
+    @property
+    def prompts(self) -> list[Array]:
+        """The different prompts, in the order of `prompt_codes`."""
+        _, first = np.unique(self.prompt_codes, return_index=True)
+        return [self.tokens[i][: self.n_prompt[i]] for i in first]
 
     def take(self, rows: Array) -> "Sequences":
         """Return some of the sequences."""
@@ -48,14 +55,19 @@ class Sequences:
 
     def pad(self, pad_id: int, device: str) -> tuple[torch.Tensor, ...]:
         """Return token ids, attention mask and the mask of the completions, padded on the right."""
-        sizes = self.sizes
-        place = np.arange(sizes.max())
-        attention = place < sizes[:, None]
-        completion = attention & (place >= self.n_prompt[:, None])
-        ids = np.full(attention.shape, pad_id)
-        ids[attention] = np.concatenate(self.tokens)
-        arrays = ids, attention.astype(np.int64), completion
-        return tuple(torch.as_tensor(array, device=device) for array in arrays)
+        ids, attention = pad(self.tokens, pad_id, device)
+        place = torch.arange(ids.shape[1], device=device)
+        first = torch.as_tensor(self.n_prompt, device=device)
+        return ids, attention.long(), attention & (place >= first[:, None])
+
+
+def pad(rows: list[Array], pad_id: int, device: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return token ids, padded on the right, and a mask of those that are not padding."""
+    sizes = np.array([len(row) for row in rows])
+    counted = np.arange(sizes.max()) < sizes[:, None]
+    ids = np.full(counted.shape, pad_id)
+    ids[counted] = np.concatenate(rows)
+    return torch.as_tensor(ids, device=device), torch.as_tensor(counted, device=device)
 
 
 def groups(sizes: Array, rows: Array, max_tokens: int) -> Iterator[Array]:

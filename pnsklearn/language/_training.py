@@ -36,6 +36,7 @@ class Settings(NamedTuple):
     learning_rate: float
     n_epochs: int
     batch_size: int
+    shuffle: str = "completions"
 
 
 @dataclass(frozen=True)
@@ -168,13 +169,12 @@ def _train_epoch(runner, log, settings, optimizer, rng):
     """Take the steps of one pass over the log; return how many."""
     n_steps = 0
     mean_weight = log.weight.mean()
-    sizes = log.sequences.sizes
     parameters = list(trained(runner.model).values())
-    for rows in batches(len(sizes), settings.batch_size, rng):
+    for rows in _batches(log.sequences, settings, rng):
         optimizer.zero_grad(set_to_none=True)
         # The sum over the groups is the loss of the batch, whatever the groups are. The weights are
         # relative to those in the log, and not to those in the batch.
-        for group in runner.groups(sizes, rows):
+        for group in runner.groups(log.sequences, rows):
             _loss(runner, log, group, settings, len(rows) * mean_weight).backward()
         norm = torch.nn.utils.clip_grad_norm_(parameters, LONGEST_GRADIENT)
         if not torch.isfinite(norm):
@@ -182,6 +182,16 @@ def _train_epoch(runner, log, settings, optimizer, rng):
         optimizer.step()
         n_steps += 1
     return n_steps
+
+
+def _batches(sequences, settings, rng):
+    """Return a shuffled division of the completions, or of the prompts with all of theirs."""
+    rows = batches(len(sequences.tokens), settings.batch_size, rng)
+    if settings.shuffle == "completions":
+        return rows
+    codes = sequences.prompt_codes
+    place = rng.permutation(codes.max() + 1)[codes]
+    return np.array_split(np.argsort(place, kind="stable"), len(rows))
 
 
 def _loss(runner, log, rows, settings, denominator):
