@@ -4,6 +4,7 @@ from pnsklearn.displays._policy_value import PolicyValueDisplay
 from pnsklearn.displays._prototypes import PrototypeDisplay
 from pnsklearn.displays._stacking import StackingDisplay
 from pnsklearn.displays._threshold import ThresholdDisplay
+from pnsklearn.displays._training import TrainingDisplay
 from pnsklearn.displays._trend import TrendDisplay
 
 __all__ = [
@@ -11,5 +12,6 @@ __all__ = [
     "PrototypeDisplay",
     "StackingDisplay",
     "ThresholdDisplay",
+    "TrainingDisplay",
     "TrendDisplay",
 ]

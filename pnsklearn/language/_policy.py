@@ -1,7 +1,6 @@
 """TOPRLanguagePolicy: the scikit-learn face of off-policy learning of a language model."""
 
 import copy
-from functools import partial
 from numbers import Integral, Real
 from typing import Any, Self
 
@@ -81,6 +80,11 @@ class TOPRLanguagePolicy(CallbackSupportMixin, BaseEstimator):
         Bounds of the ratio where R < 0; with (0, 0) only good completions are learned from.
     ratio_level : {"sequence", "token"}, default="sequence"
         Whether the bounded ratio is that of the completion or, as in PPO, of each of its tokens.
+    early_stopping : bool, default=False
+        Whether to end a run whose policy collapses, with the best weights so far and a warning: if
+        good completions of a fit lose more than 10 nats on the best epoch, for which the log is
+        scored after each, or the share of invalid samples of a round grows by more than 0.3 on that
+        of the round with the highest reward.
     optimizer : {"adamw", "adafactor"}, default="adamw"
         Both without weight decay. Adafactor keeps next to nothing for each weight; AdamW two
         numbers.
@@ -126,10 +130,16 @@ class TOPRLanguagePolicy(CallbackSupportMixin, BaseEstimator):
         was given.
     n_steps_ : int
         Gradient steps of the last fit or round.
+    history_ : list of Bunch
+        What `TrainingMonitor` tells and ``TrainingDisplay`` shows: for each epoch of a fit, or each
+        round of `improve`, ``n_steps``, ``positive_log_ratio`` and ``negative_log_ratio`` (means
+        over the last epoch, each completion as it was learned from), ``seconds`` and
+        ``tokens_per_second``; of rounds also ``value`` with ``low`` and ``high``, ``invalid`` and
+        ``mean_length``.
     rounds_ : list of Bunch
         After `improve`, for each round what its samples were like, before it learned from them:
         ``value``, the mean reward as a named tuple (value, standard_error, low, high) with a 95 %
-        interval, ``unfinished``, the share without an end, ``mean_length`` in tokens,
+        interval, ``unfinished``, the share without an end, ``invalid``, ``mean_length`` in tokens,
         ``n_kept``, the completions learned from, and the ``diagnostics`` of its fit, or None if
         nothing could move the policy.
 
@@ -165,8 +175,8 @@ class TOPRLanguagePolicy(CallbackSupportMixin, BaseEstimator):
 
     Memory, with P weights: 4 P bytes for `model`, 4 P for the copy that is trained, 4 P for its
     gradient and 8 P for AdamW, besides the activations of `max_tokens` tokens and their logits: of
-    all of them, if the model has no such cache. `lora` needs 4 P for the two models alone, if they are
-    float16 or bfloat16.
+    all of them, if the model has no such cache. `early_stopping` needs 4 P more. `lora` needs 4 P
+    for the two models alone, if they are float16 or bfloat16.
 
     References
     ----------
@@ -207,6 +217,7 @@ class TOPRLanguagePolicy(CallbackSupportMixin, BaseEstimator):
         "positive_bounds": [tuple, list],
         "negative_bounds": [tuple, list],
         "ratio_level": [StrOptions({"sequence", "token"})],
+        "early_stopping": ["boolean"],
         "optimizer": [StrOptions({"adamw", "adafactor"})],
         "learning_rate": [Interval(Real, 0, None, closed="neither")],
         "n_epochs": [Interval(Integral, 1, None, closed="left")],
@@ -236,6 +247,7 @@ class TOPRLanguagePolicy(CallbackSupportMixin, BaseEstimator):
         positive_bounds=(1, 1),
         negative_bounds=(0, 1),
         ratio_level="sequence",
+        early_stopping=False,
         optimizer="adamw",
         learning_rate=1e-5,
         n_epochs=1,
@@ -255,6 +267,7 @@ class TOPRLanguagePolicy(CallbackSupportMixin, BaseEstimator):
         self.positive_bounds = positive_bounds
         self.negative_bounds = negative_bounds
         self.ratio_level = ratio_level
+        self.early_stopping = early_stopping
         self.optimizer = optimizer
         self.learning_rate = learning_rate
         self.n_epochs = n_epochs
@@ -336,7 +349,11 @@ class TOPRLanguagePolicy(CallbackSupportMixin, BaseEstimator):
         rng = check_random_state(self.random_state)
         runner = self._runner(self._start(rng))
         with callback_tasks(self, prompts, completions, self.n_epochs) as on_task:
-            after_epoch = partial(on_task, "epoch", lambda: {"model_": runner.model})
+
+            def after_epoch(history):
+                so_far = {"model_": runner.model, "history_": history}
+                return on_task("epoch", so_far.copy)
+
             fitted = train(runner, log, settings, rng, after_epoch)
             replace_fitted(self, {"model_": runner.model, **fitted})
         return self
@@ -351,6 +368,7 @@ class TOPRLanguagePolicy(CallbackSupportMixin, BaseEstimator):
         n_samples: int = 8,
         *,
         max_positive: int | None = None,
+        is_valid: Any = None,
         checkpoint: Any = None,
     ) -> Self:
         """Sample completions from the policy, ask for their rewards, and learn from them.
@@ -375,10 +393,16 @@ class TOPRLanguagePolicy(CallbackSupportMixin, BaseEstimator):
         max_positive : int, default=None
             Learn from at most so many positive completions of a prompt, see
             :func:`cap_positives`; None for all.
+        is_valid : callable, default=None
+            ``is_valid(completion)`` returns whether a completion can be read at all, such as that
+            there is an answer in it. Others count as invalid in `rounds_`, `history_` and for
+            `early_stopping`. None: those that came to no end.
         checkpoint : str or Path, default=None
-            Folder for the state after the last finished round. If it has one of the same run, the
-            call goes on from there, to what it would have come to without a break: a kill loses
-            the round that was under way. Needs an integer `random_state`.
+            Folder for the state after the last finished round, in a folder of its own:
+            ``history.jsonl``, a line for each round, and the weights, as safetensors. If it has
+            those of the same run, the call goes on from there, to what it would have come to
+            without a break: a kill loses the round that was under way. Needs an integer
+            `random_state`.
 
         Returns
         -------
@@ -401,7 +425,7 @@ class TOPRLanguagePolicy(CallbackSupportMixin, BaseEstimator):
                 "Set 'prompt-mean', 'leave-one-out' or a number."
             )
         ids = self._encoder().prompts(prompts, self.max_new_tokens)
-        task = Task(prompts, ids, reward_fn, n_rounds, n_samples, max_positive)
+        task = Task(prompts, ids, reward_fn, n_rounds, n_samples, max_positive, is_valid)
         settings, seed = self._settings(), check_random_state(self.random_state).randint(2**31 - 1)
         if hasattr(self, "model_"):
             model = copy.deepcopy(self.model_).to(self.device)

@@ -1,5 +1,6 @@
 """Gradient steps of a language model on completions with rewards."""
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -15,6 +16,7 @@ from pnsklearn._topr._feedback import baseline_for
 from pnsklearn._typing import Array
 from pnsklearn.language._model import Runner, trained
 from pnsklearn.language._sequences import Sequences, check_numbers, sums
+from pnsklearn.language._watching import COLLAPSED_NATS, Best, mean_log_ratio
 from pnsklearn.losses import topr_loss
 
 PROMPT_MEAN, OTHERS_MEAN = "prompt-mean", "leave-one-out"  # baselines of each prompt
@@ -37,6 +39,7 @@ class Settings(NamedTuple):
     n_epochs: int
     batch_size: int
     shuffle: str = "completions"
+    early_stopping: bool = False
 
 
 @dataclass(frozen=True)
@@ -109,11 +112,12 @@ def train(
     log: Log,
     settings: Settings,
     rng: np.random.RandomState,
-    after_epoch: Callable[[], bool] = lambda: False,
+    after_epoch: Callable[[list], bool] = lambda history: False,
 ) -> dict[str, Any]:
     """Train the runner's model in place; return the fitted attributes beside the model.
 
-    Training ends early where `after_epoch` returns True.
+    Training ends early where `after_epoch` returns True, or if the policy collapses, which is
+    looked for with early stopping.
 
     Raises
     ------
@@ -133,18 +137,20 @@ def train(
     if settings.ratio_level == "token":
         of_steps = runner.score_tokens(sequences) if given is None else [given[i] for i in rows]
     informative = Log(sequences, log.gain[rows], log.weight[rows], log.baseline, of_steps)
-    optimizer, n_steps = _make_optimizer(settings, runner.model), 0
+    optimizer, history = _make_optimizer(settings, runner.model), []
+    collapses = _collapse_of(runner, log, behavior_logprob, settings)
     for _ in range(settings.n_epochs):
-        n_steps += _train_epoch(runner, informative, settings, optimizer, rng)
-        if after_epoch():
+        history.append(_train_epoch(runner, informative, settings, optimizer, rng))
+        if after_epoch(history) or collapses():
             break
     runner.model.zero_grad(set_to_none=True)
 
+    about = {"n_steps_": sum(entry.n_steps for entry in history), "history_": history}
     if log.baseline is None:
-        return {"n_steps_": n_steps}
+        return about
     log_ratio = runner.score(log.sequences) - behavior_logprob
     diagnostics = _diagnose(log_ratio, start_log_ratio, log.gain, log.weight)
-    return {"n_steps_": n_steps, "baseline_": log.baseline, "diagnostics_": diagnostics}
+    return {**about, "baseline_": log.baseline, "diagnostics_": diagnostics}
 
 
 def _warn_of_another_behavior(distance):
@@ -165,23 +171,56 @@ def _make_optimizer(settings, model):
     return make(trained(model).values(), lr=settings.learning_rate, weight_decay=0.0)
 
 
+def _collapse_of(runner, log, behavior_logprob, settings):
+    """Return a function that says whether good completions were lost; it then restores the best."""
+    good = (log.gain > 0) & (log.weight > 0)
+    if not settings.early_stopping or log.baseline is None or not good.any():
+        return lambda: False
+    best, sequences = Best(runner.model), log.sequences.take(np.flatnonzero(good))
+    best.offer(0.0)
+
+    def collapses():
+        log_ratio = runner.score(sequences) - behavior_logprob[good]
+        value = float(np.average(log_ratio, weights=log.weight[good]))
+        best.offer(value)
+        if value > best.value - COLLAPSED_NATS:
+            return False
+        best.restore()
+        warn_user(
+            f"Training has collapsed: good completions lost {best.value - value:.3g} nats in the "
+            "mean. It has ended with the best weights before. Lower learning_rate."
+        )
+        return True
+
+    return collapses
+
+
 def _train_epoch(runner, log, settings, optimizer, rng):
-    """Take the steps of one pass over the log; return how many."""
-    n_steps = 0
-    mean_weight = log.weight.mean()
+    """Take the steps of one pass over the log; return how many, and what was seen on the way."""
+    began = time.perf_counter()
+    log_ratio, n_steps, mean_weight = np.zeros_like(log.gain), 0, log.weight.mean()
     parameters = list(trained(runner.model).values())
     for rows in _batches(log.sequences, settings, rng):
         optimizer.zero_grad(set_to_none=True)
         # The sum over the groups is the loss of the batch, whatever the groups are. The weights are
         # relative to those in the log, and not to those in the batch.
         for group in runner.groups(log.sequences, rows):
-            _loss(runner, log, group, settings, len(rows) * mean_weight).backward()
+            _loss(runner, log, group, settings, len(rows) * mean_weight, log_ratio).backward()
         norm = torch.nn.utils.clip_grad_norm_(parameters, LONGEST_GRADIENT)
         if not torch.isfinite(norm):
             raise ValueError(DIVERGED)
         optimizer.step()
         n_steps += 1
-    return n_steps
+    seconds = time.perf_counter() - began
+    # Without rewards there is no ratio.
+    known = log.weight if log.baseline is not None else np.zeros_like(log.weight)
+    return Bunch(
+        n_steps=n_steps,
+        positive_log_ratio=mean_log_ratio(log_ratio, known, log.gain > 0),
+        negative_log_ratio=mean_log_ratio(log_ratio, known, log.gain < 0),
+        seconds=seconds,
+        tokens_per_second=float(log.sequences.sizes.sum() / seconds),
+    )
 
 
 def _batches(sequences, settings, rng):
@@ -194,22 +233,26 @@ def _batches(sequences, settings, rng):
     return np.array_split(np.argsort(place, kind="stable"), len(rows))
 
 
-def _loss(runner, log, rows, settings, denominator):
+def _loss(runner, log, rows, settings, denominator, log_ratio=None):
     """Return the loss of some rows, each divided by the number of its tokens.
 
     With ``ratio_level="token"`` each token has a ratio of its own, in place of that of the
-    sequence.
+    sequence. The log-ratios of the rows are written into `log_ratio`.
     """
     sequences = log.sequences.take(rows)
     lengths, gain, weight = sequences.lengths, log.gain[rows], log.weight[rows]
     if settings.ratio_level == "sequence":
         logprob, behavior_logprob = runner.sequence_logprob(sequences), log.behavior_logprob[rows]
+        row = np.arange(len(rows))
     else:
         logprob, row = runner.token_logprob(sequences)
         behavior_logprob = np.concatenate([log.behavior_logprob[i] for i in rows])
         lengths, gain, weight = lengths[row], gain[row], weight[row]
     if not torch.isfinite(logprob).all():
         raise ValueError(DIVERGED)
+    if log_ratio is not None:
+        difference = logprob.detach().double().cpu().numpy() - behavior_logprob
+        log_ratio[rows] = np.bincount(row, difference, minlength=len(rows))
     return topr_loss(
         logprob,
         behavior_logprob,
