@@ -117,7 +117,7 @@ for entry in trainer.state.log_history:
         print(f"step {entry['step']}: mean reward {entry['reward']:.2f}")
 
 # %%
-# What it printed, of the means:
+# The mean rewards that it printed:
 #
 # .. literalinclude:: ../../examples/language/output/trl_trainer.txt
 #    :language: text
