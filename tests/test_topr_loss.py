@@ -207,6 +207,38 @@ def test_baseline_decides_the_sign(log):
     assert_allclose(gradient(*log, baseline=-9.0), -(reward + 9) / 60)
 
 
+@pytest.mark.parametrize("make", [float, np.float32, np.asarray, torch.tensor])
+def test_a_baseline_is_one_number_of_any_kind(make, log):
+    assert_allclose(gradient(*log, baseline=make(0.5)), gradient(*log, baseline=0.5))
+    TOPRLoss(baseline=make(0.5))
+
+
+@pytest.mark.parametrize("make", [list, np.asarray, torch.tensor])
+def test_a_baseline_may_be_one_number_for_each_sequence(make, log):
+    logprob, behavior_logprob, reward = log
+    baseline = np.linspace(-1, 1, 60)
+    found = gradient(*log, baseline=make(baseline))
+    assert_allclose(found, gradient(logprob, behavior_logprob, reward - baseline))
+    with pytest.raises(ValueError, match=r"baseline must have one value per sequence"):
+        gradient(*log, baseline=make(baseline[:3]))
+
+
+def test_torch_func_differentiates_what_backward_does(log):
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(60, 7, 5, generator=generator, dtype=torch.float64)
+    tokens = torch.randint(5, (60, 7), generator=generator)
+    mask = torch.arange(7) < torch.randint(1, 8, (60, 1), generator=generator)
+    mu, reward = -torch.tensor(log[1]).abs(), torch.tensor(log[2])
+
+    def loss(logits):
+        return topr_loss(sequence_logprob(logits, tokens, mask), mu, reward, baseline=mu / 9)
+
+    leaf = logits.clone().requires_grad_()
+    loss(leaf).backward()
+    assert leaf.grad.abs().max() > 1e-3
+    assert_allclose(torch.func.grad(loss)(logits), leaf.grad, rtol=1e-12)
+
+
 def test_reward_at_the_baseline_contributes_nothing(log):
     reward = np.where(log[2] > 0, 1, 0)  # integers
     assert_allclose(gradient(*log[:2], reward), -reward / 60)
@@ -399,7 +431,9 @@ def test_bad_bounds(name, bounds):
         topr_loss(torch.zeros(1), torch.zeros(1), torch.zeros(1), **{name: bounds})
 
 
-@pytest.mark.parametrize("baseline", [float("nan"), INF, "mean", None])
+@pytest.mark.parametrize(
+    "baseline", [float("nan"), INF, "mean", None, torch.tensor(INF), [[1.0]], [INF]]
+)
 def test_bad_baseline(baseline):
     with pytest.raises(ValueError, match="baseline must be a finite number"):
         TOPRLoss(baseline=baseline)

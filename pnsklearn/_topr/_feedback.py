@@ -179,18 +179,19 @@ def contrast_of(lowest: float, highest: float, mean: float) -> float:
     return float(lowest if lowest == highest else mean)  # that of a constant may be rounded
 
 
-def check_contrast(reward: Array | None, baseline: float | None) -> None:
+def check_contrast(reward: Array | None, baseline: float | Array | None) -> None:
     """Refuse rewards that all equal the baseline; warn if none is below it."""
     if reward is None or baseline is None:
         return
+    which = f"the baseline, {baseline:g}" if np.ndim(baseline) == 0 else "their baselines"
     if (reward == baseline).all():
         raise ValueError(
-            f"All rewards equal the baseline, {baseline:g}, so there is nothing to learn. Check "
+            f"All rewards equal {which}, so there is nothing to learn. Check "
             "the rewards, or set another baseline."
         )
     if (reward >= baseline).all():
         warn_user(
-            f"There are no negative rewards after the baseline, {baseline:g}, so the policy learns "
+            f"There are no negative rewards after {which}, so the policy learns "
             "from good decisions only. Set effective_positive=0.5, or a baseline above the rewards "
             "of bad decisions."
         )

@@ -6,6 +6,7 @@ from pnsklearn.displays._sensitivity import SensitivityDisplay
 from pnsklearn.displays._stacking import StackingDisplay
 from pnsklearn.displays._threshold import ThresholdDisplay
 from pnsklearn.displays._trade_off import TradeOffDisplay
+from pnsklearn.displays._training import TrainingDisplay
 from pnsklearn.displays._trend import TrendDisplay
 
 __all__ = [
@@ -15,5 +16,6 @@ __all__ = [
     "StackingDisplay",
     "ThresholdDisplay",
     "TradeOffDisplay",
+    "TrainingDisplay",
     "TrendDisplay",
 ]

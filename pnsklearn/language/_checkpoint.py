@@ -7,14 +7,17 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from sklearn.utils import Bunch
 
 from pnsklearn._device import check_installed
 from pnsklearn.language._model import trained
+from pnsklearn.language._watching import Best
 from pnsklearn.metrics._off_policy import ValueEstimate
 
 PREFIX = "round-"
+WEIGHTS, BEST = "model.safetensors", "best.safetensors"
 
 
 class Checkpoint:
@@ -53,11 +56,7 @@ class Checkpoint:
         newest = self._newest()
         if newest is None:
             return {}
-        from safetensors.torch import load_file
-
-        text = (newest / "state.json").read_text()
-        state = json.loads(text, object_hook=lambda entries: Bunch(**entries))
-        weights = load_file(newest / "model.safetensors")
+        state, weights = _read_state(newest / "state.json"), _read_weights(newest / WEIGHTS)
         # The same call as at the start of the run, or one that goes on from where the folder is.
         if self.start == _fingerprint(weights):
             self.start = state["start"]
@@ -66,14 +65,25 @@ class Checkpoint:
                 f"checkpoint={str(self.folder)!r} holds rounds of another run: the model, the "
                 "prompts, the seed or a setting differ. Give an empty folder."
             )
+        _check_weights(newest / WEIGHTS, weights, model)
         with torch.no_grad():
             for name, parameter in trained(model).items():
                 parameter.copy_(weights[name])
         for report in state["fitted"]["rounds_"]:
             report["value"] = ValueEstimate(*report["value"])
+        if isinstance(baselines := state["fitted"].get("baseline_"), list):
+            state["fitted"]["baseline_"] = np.array(baselines)
         return {"model_": model, **state["fitted"]}
 
-    def save(self, model: torch.nn.Module, fitted: dict[str, Any]) -> None:
+    def load_best(self, best: Best) -> None:
+        """Set the best weights to those of the folder, if it has any."""
+        newest = self._newest()
+        if newest is not None and (newest / BEST).exists():
+            state, best.weights = _read_state(newest / "state.json"), _read_weights(newest / BEST)
+            _check_weights(newest / BEST, best.weights, best.model)
+            best.value, best.report = state["best"]
+
+    def save(self, model: torch.nn.Module, fitted: dict[str, Any], best: Best) -> None:
         """Write the model and the attributes after a round, in the place of those before."""
         from safetensors.torch import save_file
 
@@ -81,16 +91,58 @@ class Checkpoint:
         partial = self.folder / "partial"
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
-        save_file(_weights(model), partial / "model.safetensors")
+        save_file(_weights(model), partial / WEIGHTS)
+        if best.weights:
+            save_file({name: w.cpu() for name, w in best.weights.items()}, partial / BEST)
         state = {"run": self.run, "start": self.start, "fitted": fitted}
+        state["best"] = best.value, best.report
         (partial / "state.json").write_text(json.dumps(state, default=_plain))
+        lines = [json.dumps(entry, default=_plain) for entry in fitted["history_"]]
+        (partial / "history.jsonl").write_text("\n".join(lines) + "\n")
         os.replace(partial, self.folder / f"{PREFIX}{len(fitted['rounds_'])}")
         if before is not None:
             shutil.rmtree(before)
 
     def _newest(self):
-        finished = self.folder.glob(f"{PREFIX}*")
+        paths = self.folder.glob(f"{PREFIX}*")
+        finished = [path for path in paths if path.name.removeprefix(PREFIX).isdecimal()]
         return max(finished, key=lambda path: int(path.name.removeprefix(PREFIX)), default=None)
+
+
+def _read_state(path):
+    """Return what is known of a run."""
+    try:
+        state = json.loads(path.read_text(), object_hook=lambda entries: Bunch(**entries))
+        if not {"run", "start", "fitted"} <= state.keys():
+            raise ValueError("it lacks what a run has")
+    except (OSError, ValueError, AttributeError) as error:
+        raise _unreadable(path, error) from None
+    return state
+
+
+def _read_weights(path):
+    """Return the weights of a file of safetensors; nothing else is read, and nothing run."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise _unreadable(path, error) from None
+
+
+def _check_weights(path, weights, model):
+    """Refuse weights that are not those of the model."""
+    expected = {name: p.shape for name, p in trained(model).items()}
+    if {name: weight.shape for name, weight in weights.items()} != expected:
+        raise _unreadable(path, "its weights have other names or shapes than those of the model")
+
+
+def _unreadable(path, error):
+    return ValueError(
+        f"{path} is no file that a run wrote ({error}). Remove the folder {path.parent.name}, or "
+        "give an empty one."
+    )
 
 
 def _weights(model):

@@ -2,8 +2,9 @@
 
 import contextlib
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,10 @@ import torch
 
 from pnsklearn._modules import seeded
 from pnsklearn._typing import Array
+from pnsklearn.language._decoder import Decoder, find_decoder, shared_groups
+from pnsklearn.language._sampling import generate
 from pnsklearn.language._sequences import Encoder, Sequences, groups
-from pnsklearn.losses._topr import sequence_logprob, token_logprob
+from pnsklearn.losses._topr import token_logprob
 
 
 def trainable_copy(
@@ -57,15 +60,23 @@ class Runner:
             return contextlib.nullcontext()
         return torch.autocast("cuda", dtype=torch.bfloat16)
 
-    def groups(self, sizes: Array, rows: Array | None = None) -> Iterator[Array]:
-        """Yield rows, all by default, in groups that one pass can take."""
-        return groups(sizes, np.arange(len(sizes)) if rows is None else rows, self.max_tokens)
+    @cached_property
+    def decoder(self) -> Decoder | None:
+        """The parts of the model, if it has such that give what it returns."""
+        with self.autocast():
+            return find_decoder(self.model, self.device, self._forward)
+
+    def groups(self, sequences: Sequences, rows: Array | None = None) -> Iterable[Array]:
+        """Return rows, all by default, in groups that one pass can take."""
+        rows = np.arange(len(sequences.tokens)) if rows is None else rows
+        if self.decoder is None:
+            return groups(sequences.sizes, rows, self.max_tokens)
+        return shared_groups(sequences, rows, self.max_tokens)
 
     def logits(self, ids: torch.Tensor, attention: torch.Tensor) -> torch.Tensor:
         """Return the logits of the policy; position t predicts the token at t + 1."""
         with self.autocast():
-            output = self.model(ids, attention_mask=attention)
-        logits = getattr(output, "logits", output)
+            logits = self._forward(ids, attention)
         if not isinstance(logits, torch.Tensor) or logits.shape[:-1] != ids.shape:
             got = getattr(logits, "shape", type(logits).__name__)
             raise ValueError(
@@ -75,24 +86,38 @@ class Runner:
             )
         return logits if self.temperature == 1 else logits / self.temperature
 
+    def _forward(self, ids, attention):
+        output = self.model(ids, attention_mask=attention)
+        return getattr(output, "logits", output)
+
     def sequence_logprob(self, sequences: Sequences) -> torch.Tensor:
         """Return the log-probability of each completion, differentiable."""
-        return sequence_logprob(*self._predictions(sequences))
+        logp, counted = self._token_logprob(sequences)
+        return logp.new_zeros(counted.shape).masked_scatter(counted, logp).sum(1)
 
     def token_logprob(self, sequences: Sequences) -> tuple[torch.Tensor, Array]:
         """Return the log-probabilities of all tokens of the completions, and their rows."""
-        logp, rows, _ = token_logprob(*self._predictions(sequences))
-        return logp, rows.cpu().numpy()
+        logp, counted = self._token_logprob(sequences)
+        return logp, counted.nonzero()[:, 0].cpu().numpy()
 
-    def _predictions(self, sequences):
-        ids, attention, completion = sequences.pad(self.encoder.pad_id, self.device)
-        return self.logits(ids, attention)[:, :-1], ids[:, 1:], completion[:, 1:]
+    def _token_logprob(self, sequences):
+        """Return the log-probabilities of all tokens, row by row, and the mask of their places."""
+        pad_id, device = self.encoder.pad_id, self.device
+        if self.decoder is None:
+            ids, attention, completion = sequences.pad(pad_id, device)
+            counted = completion[:, 1:]
+            logits = self.logits(ids, attention)[:, :-1]
+            return token_logprob(logits, ids[:, 1:], counted)[0], counted
+        with self.autocast():
+            states, tokens, counted = self.decoder.hidden(sequences, pad_id, device)
+            rows = states[counted], tokens[counted]
+            return self.decoder.token_logprob(*rows, self.temperature), counted
 
     @torch.no_grad()
     def score(self, sequences: Sequences) -> Array:
         """Return the log-probability of each completion, float64."""
         score = np.empty(len(sequences.tokens))
-        for rows in self.groups(sequences.sizes):
+        for rows in self.groups(sequences):
             score[rows] = self.sequence_logprob(sequences.take(rows)).double().cpu()
         return score
 
@@ -100,7 +125,7 @@ class Runner:
     def score_tokens(self, sequences: Sequences) -> list[Array]:
         """Return the log-probabilities of the tokens of each completion."""
         score = [np.empty(0)] * len(sequences.tokens)
-        for rows in self.groups(sequences.sizes):
+        for rows in self.groups(sequences):
             logp, row = self.token_logprob(sequences.take(rows))
             parts = np.split(logp.double().cpu().numpy(), np.cumsum(np.bincount(row))[:-1])
             for i, part in zip(rows, parts, strict=True):
@@ -117,70 +142,11 @@ class Runner:
         settings for generation are. Without `rng` each token is the likeliest.
         """
         completions = [np.empty(0, dtype=np.int64)] * len(prompts)
-        generate = _generate if hasattr(self.model, "generation_config") else _generate_plain
         sizes = np.array([len(prompt) + self.max_new_tokens for prompt in prompts])
         with contextlib.nullcontext() if rng is None else seeded(rng, self.device):
-            for rows in self.groups(sizes):
+            for rows in groups(sizes, np.arange(len(sizes)), self.max_tokens):
                 ids = generate(self, [prompts[i] for i in rows], greedy=rng is None)
                 for i, row in zip(rows, ids.cpu().numpy(), strict=True):
                     ends = np.flatnonzero(np.isin(row, self.encoder.end_ids))
                     completions[i] = row[: ends[0] + 1] if len(ends) else row
         return completions
-
-
-def _generate(runner, prompts, greedy):
-    """Generate with a Hugging Face model, which keeps keys and values of what it has read."""
-    from transformers import GenerationConfig
-
-    pad_id, end_ids = runner.encoder.pad_id, list(runner.encoder.end_ids)
-    sizes = np.array([len(prompt) for prompt in prompts])
-    # The padding is on the left, so that all go on from the same place.
-    attention = np.arange(sizes.max()) >= sizes.max() - sizes[:, None]
-    ids = np.full(attention.shape, pad_id)
-    ids[attention] = np.concatenate(prompts)
-    how = {} if greedy else {"temperature": runner.temperature, "top_k": 0, "top_p": 1.0}
-    config = GenerationConfig(
-        do_sample=not greedy,
-        max_new_tokens=runner.max_new_tokens,
-        pad_token_id=pad_id,
-        eos_token_id=end_ids or None,
-        **how,
-    )
-    # What is not set here, such as a penalty, would be taken from the model's own configuration,
-    # which is that of the model inside of adapters.
-    model = getattr(runner.model, "get_base_model", lambda: runner.model)()
-    own, model.generation_config = model.generation_config, config
-    try:
-        with runner.autocast():
-            output = runner.model.generate(
-                torch.as_tensor(ids, device=runner.device),
-                attention_mask=torch.as_tensor(attention.astype(np.int64), device=runner.device),
-                generation_config=config,
-            )
-    finally:
-        model.generation_config = own
-    return output[:, sizes.max() :]
-
-
-def _generate_plain(runner, prompts, greedy):
-    """Generate with a module that has a forward pass and nothing else."""
-    pad_id, end_ids = runner.encoder.pad_id, runner.encoder.end_ids
-    sequences = Sequences.join(prompts, [np.full(runner.max_new_tokens, pad_id)] * len(prompts))
-    ids, _, completion = sequences.pad(pad_id, runner.device)
-    rows, place = (torch.arange(n, device=runner.device) for n in ids.shape)
-    first = torch.as_tensor(sequences.n_prompt, device=runner.device)
-    ended, end_ids = torch.zeros_like(first, dtype=torch.bool), ids.new_tensor(end_ids)
-    for end in (first + i for i in range(runner.max_new_tokens)):
-        width = int(end.max())
-        # Padding is on the right, where a causal model does not see it: each row grows at its end.
-        attention = (place[:width] < end[:, None]).long()
-        logits = runner.logits(ids[:, :width], attention)[rows, end - 1].float()
-        if greedy:
-            token = logits.argmax(dim=1)
-        else:
-            token = torch.multinomial(logits.softmax(dim=1), 1)[:, 0]
-        ids[rows, end] = token  # what comes after the end of a row is cut off later
-        ended |= torch.isin(token, end_ids)
-        if ended.all():
-            break
-    return ids[completion].reshape(len(prompts), -1)

@@ -1,7 +1,6 @@
 """TOPRLanguagePolicy: the scikit-learn face of off-policy learning of a language model."""
 
 import copy
-from functools import partial
 from numbers import Integral, Real
 from typing import Any, Self
 
@@ -19,8 +18,15 @@ from pnsklearn._typing import Array
 from pnsklearn.language._checkpoint import Checkpoint
 from pnsklearn.language._model import Runner, trainable_copy, trained
 from pnsklearn.language._rounds import Task, rounds
-from pnsklearn.language._sequences import Encoder, Sequences, check_list, check_log
-from pnsklearn.language._training import Settings, informative_rows, make_log, train
+from pnsklearn.language._sequences import Encoder, Sequences, check_list, check_log, sums
+from pnsklearn.language._training import (
+    OTHERS_MEAN,
+    PROMPT_MEAN,
+    Settings,
+    informative_rows,
+    make_log,
+    train,
+)
 from pnsklearn.losses._topr import check_settings
 from pnsklearn.metrics import effective_sample_size, snips_value
 
@@ -61,8 +67,10 @@ class TOPRLanguagePolicy(CallbackSupportMixin, BaseEstimator):
         ``tokenizer(text, add_special_tokens=...)["input_ids"]``, ``decode(ids,
         skip_special_tokens=...)``, ``pad_token_id`` and ``eos_token_id``. None if prompts and
         completions are token ids.
-    baseline : float, default=0.0
-        Subtracted from the rewards. A reward equal to it teaches nothing.
+    baseline : float, array-like of shape (n,), {"prompt-mean", "leave-one-out"}, default=0.0
+        Subtracted from the rewards. A reward equal to it teaches nothing. An array has one for each
+        completion of a fit; "prompt-mean" is the mean reward of the completions of the same prompt,
+        and "leave-one-out" that of the others of them.
     effective_positive : float, default=None
         In place of `baseline`: the one for which good completions have this share in the sum of
         :math:`|R|`, computed from the rewards of each fit and each round.
@@ -72,6 +80,11 @@ class TOPRLanguagePolicy(CallbackSupportMixin, BaseEstimator):
         Bounds of the ratio where R < 0; with (0, 0) only good completions are learned from.
     ratio_level : {"sequence", "token"}, default="sequence"
         Whether the bounded ratio is that of the completion or, as in PPO, of each of its tokens.
+    early_stopping : bool, default=False
+        Whether to end a run whose policy collapses, with the best weights so far and a warning: if
+        good completions of a fit lose more than 10 nats on the best epoch, for which the log is
+        scored after each, or the share of invalid samples of a round grows by more than 0.3 on that
+        of the round with the highest reward.
     optimizer : {"adamw", "adafactor"}, default="adamw"
         Both without weight decay. Adafactor keeps next to nothing for each weight; AdamW two
         numbers.
@@ -81,6 +94,9 @@ class TOPRLanguagePolicy(CallbackSupportMixin, BaseEstimator):
         Passes over the completions, of a fit and of each round.
     batch_size : int, default=32
         Completions for each gradient step.
+    shuffle : {"completions", "prompts"}, default="completions"
+        What is put into random order for the batches. With "prompts" the completions of a prompt
+        stay together, and the prompt is read once for all of them, see Notes.
     max_tokens : int, default=4096
         Tokens, with their padding, that go through the model at a time. It bounds the memory and
         does not change the steps of a fit; samples are drawn in such groups, and differ with it.
@@ -101,8 +117,9 @@ class TOPRLanguagePolicy(CallbackSupportMixin, BaseEstimator):
     ----------
     model_ : torch.nn.Module
         The trained model, in evaluation mode; with `lora` that of peft.
-    baseline_ : float
-        The baseline, of the last round after `improve`. Not there after a fit without rewards.
+    baseline_ : float or ndarray of shape (n,)
+        The baseline, of the last round after `improve`; of each completion unless it is the same
+        for all. Not there after a fit without rewards.
     diagnostics_ : Bunch
         Of the last fit to rewards: the numbers of positives and negatives, ``effective_positive``,
         ``effective_sample_size``; of the ratios π / μ after the fit ``ratio_quantiles`` (at 5, 25,
@@ -113,10 +130,16 @@ class TOPRLanguagePolicy(CallbackSupportMixin, BaseEstimator):
         was given.
     n_steps_ : int
         Gradient steps of the last fit or round.
+    history_ : list of Bunch
+        What `TrainingMonitor` tells and ``TrainingDisplay`` shows: for each epoch of a fit, or each
+        round of `improve`, ``n_steps``, ``positive_log_ratio`` and ``negative_log_ratio`` (means
+        over the last epoch, each completion as it was learned from), ``seconds`` and
+        ``tokens_per_second``; of rounds also ``value`` with ``low`` and ``high``, ``invalid`` and
+        ``mean_length``.
     rounds_ : list of Bunch
         After `improve`, for each round what its samples were like, before it learned from them:
         ``value``, the mean reward as a named tuple (value, standard_error, low, high) with a 95 %
-        interval, ``unfinished``, the share without an end, ``mean_length`` in tokens,
+        interval, ``unfinished``, the share without an end, ``invalid``, ``mean_length`` in tokens,
         ``n_kept``, the completions learned from, and the ``diagnostics`` of its fit, or None if
         nothing could move the policy.
 
@@ -144,10 +167,16 @@ class TOPRLanguagePolicy(CallbackSupportMixin, BaseEstimator):
 
     Gradients that are longer than 1 are cut to this length.
 
+    A model of Hugging Face whose cache holds the keys and values of all tokens reads a prompt once
+    for all of its completions that go through it at a time, in scoring, sampling and training. In
+    a batch of random completions few have the same prompt; ``shuffle="prompts"`` keeps them
+    together. Only those positions that predict a completion get logits, and no more than 128 MiB of
+    them are kept for the backward pass.
+
     Memory, with P weights: 4 P bytes for `model`, 4 P for the copy that is trained, 4 P for its
-    gradient and 8 P for AdamW, besides the activations of `max_tokens` tokens and their logits, of
-    `max_tokens` times the vocabulary. `lora` needs 4 P for the two models alone, if they are
-    float16 or bfloat16.
+    gradient and 8 P for AdamW, besides the activations of `max_tokens` tokens and their logits: of
+    all of them, if the model has no such cache. `early_stopping` needs 4 P more. `lora` needs 4 P
+    for the two models alone, if they are float16 or bfloat16.
 
     References
     ----------
@@ -179,15 +208,21 @@ class TOPRLanguagePolicy(CallbackSupportMixin, BaseEstimator):
     _parameter_constraints: dict = {  # noqa: RUF012, scikit-learn's form
         "model": "no_validation",
         "tokenizer": "no_validation",
-        "baseline": [Interval(Real, None, None, closed="neither")],
+        "baseline": [
+            Interval(Real, None, None, closed="neither"),
+            StrOptions({PROMPT_MEAN, OTHERS_MEAN}),
+            "array-like",
+        ],
         "effective_positive": [None, Interval(Real, 0, 1, closed="neither")],
         "positive_bounds": [tuple, list],
         "negative_bounds": [tuple, list],
         "ratio_level": [StrOptions({"sequence", "token"})],
+        "early_stopping": ["boolean"],
         "optimizer": [StrOptions({"adamw", "adafactor"})],
         "learning_rate": [Interval(Real, 0, None, closed="neither")],
         "n_epochs": [Interval(Integral, 1, None, closed="left")],
         "batch_size": [Interval(Integral, 1, None, closed="left")],
+        "shuffle": [StrOptions({"completions", "prompts"})],
         "max_tokens": [Interval(Integral, 1, None, closed="left")],
         "temperature": [Interval(Real, 0, None, closed="neither")],
         "max_new_tokens": [Interval(Integral, 1, None, closed="left")],
@@ -212,10 +247,12 @@ class TOPRLanguagePolicy(CallbackSupportMixin, BaseEstimator):
         positive_bounds=(1, 1),
         negative_bounds=(0, 1),
         ratio_level="sequence",
+        early_stopping=False,
         optimizer="adamw",
         learning_rate=1e-5,
         n_epochs=1,
         batch_size=32,
+        shuffle="completions",
         max_tokens=4096,
         temperature=1.0,
         max_new_tokens=256,
@@ -230,10 +267,12 @@ class TOPRLanguagePolicy(CallbackSupportMixin, BaseEstimator):
         self.positive_bounds = positive_bounds
         self.negative_bounds = negative_bounds
         self.ratio_level = ratio_level
+        self.early_stopping = early_stopping
         self.optimizer = optimizer
         self.learning_rate = learning_rate
         self.n_epochs = n_epochs
         self.batch_size = batch_size
+        self.shuffle = shuffle
         self.max_tokens = max_tokens
         self.temperature = temperature
         self.max_new_tokens = max_new_tokens
@@ -256,17 +295,20 @@ class TOPRLanguagePolicy(CallbackSupportMixin, BaseEstimator):
 
         Parameters
         ----------
-        prompts : list of n strings, or of n sequences of token ids
-            One for each completion.
+        prompts : list of n strings, of n sequences of token ids, or of n lists of messages
+            One for each completion. Messages, with "role" and "content", go through the tokenizer's
+            chat template.
         completions : list of n strings, or of n sequences of token ids
-            Strings get the tokenizer's end-of-sequence token; token ids are taken as they are.
+            Strings get the tokenizer's end-of-sequence token, unless they are a
+            :class:`TokenText` that was cut; token ids are taken as they are.
         sample_weight : array-like of shape (n,), default=None
             Non-negative weights.
         reward : array-like of shape (n,), default=None
             Rewards of the completions. None: all are equally good, which is supervised fine-tuning.
-        behavior_logprob : array-like of shape (n,), default=None
+        behavior_logprob : array-like of shape (n,) or list of n lists, default=None
             Log-probability of each completion under the policy that wrote it, the sum over its
-            tokens at the sampling temperature. None: it was the model before this fit, which
+            tokens at the sampling temperature; or those of its tokens, as numbers or as a server
+            returns them, see :func:`read_log`. None: it was the model before this fit, which
             scores them once.
 
         Returns
@@ -287,12 +329,12 @@ class TOPRLanguagePolicy(CallbackSupportMixin, BaseEstimator):
         self._check_settings()
         sequences = self._encoder().sequences(prompts, completions)
         weight, reward, behavior_logprob = check_log(
-            len(sequences.tokens), sample_weight, reward, behavior_logprob
+            sequences, sample_weight, reward, behavior_logprob
         )
-        if behavior_logprob is not None and self.ratio_level == "token":
+        if isinstance(behavior_logprob, np.ndarray) and self.ratio_level == "token":
             raise ValueError(
                 "ratio_level='token' needs the log-probability of each token, not their sum in "
-                "behavior_logprob. Leave it out, or set ratio_level='sequence'."
+                "behavior_logprob. Give lists of them, or set ratio_level='sequence'."
             )
         settings = self._settings()
         if reward is None:  # all completions are good, and learned from whatever their ratio
@@ -307,7 +349,11 @@ class TOPRLanguagePolicy(CallbackSupportMixin, BaseEstimator):
         rng = check_random_state(self.random_state)
         runner = self._runner(self._start(rng))
         with callback_tasks(self, prompts, completions, self.n_epochs) as on_task:
-            after_epoch = partial(on_task, "epoch", lambda: {"model_": runner.model})
+
+            def after_epoch(history):
+                so_far = {"model_": runner.model, "history_": history}
+                return on_task("epoch", so_far.copy)
+
             fitted = train(runner, log, settings, rng, after_epoch)
             replace_fitted(self, {"model_": runner.model, **fitted})
         return self
@@ -322,6 +368,7 @@ class TOPRLanguagePolicy(CallbackSupportMixin, BaseEstimator):
         n_samples: int = 8,
         *,
         max_positive: int | None = None,
+        is_valid: Any = None,
         checkpoint: Any = None,
     ) -> Self:
         """Sample completions from the policy, ask for their rewards, and learn from them.
@@ -337,8 +384,8 @@ class TOPRLanguagePolicy(CallbackSupportMixin, BaseEstimator):
         reward_fn : callable
             ``reward_fn(prompts, completions)`` returns one reward for each completion. It gets two
             lists of equal length, each prompt `n_samples` times, one after the other; completions
-            as `sample` returns them. A text does not show whether it was cut off at
-            `max_new_tokens`: let the form of an answer do so, or work with token ids.
+            as `sample` returns them, whose ``is_cut`` says whether they ran into
+            `max_new_tokens`.
         n_rounds : int, default=1
             Number of rounds.
         n_samples : int, default=8
@@ -346,10 +393,16 @@ class TOPRLanguagePolicy(CallbackSupportMixin, BaseEstimator):
         max_positive : int, default=None
             Learn from at most so many positive completions of a prompt, see
             :func:`cap_positives`; None for all.
+        is_valid : callable, default=None
+            ``is_valid(completion)`` returns whether a completion can be read at all, such as that
+            there is an answer in it. Others count as invalid in `rounds_`, `history_` and for
+            `early_stopping`. None: those that came to no end.
         checkpoint : str or Path, default=None
-            Folder for the state after the last finished round. If it has one of the same run, the
-            call goes on from there, to what it would have come to without a break: a kill loses
-            the round that was under way. Needs an integer `random_state`.
+            Folder for the state after the last finished round, in a folder of its own:
+            ``history.jsonl``, a line for each round, and the weights, as safetensors. If it has
+            those of the same run, the call goes on from there, to what it would have come to
+            without a break: a kill loses the round that was under way. Needs an integer
+            `random_state`.
 
         Returns
         -------
@@ -366,8 +419,13 @@ class TOPRLanguagePolicy(CallbackSupportMixin, BaseEstimator):
         """
         self._check_settings()
         prompts = check_list("prompts", prompts)
+        if not isinstance(self.baseline, str) and np.ndim(self.baseline):
+            raise ValueError(
+                "baseline has one value for each completion of a log, but improve writes new ones. "
+                "Set 'prompt-mean', 'leave-one-out' or a number."
+            )
         ids = self._encoder().prompts(prompts, self.max_new_tokens)
-        task = Task(prompts, ids, reward_fn, n_rounds, n_samples, max_positive)
+        task = Task(prompts, ids, reward_fn, n_rounds, n_samples, max_positive, is_valid)
         settings, seed = self._settings(), check_random_state(self.random_state).randint(2**31 - 1)
         if hasattr(self, "model_"):
             model = copy.deepcopy(self.model_).to(self.device)
@@ -409,7 +467,7 @@ class TOPRLanguagePolicy(CallbackSupportMixin, BaseEstimator):
         Returns
         -------
         completions : ndarray of shape (n_prompts, n_samples), object
-            Strings, or arrays of token ids.
+            Strings that remember their tokens, see :class:`TokenText`, or arrays of token ids.
         logprob : ndarray of shape (n_prompts, n_samples)
             Log-probability of each under the policy that wrote it.
 
@@ -448,21 +506,26 @@ class TOPRLanguagePolicy(CallbackSupportMixin, BaseEstimator):
         ids = encoder.prompts(prompts, self.max_new_tokens)
         return np.fromiter(map(encoder.decode, self._current_runner().complete(ids)), dtype=object)
 
-    def logprob(self, prompts: Any, completions: Any) -> Array:
+    def logprob(self, prompts: Any, completions: Any, *, per_token: bool = False) -> Array:
         """Return the log-probability of each completion under the policy.
 
         Parameters
         ----------
         prompts, completions : list of n strings, or of n sequences of token ids
             As in `fit`.
+        per_token : bool, default=False
+            Return those of the tokens, which `fit` takes with ``ratio_level="token"``.
 
         Returns
         -------
         logprob : ndarray of shape (n,)
-            Sums over the tokens, at `temperature`.
+            Sums over the tokens, at `temperature`; with `per_token` arrays, dtype object.
         """
         self._check_settings()
-        return self._current_runner().score(self._encoder().sequences(prompts, completions))
+        sequences, runner = self._encoder().sequences(prompts, completions), self._current_runner()
+        if per_token:
+            return np.fromiter(runner.score_tokens(sequences), dtype=object)
+        return runner.score(sequences)
 
     def score(
         self,
@@ -503,12 +566,13 @@ class TOPRLanguagePolicy(CallbackSupportMixin, BaseEstimator):
         self._check_settings()
         sequences = self._encoder().sequences(prompts, completions)
         weight, reward, behavior_logprob = check_log(
-            len(sequences.tokens), sample_weight, reward, behavior_logprob
+            sequences, sample_weight, reward, behavior_logprob
         )
         if reward is None:
             raise ValueError("score needs the rewards of the completions.")
         if behavior_logprob is None:
             behavior_logprob = self._runner(self._start()).score(sequences)
+        behavior_logprob = sums(behavior_logprob)
         kept = weight > 0
         weight, reward = weight[kept], reward[kept]
         log_ratio = (self._current_runner().score(sequences) - behavior_logprob)[kept]
@@ -529,8 +593,11 @@ class TOPRLanguagePolicy(CallbackSupportMixin, BaseEstimator):
         check_device(self.device)
         if not isinstance(self.model, torch.nn.Module):
             raise TypeError(f"model must be a torch.nn.Module, got {type(self.model).__name__}.")
-        check_settings(self.baseline, self.positive_bounds, self.negative_bounds)
-        if self.effective_positive is not None and self.baseline != 0:
+        by_prompt = isinstance(self.baseline, str)
+        check_settings(
+            0.0 if by_prompt else self.baseline, self.positive_bounds, self.negative_bounds
+        )
+        if self.effective_positive is not None and (by_prompt or np.any(self.baseline)):
             raise ValueError("Set baseline or effective_positive, not both.")
         if self.lora is not None:
             check_installed("peft", "lora=", "llm")

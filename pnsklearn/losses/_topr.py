@@ -20,9 +20,19 @@ LOGITS_AT_ONCE = 2**22
 
 
 def check_settings(baseline: Any, positive_bounds: Any, negative_bounds: Any) -> None:
-    """Raise ValueError unless the baseline is a finite number and the bounds are bounds."""
-    if not (isinstance(baseline, Real) and math.isfinite(baseline)):
-        raise ValueError(f"baseline must be a finite number, got {baseline!r}.")
+    """Raise ValueError unless the baseline is finite, one number or more, and bounds are bounds."""
+    if isinstance(baseline, Real):
+        finite = math.isfinite(baseline)
+    else:
+        try:
+            values = torch.as_tensor(baseline)
+            finite = values.ndim < 2 and bool(torch.isfinite(values).all())
+        except (TypeError, ValueError, RuntimeError):
+            finite = False
+    if not finite:
+        raise ValueError(
+            f"baseline must be a finite number, or one for each sequence, got {baseline!r:.60}."
+        )
     check_bounds("positive_bounds", positive_bounds)
     check_bounds("negative_bounds", negative_bounds)
 
@@ -47,7 +57,7 @@ def _raise_failed(checks):
 
 
 def topr_loss(
-    logprob: Tensor, behavior_logprob: Any, reward: Any, *, baseline: float = 0.0,
+    logprob: Tensor, behavior_logprob: Any, reward: Any, *, baseline: Any = 0.0,
     positive_bounds: tuple[float, float] = (1, 1), negative_bounds: tuple[float, float] = (0, 1),
     lengths: Any = None, sample_weight: Any = None, denominator: Any = None,
 ) -> Tensor:  # fmt: skip
@@ -90,8 +100,9 @@ def topr_loss(
     reward : tensor of shape (n,)
         Reward of each sequence, of either sign. R = 0 contributes nothing: rewards of 0 and 1
         train on the positives only, unless there is a baseline.
-    baseline : float, default=0.0
-        Subtracted from the rewards.
+    baseline : float or tensor of shape () or (n,), default=0.0
+        Subtracted from the rewards; a tensor may have one for each sequence, such as the mean of
+        its prompt.
     positive_bounds : (float, float), default=(1, 1)
         Bounds of the ratio where R ≥ 0; the second may be infinite. A ratio above e^60 counts as
         e^60 even then, so that the loss is finite.
@@ -142,6 +153,9 @@ def topr_loss(
     logprob, behavior_logprob, reward, scale, denominator = _check_batch(
         logprob, behavior_logprob, reward, lengths, sample_weight, denominator
     )
+    baseline = torch.as_tensor(baseline, dtype=logprob.dtype, device=logprob.device)
+    if baseline.ndim:
+        baseline = _like(logprob, "baseline", baseline)
     gain, bounds = scale * (reward - baseline), (positive_bounds, negative_bounds)
     log_low, log_high = log_bounds(torch, gain, bounds, LARGEST_LOG_RATIO)
     terms, _ = tapered(logprob - behavior_logprob, gain, log_low, log_high)
@@ -198,7 +212,7 @@ class TOPRLoss(nn.Module):
 
     Parameters
     ----------
-    baseline : float, default=0.0
+    baseline : float or tensor of shape (), default=0.0
         Subtracted from the rewards.
     positive_bounds : (float, float), default=(1, 1)
         Bounds of the ratio where the reward is not below the baseline.
@@ -227,7 +241,7 @@ class TOPRLoss(nn.Module):
     """
 
     def __init__(
-        self, baseline: float = 0.0, positive_bounds: tuple[float, float] = (1, 1),
+        self, baseline: Any = 0.0, positive_bounds: tuple[float, float] = (1, 1),
         negative_bounds: tuple[float, float] = (0, 1),
     ):  # fmt: skip
         super().__init__()
@@ -292,18 +306,23 @@ class _TokenLogProb(torch.autograd.Function):
             yield part, logits[rows[part], columns[part]].to(dtype)
 
     @staticmethod
-    def forward(ctx, logits, tokens, rows, columns):
+    def forward(logits, tokens, rows, columns):
         dtype = torch.promote_types(logits.dtype, torch.float32)
         chosen, total = torch.empty(2, len(tokens), dtype=dtype, device=logits.device)
         for part, z in _TokenLogProb._chunks(logits, tokens, rows, columns):
             chosen[part] = z.gather(1, tokens[part, None])[:, 0]
             total[part] = torch.logsumexp(z, dim=1)
-        ctx.save_for_backward(logits, tokens, rows, columns, total)
-        return chosen - total
+        return chosen - total, total
+
+    # Apart from the forward pass, without which torch.func would not take it.
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        ctx.mark_non_differentiable(output[1])
+        ctx.save_for_backward(*inputs, output[1])
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx, upstream):
+    def backward(ctx, upstream, _):
         logits, tokens, rows, columns, total = ctx.saved_tensors
         gradient = torch.zeros_like(logits)
         for part, z in _TokenLogProb._chunks(logits, tokens, rows, columns):
@@ -382,4 +401,4 @@ def token_logprob(logits: Tensor, tokens: Tensor, mask: Tensor) -> tuple[Tensor,
             "logits.": ((counted >= 0) & (counted < logits.shape[2])).all()
         }
     )
-    return _TokenLogProb.apply(logits, counted, rows, columns), rows, columns
+    return _TokenLogProb.apply(logits, counted, rows, columns)[0], rows, columns

@@ -53,3 +53,9 @@ for share in (None, 0.1, 0.2, 0.5, 0.7):
     ratios = f"{found.positive_log_ratio:9.2f}{found.negative_log_ratio:9.2f}"
     values = f"{policy.baseline_:8.3f}{found.effective_positive:10.3f}{right:8.3f}{invalid:9.3f}"
     print(values + ratios)
+
+# %%
+# What it printed, at the small size:
+#
+# .. literalinclude:: ../../examples/language/output/baseline.txt
+#    :language: text

@@ -59,3 +59,9 @@ for cap in sorted({options.n_samples, 4, 2, 1}, reverse=True):
     right, invalid = problems.pass_at_1(policy)
     numbers = f"{kept.sum():7d}{share:10.3f}{policy.n_steps_:7d}{right:8.3f}{invalid:9.3f}"
     print(f"{cap:8d}{numbers}")
+
+# %%
+# What it printed, at the small size:
+#
+# .. literalinclude:: ../../examples/language/output/curation.txt
+#    :language: text

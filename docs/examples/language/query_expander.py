@@ -199,3 +199,9 @@ print("\nquery, words added before and after")
 after = policy.predict(new_prompts[:3])
 for prompt, old, new in zip(new_prompts[:3], before, after, strict=True):
     print(f"- {search.wanted[prompt][0]}\n  {old!r}\n  {new!r}")
+
+# %%
+# What it printed, at the small size:
+#
+# .. literalinclude:: ../../examples/language/output/query_expander.txt
+#    :language: text

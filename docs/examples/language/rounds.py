@@ -79,3 +79,9 @@ print(f"\n{'on new problems':18s}{'pass@1':>8s}{'invalid':>9s}")
 for name, policy in {"base": problems.policy, "one round": first, "all rounds": last}.items():
     right, invalid = problems.pass_at_1(policy)
     print(f"{name:18s}{right:8.3f}{invalid:9.3f}")
+
+# %%
+# What it printed, at the small size:
+#
+# .. literalinclude:: ../../examples/language/output/rounds.txt
+#    :language: text

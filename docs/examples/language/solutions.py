@@ -96,3 +96,9 @@ print("\n" + " " * 24 + "".join(f"{name:>20s}" for name in policies))
 for name in names:
     values = (policy.diagnostics_[name] for policy in policies.values())
     print(f"{name:24s}" + "".join(f"{value:20.4g}" for value in values))
+
+# %%
+# What it printed, at the small size:
+#
+# .. literalinclude:: ../../examples/language/output/solutions.txt
+#    :language: text

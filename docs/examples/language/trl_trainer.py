@@ -115,3 +115,9 @@ trainer.train()
 for entry in trainer.state.log_history:
     if "reward" in entry:
         print(f"step {entry['step']}: mean reward {entry['reward']:.2f}")
+
+# %%
+# The mean rewards that it printed:
+#
+# .. literalinclude:: ../../examples/language/output/trl_trainer.txt
+#    :language: text

@@ -127,3 +127,9 @@ print(f"\npass@1             {new_right.mean():.3f}")
 print(f"majority vote      {share_right(weighted_vote(answers)):.3f}")
 print(f"weighted vote      {share_right(weighted_vote(answers, weights)):.3f}")
 print(f"at least one right {new_right.any(axis=1).mean():.3f}")
+
+# %%
+# What it printed, at the small size:
+#
+# .. literalinclude:: ../../examples/language/output/verifier.txt
+#    :language: text
