@@ -348,10 +348,10 @@ def test_no_worker_is_left(monkeypatch):
     with LocalCluster(**quiet) as made, Client(made):
         model = DaskAUPRCClassifier(alpha=1.0)
         model.set_callbacks(At(lambda: made.sync(made.workers[0].close)))
-        with pytest.raises(RuntimeError, match="no workers; start some"):
+        with pytest.raises(RuntimeError, match="no workers that run; start some"):
             model.fit(*pieces(X, Y))
         assert not hasattr(model, "coef_")
-        with pytest.raises(RuntimeError, match="no workers; start some"):
+        with pytest.raises(RuntimeError, match="no workers that run; start some"):
             DaskTOPRPolicy().fit(*pieces(X, ACTION))
 
 

@@ -176,7 +176,16 @@ def _resources(client):
     return sum(worker["nthreads"] for worker in workers), memory
 
 
-NO_WORKERS = "The Dask cluster has no workers; start some, with client.cluster.scale(2) say."
+def _runs(client):
+    """Say whether a worker is there that is not paused for want of memory."""
+    workers = client.scheduler_info(n_workers=-1)["workers"].values()
+    return any(worker["status"] == "running" for worker in workers)
+
+
+NO_WORKERS = (
+    "The Dask cluster has no workers that run; start some, with client.cluster.scale(2) say, or "
+    "give them more memory if they are paused."
+)
 
 
 def _start(tasks, client, spread=False):
@@ -204,7 +213,7 @@ def _gather(tasks, client):
                 wait(futures, timeout=PATIENCE)
                 return client.gather(futures)
             except TimeoutError:
-                n_polls = 0 if client.nthreads() else n_polls + 1
+                n_polls = 0 if _runs(client) else n_polls + 1
             if n_polls == MOST_POLLS:
                 raise RuntimeError(NO_WORKERS)
     except KilledWorker as error:
