@@ -123,9 +123,9 @@ def number_equal_rows(X: Matrix) -> Array:
     flat = np.ascontiguousarray(X).reshape(X.shape[0], -1)
     whole = flat.view(np.dtype((np.void, flat.dtype.itemsize * flat.shape[1]))).ravel()
     order = np.argsort(whole)  # np.unique would copy all rows four times
-    rows = whole[order]
+    in_order = whole[order]
     number = np.empty(len(order), dtype=np.intp)
-    number[order] = np.cumsum(np.append(True, rows[1:] != rows[:-1])) - 1
+    number[order] = np.cumsum(np.append(True, in_order[1:] != in_order[:-1])) - 1
     return number
 
 

@@ -140,7 +140,7 @@ def select(
     if weight.mean() < 1:  # shares, not numbers of rows
         weight = weight / weight.mean()
     summaries = [
-        _summary(*np.concatenate(parts, axis=1), reward, weight)
+        _summary(np.concatenate(parts, axis=1), reward, weight)
         for parts in zip(*found, strict=True)
     ]
     selection = Bunch(
@@ -171,8 +171,9 @@ def _terms(policy, log, q, n):
     return np.stack([*cut, ratio])
 
 
-def _summary(terms, calm, ratio, reward, weight):
+def _summary(columns, reward, weight):
     """Return value, errors and effective sample size of one candidate."""
+    terms, calm, ratio = columns
     total = weight.sum()
 
     def estimate(values):
