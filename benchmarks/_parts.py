@@ -74,7 +74,7 @@ def second_stage(network, X, y, random_state, transform):
 
 
 def trends_in_U(X, s, prior, seed, *, early_stopping, **settings):
-    """Return the six trend scores of the unlabelled rows by the first stage, and its snapshots."""
+    """Return the six trend scores of the unlabeled rows by the first stage, and its snapshots."""
     model = PUTrendClassifier(
         trend="pairwise",  # which keeps what the others need too
         split="prior" if early_stopping else "authors",

@@ -57,8 +57,8 @@ def draw_unlabeled(ax):
     probability = model.predict_proba(grid)[:, 1].reshape(120, 120)
     ax.contourf(*sides, probability, [0.5, 1.01], colors=[RED], alpha=0.15)
     ax.contour(*sides, probability, [0.5], colors=[RED])
-    ax.scatter(*X[s == 0].T, s=6, color=GREY, label="not labelled")
-    ax.scatter(*X[s == 1].T, s=18, color=RED, label="labelled positive")
+    ax.scatter(*X[s == 0].T, s=6, color=GREY, label="not labeled")
+    ax.scatter(*X[s == 1].T, s=18, color=RED, label="labeled positive")
     ax.legend(loc="lower left")
     ax.set(xticks=[], yticks=[], title="PUTrendClassifier: no label for a negative")
 

@@ -140,7 +140,7 @@ def refuse_missing_labels(y: Array) -> None:
     if missing:
         raise ValueError(
             f"{len(missing)} of {len(y)} labels are None, the first in row {missing[0]}; drop "
-            "these rows. For a PUTrendClassifier unlabelled rows are 0."
+            "these rows. For a PUTrendClassifier unlabeled rows are 0."
         )
 
 

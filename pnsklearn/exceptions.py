@@ -5,7 +5,7 @@ class PUWarning(UserWarning):
     """What `PUTrendClassifier` learned may be no better than calling every row the same.
 
     Given where that is likely (`doubt_`), where a given share of positives contradicts the data,
-    for an inverted trend, for too few labelled positives for the folds, and for a run that has
+    for an inverted trend, for too few labeled positives for the folds, and for a run that has
     memorised its rows.
     """
 

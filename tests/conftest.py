@@ -43,7 +43,7 @@ def few_trees(monkeypatch):
 
 @pytest.fixture
 def larger_label(monkeypatch):
-    """The larger label stands for the labelled positives, as if it had been named."""
+    """The larger label stands for the labeled positives, as if it had been named."""
     from pnsklearn._pu_trend import _estimator
 
     monkeypatch.setattr(_estimator, "positive_label", lambda classes, pos_label: classes)

@@ -123,7 +123,7 @@ def binary(X, noise):
     return {"y": (X[:, 0] - X[:, 1] + noise > 0.4).astype(int)}
 
 
-def positive_unlabelled(X, noise):
+def positive_unlabeled(X, noise):
     y = binary(X, noise)["y"]
     y[np.flatnonzero(y)[::2]] = 0
     return {"y": y}
@@ -143,7 +143,7 @@ Task = namedtuple("Task", "name kind target")
 TASKS = [
     Task("AUPRCClassifier", AUPRCClassifier, binary),
     Task("AUPRCStackingClassifier", AUPRCStackingClassifier, binary),
-    Task("PUTrendClassifier", PUTrendClassifier, positive_unlabelled),
+    Task("PUTrendClassifier", PUTrendClassifier, positive_unlabeled),
     Task("SMaLLClassifier", SMaLLClassifier, binary),
     Task("TOPRPolicy", TOPRPolicy, decisions),
     Task("TOPRPolicy, rewards", TOPRPolicy, rewarded),

@@ -403,7 +403,7 @@ def cases(bench, quick):
         stride = given.STRIDE if quick or number else 1
         for name, *args in inputs_cases(setting, stride, "reward" in bench.inputs()):
             if name == "y, pandas NA" and isinstance(setting, PUTrendClassifier):
-                args[1] = RIGHT  # there it means unlabelled
+                args[1] = RIGHT  # there it means unlabeled
             if isinstance(setting, SMaLLClassifier) and takes_gaps(name):
                 args[1] = RIGHT
             act = functools.partial(attempt, bench, number, *args)

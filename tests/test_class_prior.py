@@ -10,7 +10,7 @@ METHODS = ["auto", "bbe", "dedpul", "elkan-noto"]
 
 
 def mixture(seed, prior, distance, n_positive=200, n_unlabeled=2000):
-    """Calibrated scores f_P / (f_P + f_U) of two normal classes: (positives, unlabelled)."""
+    """Calibrated scores f_P / (f_P + f_U) of two normal classes: (positives, unlabeled)."""
     rng = np.random.default_rng(seed)
     hidden = np.arange(n_unlabeled) < round(prior * n_unlabeled)
     positive = rng.standard_normal(n_positive) + distance

@@ -1,4 +1,4 @@
-"""make_pu: which rows go where, and that the labelled ones are drawn as promised."""
+"""make_pu: which rows go where, and that the labeled ones are drawn as promised."""
 
 import numpy as np
 import pandas as pd
@@ -43,7 +43,7 @@ def test_case_control(bias, n_unlabeled, global_random_seed):
     assert np.all(y_true[s == 1] == 1)
     hidden = y_true[s == 0] == 1
     assert hidden.mean() == pytest.approx(0.4)  # the population's
-    # Whatever the bias, the unlabelled positives are like all positives.
+    # Whatever the bias, the unlabeled positives are like all positives.
     assert X_pu[s == 0][hidden].mean() == pytest.approx(2, abs=5 / np.sqrt(hidden.sum()))
 
 

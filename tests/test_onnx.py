@@ -36,7 +36,7 @@ skl2onnx = pytest.importorskip("skl2onnx")
 ATOL = 1e-6
 ANIMALS = np.array(["ant", "bee", "cat", "dog", "emu"])
 NUMBERS = np.array([-2, 1, 5, 8, 13])
-# All positives are labelled here, which no share of them among the others fits.
+# All positives are labeled here, which no share of them among the others fits.
 pytestmark = pytest.mark.filterwarnings("ignore::pnsklearn.exceptions.PUWarning")
 PU = {"class_prior": 0.3, "n_snapshots": 3, "n_folds": 2, "random_state": 0}
 ESTIMATORS = settings("onnx", class_prior=0.3, random_state=0)

@@ -28,7 +28,7 @@ OF_PREDICTIONS = [name for name in SCORES if SCORES[name][1]] + ["lee_liu_score"
 
 
 class Problem:
-    """Two overlapping normal classes, some positives of which are labelled."""
+    """Two overlapping normal classes, some positives of which are labeled."""
 
     def __init__(self, seed, scenario, n_positive=30_000, n_unlabeled=200_000, prior=0.3):
         rng = np.random.default_rng(seed)
@@ -99,7 +99,7 @@ def test_true_risk(loss, scenario, global_random_seed):
         assert risk == pytest.approx(losses.mean(), abs=0.015)
 
 
-def test_all_positives_labelled_is_the_usual_score(global_random_seed):
+def test_all_positives_labeled_is_the_usual_score(global_random_seed):
     # Prior 0 in the single scenario: U are the negatives, and nothing is estimated.
     rng = np.random.default_rng(global_random_seed)
     y = (np.arange(200) % 3 == 0).astype(int)
@@ -127,7 +127,7 @@ def test_all_positives_labelled_is_the_usual_score(global_random_seed):
 
 
 def test_exact_shares():
-    # 4 labelled, 3 found; 10 unlabelled, 4 predicted positive; 40 % of them are.
+    # 4 labeled, 3 found; 10 unlabeled, 4 predicted positive; 40 % of them are.
     s, y_pred = np.repeat([1, 0], [4, 10]), np.repeat([1, 0, 1, 0], [3, 1, 4, 6])
     recall, prior = 3 / 4, 0.4
     for scenario, alpha, predicted in (("single", 8 / 14, 7 / 14), ("case-control", 0.4, 0.4)):
@@ -200,7 +200,7 @@ def test_labels(labels, pos_label, global_random_seed):
 
 
 @pytest.mark.parametrize("missing", [None, np.nan, pd.NA], ids=str)
-def test_missing_labels_mean_unlabelled(missing, global_random_seed):
+def test_missing_labels_mean_unlabeled(missing, global_random_seed):
     problem = Problem(global_random_seed, "single", 50, 200)
     for label, negative in ((1, 0), ("fraud", "not fraud")):
         given = pd.Series([missing, label], dtype=object)[problem.s]
@@ -217,8 +217,8 @@ def test_missing_labels_mean_unlabelled(missing, global_random_seed):
         ([0, 1, 2], [1, 1, 1], None, "two values.* got 3"),
         ([0, 1], [1, 1, 0], None, "inconsistent"),
         ([0, 1], [[1], [0]], None, r"shape \(n_samples,\)"),
-        ([0, 1], [0, 1], [1, 0], "No labelled row"),
-        ([0, 1], [0, 1], [0, 1], "No unlabelled row"),
+        ([0, 1], [0, 1], [1, 0], "No labeled row"),
+        ([0, 1], [0, 1], [0, 1], "No unlabeled row"),
         ([0, 1], [0, 1], [1, -1], "Negative values"),
     ],
 )
@@ -246,7 +246,7 @@ def test_bad_parameters(name):
 
 
 @pytest.fixture(scope="module")
-def labelled_data():
+def labeled_data():
     X, y = make_classification(600, n_informative=4, class_sep=1.5, random_state=0)
     X, s, y_true = make_pu(X, y, label_frequency=0.4, random_state=0)
     return X, s, y_true, y_true[s == 0].mean()
@@ -265,8 +265,8 @@ SCORER_FUNCTIONS = {
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
 @pytest.mark.parametrize("name", SCORER_FUNCTIONS)
-def test_scorer(name, scenario, labelled_data):
-    X, s, _, prior = labelled_data
+def test_scorer(name, scenario, labeled_data):
+    X, s, _, prior = labeled_data
     scorer = metrics.make_pu_scorer(name, class_prior=prior, scenario=scenario)
     model = LogisticRegression(class_weight="balanced").fit(X, s)
     function = SCORER_FUNCTIONS[name]
@@ -290,8 +290,8 @@ def test_scorer(name, scenario, labelled_data):
 
 
 @pytest.mark.parametrize("labels", [[0, 1], [1, 2], ["a", "b"], [False, True]], ids=str)
-def test_scorers_that_scikit_learn_has(labels, labelled_data):
-    X, s, _, _ = labelled_data
+def test_scorers_that_scikit_learn_has(labels, labeled_data):
+    X, s, _, _ = labeled_data
     y, weight = np.array(labels)[s], np.arange(X.shape[0]) % 3
     model = LogisticRegression(class_weight="balanced").fit(X, y)
     recall = np.average((model.predict(X) == labels[1])[s == 1], weights=weight[s == 1])
@@ -304,9 +304,9 @@ def test_scorers_that_scikit_learn_has(labels, labelled_data):
         assert scorer(model, X, y, sample_weight=weight) == pytest.approx(expected)
 
 
-def test_lee_liu_finds_the_threshold(labelled_data):
+def test_lee_liu_finds_the_threshold(labeled_data):
     # U as negative makes a model that predicts too few positives; no prior is needed to see it.
-    X, s, y_true, _ = labelled_data
+    X, s, y_true, _ = labeled_data
     plain = LogisticRegression().fit(X, s)
     tuned = TunedThresholdClassifierCV(
         LogisticRegression(), scoring=metrics.make_pu_scorer("lee_liu")
@@ -314,8 +314,8 @@ def test_lee_liu_finds_the_threshold(labelled_data):
     assert tuned.score(X, y_true) > plain.score(X, y_true) + 0.1
 
 
-def test_scorer_routes_weights(labelled_data):
-    X, s, _, _ = labelled_data
+def test_scorer_routes_weights(labeled_data):
+    X, s, _, _ = labeled_data
     weight = np.arange(X.shape[0]) % 3 + 1.0
     set_config(enable_metadata_routing=True)
     try:

@@ -45,7 +45,7 @@ def test_the_truth_is_at_the_true_strength(strength, global_random_seed):
     display = SensitivityDisplay.from_estimator(fit(X, s), X, s, strengths=[0, strength])
     at = dict(zip(display.strength, display.share, strict=True))
     assert at[strength] == pytest.approx(truth, abs=0.1)
-    # As if labels were random, it is too small where easy positives are labelled, else too large.
+    # As if labels were random, it is too small where easy positives are labeled, else too large.
     assert (at[0.0] - truth) * strength < -0.02
     assert abs(at[strength] - truth) < abs(at[0.0] - truth)
     low, high = display.interval[display.strength == strength][0]

@@ -84,7 +84,7 @@ def test_histogram(plt):
     assert marked(right, "threshold (0.01)") == [0.01]
     assert marked(right, "other threshold (0.05)") == [0.05]
     assert right.get_xlabel() == "Trend score (slope)"
-    assert set(legend(right)) >= {"unlabelled", "held-out positives"}
+    assert set(legend(right)) >= {"unlabeled", "held-out positives"}
 
 
 def test_table(plt):

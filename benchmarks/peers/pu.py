@@ -39,7 +39,7 @@ SWEPT = (
     "digits_even",
 )  # fmt: skip
 MAX_ROWS = 5_000  # of training and test together
-FEWEST, MOST = 10, 500  # labelled positives
+FEWEST, MOST = 10, 500  # labeled positives
 
 
 @cache
@@ -56,12 +56,12 @@ def make_task(
 ):
     """Split a set into equal halves and hide the labels of the training half.
 
-    `n_labeled` positives of the training half stay labelled (by default the share `c` of them, 10
+    `n_labeled` positives of the training half stay labeled (by default the share `c` of them, 10
     to 500), the others join the negatives in U: one sample, of which some positives are known.
     With `pi`, U is itself a sample of the population, beside one of positives: rows of U and of the
     test half alike are dropped until `pi` is their share of positives. `bias` is `make_pu`'s.
 
-    Return ``X_train``, ``s`` (1 labelled, 0 unlabelled), ``X_test``, ``y_test``, ``y_train`` and
+    Return ``X_train``, ``s`` (1 labeled, 0 unlabeled), ``X_test``, ``y_test``, ``y_train`` and
     the share of positives in U.
     """
     X, y = load_task(name, data_home)
@@ -93,7 +93,7 @@ def some_columns(name, X):
 def make_population(name, seed, *, pi, n_labeled, degraded=False, max_rows=1_500, data_home=None):
     """Return P, U and test rows of both scenarios where a share `pi` of U is positive, or None.
 
-    U has up to `max_rows` rows, and the labelled positives are drawn beside it. Each scenario has a
+    U has up to `max_rows` rows, and the labeled positives are drawn beside it. Each scenario has a
     test half of its own population: "single" is P and U together, "case-control" is U.
     """
     X, y = load_task(name, data_home)

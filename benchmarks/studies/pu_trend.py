@@ -353,7 +353,7 @@ def _limits(rows, cost=0.2):
 
 
 def bias(options, report):
-    """Labelled positives drawn at random, and with a preference for easy or hard ones."""
+    """Labeled positives drawn at random, and with a preference for easy or hard ones."""
     seeds, sets = options.seeds_of(3), options.pick(pu.SWEPT, BUNDLED[:1])
     models = {
         **pu.some("PUTrend"),
@@ -368,7 +368,7 @@ def bias(options, report):
 
 
 def few(options, report):
-    """From 5 to 500 labelled positives."""
+    """From 5 to 500 labeled positives."""
     seeds, sets = options.seeds_of(2), options.pick(pu.SWEPT, BUNDLED[:1])
     models = pu.some(
         "PUTrend", "bagging trees", "Elkan-Noto logistic", "Elkan-Noto forest",
@@ -381,8 +381,8 @@ def few(options, report):
             continue
         rows = _runs(report, "few", tasks, models, seeds, setting=f"n={n}", n_labeled=n)
         for key, table in means.items():
-            table.append({"labelled": n, "sets": len(tasks), **_task_means(rows, key).mean()})
-        summary.append(_with_differences(_model_rows(rows, models), rows).assign(labelled=n))
+            table.append({"labeled": n, "sets": len(tasks), **_task_means(rows, key).mean()})
+        summary.append(_with_differences(_model_rows(rows, models), rows).assign(labeled=n))
     report.keep("few", pd.concat(summary))
     for key, table in means.items():
         report.table(f"few_{key}", table, key)

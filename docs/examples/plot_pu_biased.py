@@ -2,8 +2,8 @@
 When the labels are not a fair sample, and when positives are rare
 ==================================================================
 
-:class:`~pnsklearn.PUTrendClassifier` takes the labelled positives for a random sample of all
-positives. Here they are not: easy ones are labelled first, or hard ones. What becomes of the class
+:class:`~pnsklearn.PUTrendClassifier` takes the labeled positives for a random sample of all
+positives. Here they are not: easy ones are labeled first, or hard ones. What becomes of the class
 prior, of the accuracy, and which split of the scores is the more robust? And what of a problem with
 one positive in a hundred rows?
 """
@@ -25,12 +25,12 @@ from pnsklearn.exceptions import PUWarning
 # Biased labels
 # -------------
 #
-# Even digits are positive, a third of them labelled. ``bias`` is how strongly their easiness counts
+# Even digits are positive, a third of them labeled. ``bias`` is how strongly their easiness counts
 # in who gets a label: 0 is at random, a greater one prefers digits that a classifier on the true
 # labels is sure of, a negative one those it doubts.
 #
 # Two splits of the scores: at the estimated share ("prior", the default), which compares the
-# unlabelled digits with the labelled ones that were held out; and at their natural break, which
+# unlabeled digits with the labeled ones that were held out; and at their natural break, which
 # does not. (The first stage is linear here, to save time.)
 
 X, digit = load_digits(return_X_y=True)
@@ -63,16 +63,16 @@ for split, values in results.items():
     for ax, column in zip(axes, np.transpose(values), strict=True):
         ax.plot(BIASES, column, marker="o", label=split)
 axes[0].axhline(hidden.mean(), color="0.5", linestyle=":", label="truth")
-axes[0].set(xlabel="Bias", ylabel="Share called positive of the unlabelled")
+axes[0].set(xlabel="Bias", ylabel="Share called positive of the unlabeled")
 axes[1].set(xlabel="Bias", ylabel="Test accuracy")
 for ax in axes:
     ax.set_xticks(BIASES)
     ax.legend()
 
 # %%
-# At random, all are right. With easy digits labelled the prior is far too small, since no
-# unlabelled digit looks as positive as they do. The ranking stays good, so the natural break still
-# finds most positives: it is the better choice where such a bias is likely. The harder the labelled
+# At random, all are right. With easy digits labeled the prior is far too small, since no
+# unlabeled digit looks as positive as they do. The ranking stays good, so the natural break still
+# finds most positives: it is the better choice where such a bias is likely. The harder the labeled
 # digits, the worse the ranking itself, and no split repairs that.
 #
 # Look at the last column: bias may bring no warning at all. The data look as if fewer rows were
@@ -81,7 +81,7 @@ for ax in axes:
 # What if?
 # --------
 #
-# One line says what would follow from a bias of each strength: the labelled positives are weighted
+# One line says what would follow from a bias of each strength: the labeled positives are weighted
 # by what would make them a fair sample again, and a classifier is trained. Here the labels were
 # drawn with a strength of 1. The data cannot tell, but who knows how labels arose may.
 
@@ -110,7 +110,7 @@ y = rng.random(N_ROWS) < 0.02
 X = rng.normal(size=(N_ROWS, N_FEATURES))
 X[y, :4] += 1.75
 X_pu, s, y_true = make_pu(X, y, n_labeled=40, random_state=0)
-print(f"{s.sum()} labelled; positives among the unlabelled: {y_true[s == 0].mean():.2%}")
+print(f"{s.sum()} labeled; positives among the unlabeled: {y_true[s == 0].mean():.2%}")
 
 print("split      called   called by predict     F1")
 for split in (*SPLITS, "variance"):

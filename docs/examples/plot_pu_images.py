@@ -1,9 +1,9 @@
 """
-Even digits from a hundred labelled images
+Even digits from a hundred labeled images
 ==========================================
 
-A small convolutional network learns which digits are even from 100 images labelled "even" and
-1,247 images without a label, nearly half of which are even too. No image is labelled "odd". Needs
+A small convolutional network learns which digits are even from 100 images labeled "even" and
+1,247 images without a label, nearly half of which are even too. No image is labeled "odd". Needs
 PyTorch.
 """
 
@@ -29,7 +29,7 @@ X_train, X_test, y_train, y_test = train_test_split(
 )
 X_pu, s, y_true = make_pu(X_train, y_train, n_labeled=100, random_state=0)
 X_pu, X_test = (X.reshape(-1, 1, 8, 8).astype(np.float32) for X in (X_pu, X_test))
-print(f"{s.sum()} labelled, {(s == 0).sum()} unlabelled, {y_true[s == 0].mean():.0%} of these even")
+print(f"{s.sum()} labeled, {(s == 0).sum()} unlabeled, {y_true[s == 0].mean():.0%} of these even")
 
 # %%
 # The network. Every run must start from weights of its own, so the classifier takes a *function*
@@ -46,12 +46,12 @@ def make_network():
 
 
 # %%
-# A network soon knows the labelled images by heart. From then on the scores of all unlabelled
+# A network soon knows the labeled images by heart. From then on the scores of all unlabeled
 # images fall, the even ones too, and those that had risen the most fall the most: the trend says
 # less and less, or the contrary. Images that look different in every pass put this off. That is
 # what two functions on batches of shape (n, 1, 8, 8) are for. The weak one moves each image by up
 # to one pixel. The strong one also blanks a square: in the second stage the network must agree with
-# itself between the two views of an unlabelled image. (Do not flip digits: a mirrored 2 is no 2.)
+# itself between the two views of an unlabeled image. (Do not flip digits: a mirrored 2 is no 2.)
 
 
 def weak(batch):
@@ -96,14 +96,14 @@ model = PUTrendClassifier(
     batch_size=32,
     random_state=0,
 ).fit(X_pu, s)
-print(f"share of even digits among the unlabelled: {model.class_prior_:.2f} estimated")
+print(f"share of even digits among the unlabeled: {model.class_prior_:.2f} estimated")
 print(f"test accuracy: {accuracy_score(y_test, model.predict(X_test)):.3f}")
 
 # %%
-# The scores over training: labelled images that a run did not train on must rise with the
-# unlabelled ones that are called even. If they do not, the trend must not be trusted, and the
+# The scores over training: labeled images that a run did not train on must rise with the
+# unlabeled ones that are called even. If they do not, the trend must not be trusted, and the
 # classifier says so in a warning.
 
-# Picture: Scores of held-out positives and of unlabelled rows in training, which stay
+# Picture: Scores of held-out positives and of unlabeled rows in training, which stay
 #   level, and the histogram of their trend scores with the threshold between two heaps.
 TrendDisplay.from_estimator(model)

@@ -1,10 +1,10 @@
 """
-Positives and unlabelled rows, in a pipeline
+Positives and unlabeled rows, in a pipeline
 ============================================
 
-Eighty malignant tumours are labelled, the others of both kinds are not. Measurements are missing
+Eighty malignant tumours are labeled, the others of both kinds are not. Measurements are missing
 here and there, and range from thousandths to thousands. :class:`~pnsklearn.PUTrendClassifier` at
-the end of a pipeline learns from that, and estimates how many of the unlabelled tumours are
+the end of a pipeline learns from that, and estimates how many of the unlabeled tumours are
 malignant.
 """
 
@@ -35,7 +35,7 @@ X_train, X_test, y_train, y_test = train_test_split(
 X_pu, s, y_true = make_pu(X_train, y_train, n_labeled=80, random_state=0)
 spread = np.nanstd(X_pu, axis=0)
 print(f"standard deviations of the measurements: {spread.min():.4f} to {spread.max():.0f}")
-print(f"{s.sum()} labelled as malignant, {(s == 0).sum()} without a label")
+print(f"{s.sum()} labeled as malignant, {(s == 0).sum()} without a label")
 
 # %%
 # The classifier standardises by itself. What it cannot do is to impute, and a transformation of
@@ -49,11 +49,11 @@ def pipeline(classifier):
 model = pipeline(PUTrendClassifier(random_state=0)).fit(X_pu, s)
 classifier = model[-1]
 low, high = classifier.class_prior_interval_
-print(f"malignant among the unlabelled: {classifier.class_prior_:.0%} ({low:.0%} to {high:.0%})")
+print(f"malignant among the unlabeled: {classifier.class_prior_:.0%} ({low:.0%} to {high:.0%})")
 print(f"in truth: {y_true[s == 0].mean():.0%}")
 
 # %%
-# On the tumours kept for the test, beside models that take the unlabelled for benign, and one that
+# On the tumours kept for the test, beside models that take the unlabeled for benign, and one that
 # was told all the labels.
 
 models = {
@@ -71,15 +71,15 @@ for name, fitted in models.items():
 
 # %%
 # What happened in the first stage. Left, the scores at each snapshot of training: tumours called
-# positive must go with the labelled ones that were held out. Right, the scores by which the
-# unlabelled are split.
+# positive must go with the labeled ones that were held out. Right, the scores by which the
+# unlabeled are split.
 
-# Picture: Scores of held-out positives and of unlabelled rows in training, which stay
+# Picture: Scores of held-out positives and of unlabeled rows in training, which stay
 #   level, and the histogram of their trend scores with the threshold between two heaps.
 TrendDisplay.from_estimator(model)
 
 # %%
-# Without the true labels, F1 can still be estimated from labelled and unlabelled tumours that were
+# Without the true labels, F1 can still be estimated from labeled and unlabeled tumours that were
 # not in the training, given the share of positives among the latter.
 
 X_new, s_new, y_new = make_pu(X_test, y_test, n_labeled=25, random_state=1)

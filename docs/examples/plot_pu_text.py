@@ -45,11 +45,11 @@ train = train[rows[:, 0]]
 
 model = make_pipeline(TfidfVectorizer(), PUTrendClassifier(random_state=0)).fit(train, s)
 print(f"the matrix: {model[0].transform(train).shape}, {model[0].transform(train).nnz} entries")
-print(f"on the topic, of the unlabelled: {model[-1].class_prior_:.1%} estimated")
+print(f"on the topic, of the unlabeled: {model[-1].class_prior_:.1%} estimated")
 print(f"                                 {y_true[s == 0].mean():.1%} in truth")
 
 # %%
-# Beside models that take the unlabelled for negatives, and one that knows all labels:
+# Beside models that take the unlabeled for negatives, and one that knows all labels:
 
 models = {
     "PUTrendClassifier": model,

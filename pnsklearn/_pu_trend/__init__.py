@@ -1,1 +1,1 @@
-"""PUTrendClassifier: positives and unlabelled rows, through predictive trends."""
+"""PUTrendClassifier: positives and unlabeled rows, through predictive trends."""

@@ -14,7 +14,7 @@ from pnsklearn._pu_trend._split import Split
 # five false alarms, of the fits that are fine.
 DOUBT_LIMIT, LIMIT_POWER, LARGEST_LIMIT = 0.25, 0.3, 0.5
 FEWEST_POSITIVES = 20  # below, a share is hardly determined
-FAIR_AUC = 0.6  # of the labelled positives against the unlabelled rows, in one run on all rows
+FAIR_AUC = 0.6  # of the labeled positives against the unlabeled rows, in one run on all rows
 AUC_TOLERANCE = 0.05  # over what scores can reach that were not trained on their rows
 
 
@@ -56,7 +56,7 @@ def diagnose(
     rows = [
         Diagnostic("doubt", doubt, limit,
                    _verdict(doubt > limit, "in doubt", np.isnan(doubt))),
-        Diagnostic("labelled positives", n_P, FEWEST_POSITIVES,
+        Diagnostic("labeled positives", n_P, FEWEST_POSITIVES,
                    _verdict(n_P < FEWEST_POSITIVES, "few")),
         Diagnostic("held-out AUC", split.ranking.auc, 0.5,
                    _verdict(split.ranking.auc <= 0.5, "no better than chance")),
@@ -68,8 +68,8 @@ def diagnose(
                                _verdict(given[0] > bound, "labels may be biased")))  # fmt: skip
         if given[0] > bound:
             sentences.append(
-                f"The data hold at most {share.bound:.2f} positives among the unlabelled rows if "
-                f"labels are random, and class_prior is {given[0]:.2f}. The labelled positives may "
+                f"The data hold at most {share.bound:.2f} positives among the unlabeled rows if "
+                f"labels are random, and class_prior is {given[0]:.2f}. The labeled positives may "
                 "be the easy ones: label a random sample, or try split='natural'."
             )
     return Diagnostics(rows), sentences
@@ -85,7 +85,7 @@ def _doubts(split: Split, sample: Sample, warned: bool, doubt: float) -> Iterato
     if warned:
         yield (
             "Calling every row the same would be more accurate with probability "
-            f"{doubt:.2f}. The labelled positives rank above the unlabelled rows with probability "
+            f"{doubt:.2f}. The labeled positives rank above the unlabeled rows with probability "
             f"{auc:.2f}, and {share:.2f} of these count as positive. The ranking may still be of "
             "use; see diagnostics_. Set class_prior if the share is known, or label more."
         )
@@ -93,12 +93,12 @@ def _doubts(split: Split, sample: Sample, warned: bool, doubt: float) -> Iterato
         return
     if auc > 1 - share / 2 + AUC_TOLERANCE:
         yield (
-            f"The labelled positives rank above the unlabelled rows with probability {auc:.2f}. "
+            f"The labeled positives rank above the unlabeled rows with probability {auc:.2f}. "
             f"With a share of positives of {share:.2f}, no more than {1 - share / 2:.2f} is "
             "possible, so the run has memorised its rows. Set n_folds, or train for less."
         )
     elif auc < FAIR_AUC:
         yield (
-            "The labelled positives can hardly be told from the unlabelled rows: they rank above "
+            "The labeled positives can hardly be told from the unlabeled rows: they rank above "
             f"them with probability {auc:.2f}. Predictions may be no better than chance."
         )

@@ -1,4 +1,4 @@
-"""PUTrendClassifier: the scikit-learn face of learning from positives and unlabelled rows."""
+"""PUTrendClassifier: the scikit-learn face of learning from positives and unlabeled rows."""
 
 from numbers import Integral, Real
 from typing import Any
@@ -36,17 +36,17 @@ from pnsklearn._validation import (
 
 
 class PUTrendClassifier(FitMixin, ClassifierMixin, BaseEstimator):
-    r"""Binary classifier for labelled positives and unlabelled rows.
+    r"""Binary classifier for labeled positives and unlabeled rows.
 
-    There are no labelled negatives: one label (1, True, or `pos_label`) marks the labelled
-    positives, the other, or a missing label, the unlabelled rows, of which some are positive too.
+    There are no labeled negatives: one label (1, True, or `pos_label`) marks the labeled
+    positives, the other, or a missing label, the unlabeled rows, of which some are positive too.
     `predict` returns the same two labels, read as positive and negative.
 
-    First stage, after [1]_: models learn to tell labelled from unlabelled rows on batches of equal
-    halves, and snapshots in training give each unlabelled row a curve of scores; `trend` turns it
+    First stage, after [1]_: models learn to tell labeled from unlabeled rows on batches of equal
+    halves, and snapshots in training give each unlabeled row a curve of scores; `trend` turns it
     into one number, and a split of these numbers into pseudo-labels. Second stage: a classifier is
     trained on them. Where the published method trains one model on all rows, here each of
-    ``2 * n_folds`` runs holds out some positives and half of the unlabelled rows, and all scores
+    ``2 * n_folds`` runs holds out some positives and half of the unlabeled rows, and all scores
     are held-out ones. That makes the class prior estimable, the training stoppable and failures
     visible. `paper` and `authors_code` return the published method.
 
@@ -76,25 +76,25 @@ class PUTrendClassifier(FitMixin, ClassifierMixin, BaseEstimator):
         need all snapshots in memory.
 
     split : {"auto", "prior", "natural", "variance", "authors"}, default="auto"
-        How many unlabelled rows count as positive: "auto" and "prior" are the share of positives,
+        How many unlabeled rows count as positive: "auto" and "prior" are the share of positives,
         given or estimated; the others those above the natural break of the trend scores, with the
         criterion of Fisher and Jenks, that of the paper's equation 8, or the authors' code (which
         has no weights, and uses all snapshots: the others use those up to the smallest held-out
-        loss). "auto" is "natural" where the share cannot be estimated, because no labelled positive
+        loss). "auto" is "natural" where the share cannot be estimated, because no labeled positive
         is held out: ``n_folds=None``, or a single one.
 
     class_prior : float, tuple (low, high) or None, default=None
-        What you know of the share of positives among the unlabelled rows: its value, in (0, 1), or
+        What you know of the share of positives among the unlabeled rows: its value, in (0, 1), or
         bounds, in [0, 1]. None estimates it freely; see `class_prior_`.
 
     pos_label : int, float, bool, str or None, default=None
-        The label of the labelled positives. None: 1 beside 0 or -1, and True beside False; other
-        labels must be named. Missing labels (None, NaN, `pandas.NA`) mean unlabelled, whatever the
+        The label of the labeled positives. None: 1 beside 0 or -1, and True beside False; other
+        labels must be named. Missing labels (None, NaN, `pandas.NA`) mean unlabeled, whatever the
         only other label is.
 
     scenario : {"single", "case-control"}, default="single"
         What the population is: both samples together, one sample of which some positives are
-        labelled; or the unlabelled rows alone, beside a separate sample of positives.
+        labeled; or the unlabeled rows alone, beside a separate sample of positives.
 
     threshold : str, tuple (str, float) or float, default="proba"
         Probability above which `predict` says positive, as for
@@ -112,15 +112,15 @@ class PUTrendClassifier(FitMixin, ClassifierMixin, BaseEstimator):
         Snapshots of the first stage.
 
     n_passes : float, "auto" or "published", default="auto"
-        Passes over the unlabelled rows in all; at least 20 steps are taken for each snapshot.
+        Passes over the unlabeled rows in all; at least 20 steps are taken for each snapshot.
         "auto" is 10, with at most 100 steps for each; "published" takes 512, whatever the number
         of rows.
 
     n_folds : int or None, default=5
-        Folds of the labelled positives: each is held out twice. None trains one model on all rows.
+        Folds of the labeled positives: each is held out twice. None trains one model on all rows.
 
     batch_size : int, default=64
-        Labelled positives, and as many unlabelled rows, in a step. A sample of up to 256 rows is
+        Labeled positives, and as many unlabeled rows, in a step. A sample of up to 256 rows is
         one batch.
 
     learning_rate : float, default=0.03
@@ -129,7 +129,7 @@ class PUTrendClassifier(FitMixin, ClassifierMixin, BaseEstimator):
     transforms : None, callable or tuple of two callables, default=None
         For torch modules: functions that map a batch to an augmented one of the same shape. One is
         the weak transform of the training batches. With a pair (weak, strong), the second stage has
-        the FixMatch term: it must say the same of both views of an unlabelled row.
+        the FixMatch term: it must say the same of both views of an unlabeled row.
 
     device : str, default="cpu"
         For torch modules: "cpu", "cuda" or "cuda:N". Fitted attributes are on the CPU in any case.
@@ -143,11 +143,11 @@ class PUTrendClassifier(FitMixin, ClassifierMixin, BaseEstimator):
     Attributes
     ----------
     classes_ : ndarray of shape (2,)
-        The labels; ``classes_[1]`` marks the labelled positives. Where the others were missing, the
+        The labels; ``classes_[1]`` marks the labeled positives. Where the others were missing, the
         negative label is 0, or "not ..." for text.
 
     class_prior_ : float
-        Share of positives among the unlabelled rows, as given or estimated. Without assumptions the
+        Share of positives among the unlabeled rows, as given or estimated. Without assumptions the
         data identify only an upper bound: negatives that look exactly like positives count as such.
         The estimate is the median of a posterior given three scores of the rows, the trend scores
         and those of a forest and a logistic regression, or an upper bound if that is smaller. The
@@ -160,11 +160,11 @@ class PUTrendClassifier(FitMixin, ClassifierMixin, BaseEstimator):
 
     class_prior_posterior_ : PriorPosterior or None
         That posterior, without the cut: shares, `share`, and their `probability`. None where no
-        labelled positive is held out and no share is given.
+        labeled positive is held out and no share is given.
 
     doubt_ : float
         Probability that calling every row the same would be more accurate than calling positive
-        what is likelier so than not, given the posterior of both. NaN where no labelled positive is
+        what is likelier so than not, given the posterior of both. NaN where no labeled positive is
         held out.
 
     diagnostics_ : tuple of (what, value, limit, verdict)
@@ -176,26 +176,26 @@ class PUTrendClassifier(FitMixin, ClassifierMixin, BaseEstimator):
     threshold_ : float
         Probability above which `predict` says positive.
 
-    trend_scores_ : ndarray of shape (n_unlabelled,)
-        Trend scores of the unlabelled rows of positive weight, in order; see `rows_`.
+    trend_scores_ : ndarray of shape (n_unlabeled,)
+        Trend scores of the unlabeled rows of positive weight, in order; see `rows_`.
 
     heldout_trend_scores_ : ndarray of shape (n_positives,)
-        Trend scores of the labelled positives, held out of training unless ``n_folds=None``.
+        Trend scores of the labeled positives, held out of training unless ``n_folds=None``.
 
     rows_ : ndarray of shape (n_used,)
         Indices of the rows that were used, in order: those of positive weight; and of more than
-        20,000 labelled positives or unlabelled rows a random sample of as many, unless
-        ``n_folds=None`` or the model is a torch module. What has one entry per labelled positive or
-        unlabelled row has it for these.
+        20,000 labeled positives or unlabeled rows a random sample of as many, unless
+        ``n_folds=None`` or the model is a torch module. What has one entry per labeled positive or
+        unlabeled row has it for these.
 
     split_threshold_ : float
-        Unlabelled rows with a larger trend score are called positive.
+        Unlabeled rows with a larger trend score are called positive.
 
-    transduction_ : ndarray of shape (n_unlabelled,)
-        Labels of the unlabelled rows by that threshold.
+    transduction_ : ndarray of shape (n_unlabeled,)
+        Labels of the unlabeled rows by that threshold.
 
     heldout_auc_ : float
-        Probability that a held-out positive has a larger trend score than an unlabelled row. At
+        Probability that a held-out positive has a larger trend score than an unlabeled row. At
         best ``1 - class_prior_ / 2``.
 
     selected_estimator_ : str
@@ -211,7 +211,7 @@ class PUTrendClassifier(FitMixin, ClassifierMixin, BaseEstimator):
         Snapshots that were trained.
 
     snapshot_quantiles_ : ndarray of shape (3, n_snapshots, 3)
-        For the held-out positives and the unlabelled rows called positive and negative the 10 %
+        For the held-out positives and the unlabeled rows called positive and negative the 10 %
         quantile, mean and 90 % quantile of the scores at each snapshot; of U at most 2,000 rows.
 
     n_features_in_ : int
@@ -224,7 +224,7 @@ class PUTrendClassifier(FitMixin, ClassifierMixin, BaseEstimator):
     -----
     PUWarning
         If `doubt_` is large, a given `class_prior` contradicts the data, a trend that was asked for
-        is inverted, there are too few labelled positives for the folds, or, for ``n_folds=None``,
+        is inverted, there are too few labeled positives for the folds, or, for ``n_folds=None``,
         the run has memorised its rows.
 
     See Also
@@ -363,8 +363,8 @@ class PUTrendClassifier(FitMixin, ClassifierMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            If a parameter, X, y or a weight is out of its range, there is no labelled positive or
-            no unlabelled row, or `estimator` has no `partial_fit` or no probability.
+            If a parameter, X, y or a weight is out of its range, there is no labeled positive or
+            no unlabeled row, or `estimator` has no `partial_fit` or no probability.
         ImportError
             If a torch module is asked for and torch is not installed.
         """
@@ -557,8 +557,8 @@ class PUTrendClassifier(FitMixin, ClassifierMixin, BaseEstimator):
         refuse_huge(X)
         classes, labeled = check_binary_target(
             y,
-            "labelled positives and unlabelled rows",
-            "Fit one estimator for each class: its labelled rows against the unlabelled ones.",
+            "labeled positives and unlabeled rows",
+            "Fit one estimator for each class: its labeled rows against the unlabeled ones.",
         )
         if only_label is None:
             classes = positive_label(classes, self.pos_label)
@@ -566,7 +566,7 @@ class PUTrendClassifier(FitMixin, ClassifierMixin, BaseEstimator):
         else:
             classes = filled_classes(only_label, self.pos_label)
         weight = check_weights(sample_weight, X)
-        check_weighted_classes(labeled, weight, "unlabelled")
+        check_weighted_classes(labeled, weight, "unlabeled")
         # Weights count rows; those that are shares of one count as many rows as there are.
         weight = weight * max(1.0, np.count_nonzero(weight) / weight.sum())
         weight, X, y, labeled, kept = without_weightless(weight, with_short_indices(X), y, labeled)
@@ -581,7 +581,7 @@ class PUTrendClassifier(FitMixin, ClassifierMixin, BaseEstimator):
         tags.classifier_tags.multi_class = False
         # scikit-learn's checks want the likelier class from predict, and know no threshold.
         tags._skip_test = self.threshold not in ("proba", 0.5)
-        # There the population is the unlabelled rows alone, not all that a score is taken over.
+        # There the population is the unlabeled rows alone, not all that a score is taken over.
         tags.classifier_tags.poor_score = self.scenario == "case-control"
         tags.input_tags.allow_nan = takes_gaps(self.final_estimator)
         tags.input_tags.sparse = not is_module_factory(self.estimator)

@@ -1,6 +1,6 @@
-"""First stage: K runs tell labelled positives from unlabelled rows; the scores are followed.
+"""First stage: K runs tell labeled positives from unlabeled rows; the scores are followed.
 
-Each run holds out some of the positives and half of the unlabelled rows; at every snapshot a row is
+Each run holds out some of the positives and half of the unlabeled rows; at every snapshot a row is
 scored by the runs that do not see it. The snapshots give each row a curve, and the curve a number,
 its trend score.
 """
@@ -29,7 +29,7 @@ class FirstStage:
     """The runs at the snapshot that is used last: trends of held-out scores."""
 
     name: str  # of the learner
-    trends: list[OnlineTrend]  # of the positives and of the unlabelled rows
+    trends: list[OnlineTrend]  # of the positives and of the unlabeled rows
     last: int  # index of that snapshot
     curves: list[list[Array]]  # at each snapshot the scores of some rows of both samples
     shown: list[Array]  # these rows
@@ -41,7 +41,7 @@ class FirstStage:
     def quantiles(self, positive: Array) -> Array:
         """Return the 10 % quantile, mean and 90 % quantile of three groups at each snapshot.
 
-        The groups are the held-out positives, and those of the shown unlabelled rows that are
+        The groups are the held-out positives, and those of the shown unlabeled rows that are
         called positive and negative; a group without rows is NaN.
         """
         positive = positive[self.shown[1]]

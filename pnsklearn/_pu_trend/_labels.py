@@ -1,4 +1,4 @@
-"""Which label marks the positives, and which rows are unlabelled."""
+"""Which label marks the positives, and which rows are unlabeled."""
 
 from textwrap import shorten
 from typing import Any
@@ -18,7 +18,7 @@ UNLABELED = {"", "?", "na", "nan", "none", "null", "missing", "other", "unknown"
 def fill_missing(y: Any) -> tuple[Any, Any]:
     """Return labels without missing ones, and the only label that there is beside these.
 
-    None, NaN, NaT and `pandas.NA` mean unlabelled: y becomes 1 where there is a label, and 0
+    None, NaN, NaT and `pandas.NA` mean unlabeled: y becomes 1 where there is a label, and 0
     elsewhere. Where no label is missing, the labels are returned as an array, and None.
 
     Raises
@@ -36,7 +36,7 @@ def fill_missing(y: Any) -> tuple[Any, Any]:
         return y, None
     if values.dtype.kind in "mM":
         raise ValueError(
-            "y holds dates or durations, not labels. Pass True for the rows of the labelled "
+            "y holds dates or durations, not labels. Pass True for the rows of the labeled "
             "positives and False for all others, such as y.notna()."
         )
     if values.dtype.kind not in "fO":
@@ -55,14 +55,14 @@ def fill_missing(y: Any) -> tuple[Any, Any]:
             labels.append(label)
     if not labels:
         raise ValueError(
-            "All labels of y are missing, which means unlabelled. At least one labelled positive "
+            "All labels of y are missing, which means unlabeled. At least one labeled positive "
             "is needed."
         )
     if len(labels) > 1:
         raise ValueError(
-            f"y has missing labels, which mean unlabelled, beside {len(labels)} labels: "
+            f"y has missing labels, which mean unlabeled, beside {len(labels)} labels: "
             f"{', '.join(map(repr, labels[:5]))}. Beside missing labels there must be one label, "
-            "that of the labelled positives."
+            "that of the labeled positives."
         )
     return (~missing).astype(int), labels[0]
 
@@ -92,7 +92,7 @@ def _of_one_type(values):
         some = values[text.index(True)], values[text.index(False)]
         raise ValueError(
             f"y has labels of several types, {some[0]!r} and {some[1]!r}. Use labels of one type, "
-            "or leave out those of the unlabelled rows (None)."
+            "or leave out those of the unlabeled rows (None)."
         )
     plain = all(isinstance(value, (bool, int, float, np.bool_, np.number)) for value in values)
     return np.array(values.tolist()) if plain else values
@@ -116,7 +116,7 @@ def filled_classes(label: Any, pos_label: Any) -> Array:
 
 
 def positive_label(classes: Array, pos_label: Any) -> Array:
-    """Return two labels, sorted before, in the order (negative or unlabelled, positive).
+    """Return two labels, sorted before, in the order (negative or unlabeled, positive).
 
     Raises
     ------

@@ -1,7 +1,7 @@
 """The learners of the first stage: K runs that can be trained up to the next snapshot, and scored.
 
 A learner is made of a `Sample`, a `Plan` and a random state. Its ``advance()`` trains all runs for
-one snapshot period, and ``logits(X)`` returns the log-odds of "labelled" under each run, of shape
+one snapshot period, and ``logits(X)`` returns the log-odds of "labeled" under each run, of shape
 (n, K), as if both samples had the same size.
 """
 

@@ -45,7 +45,7 @@ class ModuleLearner:
     device : str
         Where the modules live.
     sample : Sample
-        The labelled positives and the unlabelled rows, arrays of shape (n, ...).
+        The labeled positives and the unlabeled rows, arrays of shape (n, ...).
     plan : Plan
         How the runs are trained.
     rng : numpy.random.RandomState or numpy.random.Generator
@@ -105,7 +105,7 @@ def fit_module(
         Returns a new `torch.nn.Module`, as for `ModuleLearner`.
     weak, strong : callable or None
         Map a training batch to an augmented one. All rows are trained on in the weak view. With
-        `strong`, unlabelled rows are also asked to agree between the views; see `_soft_loss`.
+        `strong`, unlabeled rows are also asked to agree between the views; see `_soft_loss`.
     device : str
         Where to train.
     rows : FinalRows

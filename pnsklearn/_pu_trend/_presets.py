@@ -12,7 +12,7 @@ from pnsklearn._typing import Array
 LARGEST_WHOLE_BATCH = 256
 FEWEST_STEPS = 20  # between snapshots
 AUTO_PASSES, MOST_AUTO_STEPS = 10, 100  # over the rows in all, and between snapshots
-POSITIVE_TARGET = 0.95  # of labelled positives, for a label smoothing of 0.1; others have 0
+POSITIVE_TARGET = 0.95  # of labeled positives, for a label smoothing of 0.1; others have 0
 PUBLISHED_STEPS = 512  # between snapshots
 PUBLISHED_DECAY = 0.999  # of the averaged weights, per step
 RAMP_EPOCHS, RAMP_POWER = 25, 0.8  # of the targets of pseudo-labels
@@ -35,7 +35,7 @@ class Plan:
     n_runs: int
     n_snapshots: int
     steps: int  # between snapshots
-    batch_size: int  # labelled positives, and as many unlabelled rows, in a step
+    batch_size: int  # labeled positives, and as many unlabeled rows, in a step
     learning_rate: float
     decay: float  # of the averaged weights, per step
     momentum: float = 0.9
@@ -64,7 +64,7 @@ class Plan:
 def schedule(n_passes: float | str, n_rows: int, rows_per_step: int) -> tuple[int, float]:
     """Return the steps between snapshots, and the decay of the averaged weights.
 
-    `n_rows` is the number of unlabelled rows, and `rows_per_step` how many of them would be taken
+    `n_rows` is the number of unlabeled rows, and `rows_per_step` how many of them would be taken
     if each snapshot had one step.
     """
     if n_passes == "published":

@@ -1,4 +1,4 @@
-"""The two samples, labelled positives and unlabelled rows, and the runs that train on them."""
+"""The two samples, labeled positives and unlabeled rows, and the runs that train on them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -36,7 +36,7 @@ class Rows:
 
 
 class Sample(NamedTuple):
-    """Labelled positives and unlabelled rows."""
+    """Labeled positives and unlabeled rows."""
 
     positives: Rows
     unlabeled: Rows
@@ -57,7 +57,7 @@ class Sample(NamedTuple):
         return np.concatenate(values), labeled, np.concatenate(weight)
 
     def auc(self, scores: Sequence[Array]) -> float:
-        """Return the probability that a positive scores above an unlabelled row."""
+        """Return the probability that a positive scores above an unlabeled row."""
         of_P, of_U = scores
         return float(self.positives.mean(ranks_in(of_U, self.unlabeled.weight, of_P)))
 
@@ -96,7 +96,7 @@ def split_sample(
     if used != n_folds:
         warn_user(
             f"n_folds={used} is used instead of {n_folds}, because there are {n_positives} "
-            f"different labelled positives and {n_unlabeled} different unlabelled rows.",
+            f"different labeled positives and {n_unlabeled} different unlabeled rows.",
             PUWarning,
         )
     seen = [np.ones((X.shape[0], 2 * used if used else 1), dtype=bool) for X in parts]

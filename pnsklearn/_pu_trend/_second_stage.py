@@ -45,10 +45,10 @@ def second_stage(
 
 
 def posterior(split: Split, sample: Sample) -> Array:
-    """Return for each unlabelled row the probability that it is positive.
+    """Return for each unlabeled row the probability that it is positive.
 
     By Bayes P(y = 1 | score) = min(1, share f_P / f_U), with the ratio of the scores' densities in
-    both samples. The ratio is the odds of "labelled" when both weigh the same, fitted as a
+    both samples. The ratio is the odds of "labeled" when both weigh the same, fitted as a
     nondecreasing function of the score; then all are scaled so that their mean is the share.
     """
     from sklearn.isotonic import IsotonicRegression
@@ -101,7 +101,7 @@ def final_rows(
 def choose_cut(rule: Any, final: Any, sample: Sample, scenario: str, table: Table) -> float:
     """Return the probability above which rows are called positive, by a rule of `AUPRCClassifier`.
 
-    An unlabelled row of probability p counts as p positives and 1 - p negatives.
+    An unlabeled row of probability p counts as p positives and 1 - p negatives.
     """
     if not isinstance(rule, (str, tuple)) or rule == "proba":
         return choose_threshold(rule, *np.empty((3, 0)))

@@ -1,7 +1,7 @@
-"""The share of positives among the unlabelled rows, and the doubt of what is predicted from it.
+"""The share of positives among the unlabeled rows, and the doubt of what is predicted from it.
 
 The share is estimated from three views of the rows: their trend scores, and the held-out scores of
-a forest and of a logistic regression that tell labelled from unlabelled rows. Together they give a
+a forest and of a logistic regression that tell labeled from unlabeled rows. Together they give a
 posterior under the assumptions of `pnsklearn.metrics.class_prior_posterior`; its median is the
 estimate, unless an upper bound is smaller.
 """
@@ -37,16 +37,16 @@ THREE_POINTS = ((-1.22, 0.25), (0.0, 0.5), (1.22, 0.25))
 class Views:
     """Held-out scores of three models, for some rows of both samples."""
 
-    scores: list[Array]  # of the positives and of the unlabelled rows, of shape (n, 3)
-    rank: list[Array]  # mean of the first two scores' ranks among the unlabelled rows
+    scores: list[Array]  # of the positives and of the unlabeled rows, of shape (n, 3)
+    rank: list[Array]  # mean of the first two scores' ranks among the unlabeled rows
     weight: list[Array]
     total: list[float]  # weight of each sample
-    rows: Array  # of the unlabelled rows
+    rows: Array  # of the unlabeled rows
 
 
 @dataclass(frozen=True)
 class Share:
-    """What is known of the share of positives among the unlabelled rows."""
+    """What is known of the share of positives among the unlabeled rows."""
 
     estimate: float
     interval: tuple[float, float]
@@ -109,7 +109,7 @@ def three_views(trends: list[Array], sample: Sample, rng: RandomState, *, whole:
 def cross_fitted(
     parts: list[Matrix], weight: list[Array], rng: RandomState, *, whole: bool
 ) -> list[Array]:
-    """Return P(labelled) of all rows, by forests and logistic regressions that do not see them.
+    """Return P(labeled) of all rows, by forests and logistic regressions that do not see them.
 
     Where each sample is one batch (`whole`), equal rows are in the same fold.
     """
@@ -147,8 +147,8 @@ def doubt(share: Share, views: Views, called: float, scenario: str) -> float:
     """Return the probability that calling every row the same would be more accurate.
 
     A classifier is more accurate than the larger class only if its positives are right more often
-    than not, and its negatives too. Both follow from the share, from how many of the unlabelled
-    rows it calls positive, `called`, and from how many of the labelled positives rank as high.
+    than not, and its negatives too. Both follow from the share, from how many of the unlabeled
+    rows it calls positive, `called`, and from how many of the labeled positives rank as high.
     """
     n_P, n_U = views.total
     of_P, of_U = views.rank

@@ -1,4 +1,4 @@
-"""Learn from positives and unlabelled rows: held-out scores, their trends, a split, a classifier.
+"""Learn from positives and unlabeled rows: held-out scores, their trends, a split, a classifier.
 
 X. Wang, W. Wan, C. Geng, S.-Y. Li, S. Chen, "Beyond Myopia: Learning from Positive and Unlabeled
 Data through Holistic Predictive Trends", NeurIPS 2023; here with cross-fitted runs.
@@ -64,7 +64,7 @@ def solve(
     n_folds: int | None, batch_size: int, learning_rate: float, transforms: Any, device: str,
     n_jobs: int | None, random_state: Any,
 ) -> Solution:  # fmt: skip
-    """Learn from rows of positive weight, of which some are labelled positives.
+    """Learn from rows of positive weight, of which some are labeled positives.
 
     The final classifier gets the same rows of `whole_table`, which may be X.
     `on_snapshot` is called with the learner after each snapshot, and ends the first stage if it
@@ -94,7 +94,7 @@ def solve(
         sample, learners, plan, rng, trend=trend, stop_early=early, on_snapshot=on_snapshot
     )
 
-    # A trend score for each row; the share of positives among the unlabelled rows; and the
+    # A trend score for each row; the share of positives among the unlabeled rows; and the
     # threshold above which these are called positive.
     ranking = choose_ranking(stage, sample, trend)
     given = None if class_prior is None else bounds(class_prior)

@@ -1,4 +1,4 @@
-"""The cut of the unlabelled rows' trend scores, by the share of positives or by a break."""
+"""The cut of the unlabeled rows' trend scores, by the share of positives or by a break."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -23,26 +23,26 @@ class Ranking(NamedTuple):
     trend: str
     positives: Array
     unlabeled: Array
-    auc: float  # of the positives against the unlabelled rows
+    auc: float  # of the positives against the unlabeled rows
 
 
 @dataclass(frozen=True)
 class Split:
-    """The trend scores, and what they say of the unlabelled rows."""
+    """The trend scores, and what they say of the unlabeled rows."""
 
     ranking: Ranking
     threshold: float
-    share: float  # of the unlabelled rows that count as positive
+    share: float  # of the unlabeled rows that count as positive
     interval: tuple[float, float]
 
     @property
     def called_positive(self) -> Array:
-        """The unlabelled rows above the threshold."""
+        """The unlabeled rows above the threshold."""
         return self.ranking.unlabeled > self.threshold
 
 
 def split_trends(ranking: Ranking, sample: Sample, method: str, share: Share | None) -> Split:
-    """Split the trend scores of the unlabelled rows, by their share of positives or by a break.
+    """Split the trend scores of the unlabeled rows, by their share of positives or by a break.
 
     `method` is the parameter `split` of `PUTrendClassifier`. Without a share, "auto" and "prior"
     are the natural break.
@@ -53,7 +53,7 @@ def split_trends(ranking: Ranking, sample: Sample, method: str, share: Share | N
         return Split(ranking, threshold, share.estimate, share.interval)
     if method in ("auto", "prior"):
         warn_user(
-            "The share of positives is not estimated, because no labelled positive is held out of "
+            "The share of positives is not estimated, because no labeled positive is held out of "
             "training. The natural break is used instead, which is unreliable. Set class_prior if "
             "it is known.",
             PUWarning,
@@ -85,7 +85,7 @@ def choose_ranking(stage: FirstStage, sample: Sample, trend: str) -> Ranking:
         mean = rank("mean")
         if mean.auc > ranking.auc:
             warn_user(
-                f"The trend {trend!r} is inverted: held-out positives rank below the unlabelled "
+                f"The trend {trend!r} is inverted: held-out positives rank below the unlabeled "
                 f"rows (AUC {ranking.auc:.2f}), so the mean of the snapshots is used (AUC "
                 f"{mean.auc:.2f}). Train for less, with a lower learning_rate or fewer n_passes.",
                 PUWarning,

@@ -23,7 +23,7 @@ class Table:
     """The rows that the final estimator is trained on, in the order of the sample's."""
 
     X: Any
-    order: Array  # rows of X: first the labelled positives, then the unlabelled rows
+    order: Array  # rows of X: first the labeled positives, then the unlabeled rows
 
     def take(self, rows: Array) -> Any:
         """Return rows, given by their number in the sample."""

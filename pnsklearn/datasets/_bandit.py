@@ -1,4 +1,4 @@
-"""Logs of decisions: put together, and made of a labelled set."""
+"""Logs of decisions: put together, and made of a labeled set."""
 
 from numbers import Real
 from typing import Any
@@ -75,7 +75,7 @@ def make_logged_bandit(
     X: Any, y: Any, *, logging: Any = "uniform", noise: float = 0.0,
     rewards: tuple[float, float] = (-1.0, 1.0), random_state: Any = None,
 ) -> Bunch:  # fmt: skip
-    r"""Make a log of decisions of a labelled set: a policy guesses the class and is told if right.
+    r"""Make a log of decisions of a labeled set: a policy guesses the class and is told if right.
 
     The actions are the classes. What the right one would have been is not in the log, as in life,
     but it is returned beside it, so that any policy's true value can be computed.

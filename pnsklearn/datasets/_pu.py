@@ -1,4 +1,4 @@
-"""Hide the labels of a labelled set, so that only some positives are known."""
+"""Hide the labels of a labeled set, so that only some positives are known."""
 
 from numbers import Integral, Real
 from typing import Any
@@ -32,21 +32,21 @@ def make_pu(
     X: Any, y: ArrayLike, *, label_frequency: Any = None, n_labeled: int | None = None,
     scenario: str = "single", bias: float = 0.0, pos_label: Any = None, random_state: Any = None,
 ) -> tuple[Any, Array, Array]:  # fmt: skip
-    r"""Make a positive-unlabelled problem of a labelled one.
+    r"""Make a positive-unlabeled problem of a labeled one.
 
-    Some positives are labelled; the label of all other rows is hidden.
+    Some positives are labeled; the label of all other rows is hidden.
 
-    - ``scenario="single"``: all rows are kept. Positives that are not labelled and all negatives
-      are the unlabelled rows, so that these have a smaller share of positives than the population.
-    - ``scenario="case-control"``: the labelled positives are a sample of their own, and the
-      unlabelled rows keep the share of positives of `y`. For that, negatives are left out at
-      random in the same proportion as positives were labelled. No row is in both samples.
+    - ``scenario="single"``: all rows are kept. Positives that are not labeled and all negatives
+      are the unlabeled rows, so that these have a smaller share of positives than the population.
+    - ``scenario="case-control"``: the labeled positives are a sample of their own, and the
+      unlabeled rows keep the share of positives of `y`. For that, negatives are left out at
+      random in the same proportion as positives were labeled. No row is in both samples.
 
     With a `bias` b, positives are drawn one after the other with weights :math:`e^{b z}`, where z
     is the score of a logistic regression of y on X, standardised over the positives. In the
-    case-control scenario this draw must not change the unlabelled positives: it is made within a
-    random part of the positives, the labelled ones' number plus half of the rest, and only the
-    other part goes into the unlabelled sample.
+    case-control scenario this draw must not change the unlabeled positives: it is made within a
+    random part of the positives, the labeled ones' number plus half of the rest, and only the
+    other part goes into the unlabeled sample.
 
     Parameters
     ----------
@@ -55,10 +55,10 @@ def make_pu(
     y : array-like of shape (n_samples,)
         Their true labels.
     label_frequency : float in (0, 1] or None, default=None
-        Share of the positives that become labelled, rounded to whole rows, at least one. Give this
+        Share of the positives that become labeled, rounded to whole rows, at least one. Give this
         or `n_labeled`.
     n_labeled : int or None, default=None
-        Number of the positives that become labelled.
+        Number of the positives that become labeled.
     scenario : {"single", "case-control"}, default="single"
         How the two samples arise, see above.
     bias : float, default=0.0
@@ -75,7 +75,7 @@ def make_pu(
     X_pu : {ndarray, sparse matrix, frame} of shape (n_kept, n_features)
         The rows that are kept, in their order, of the type of `X`.
     s : ndarray of shape (n_kept,)
-        1 for labelled positives, 0 for unlabelled rows.
+        1 for labeled positives, 0 for unlabeled rows.
     y_true : ndarray of shape (n_kept,)
         1 for positives, 0 for negatives: what is hidden.
 
@@ -94,7 +94,7 @@ def make_pu(
     >>> len(s), int(s.sum()), float(y_true[s == 0].mean())
     (20, 4, 0.375)
 
-    The unlabelled rows keep the share of positives, one half, in the other scenario.
+    The unlabeled rows keep the share of positives, one half, in the other scenario.
 
     >>> _, s, y_true = make_pu(X, y, n_labeled=4, scenario="case-control", random_state=0)
     >>> len(s), int(s.sum()), float(y_true[s == 0].mean())
@@ -107,11 +107,11 @@ def make_pu(
     positives, negatives = np.flatnonzero(positive), np.flatnonzero(~positive)
     if n_labeled is None:
         n_labeled = max(round(label_frequency * positives.shape[0]), 1)
-    # In the single scenario all positives may be labelled; in the other, one at least is not.
+    # In the single scenario all positives may be labeled; in the other, one at least is not.
     most = positives.shape[0] - (scenario == "case-control")
     if n_labeled > most:
         raise ValueError(
-            f"{n_labeled} positives cannot be labelled, at most {most} of the "
+            f"{n_labeled} positives cannot be labeled, at most {most} of the "
             f"{positives.shape[0]} can in the scenario {scenario!r}."
         )
 
@@ -129,9 +129,9 @@ def make_pu(
         n_negatives = max(round(negatives.shape[0] * rest.shape[0] / positives.shape[0]), 1)
         kept = np.concatenate([positives[rest], rng.permutation(negatives)[:n_negatives]])
     drawn = pool[np.argsort(-(bias * easiness + noise)[pool])[:n_labeled]]
-    labelled = positives[drawn]
-    kept = np.union1d(kept, labelled)
-    s = np.isin(kept, labelled).astype(np.int64)
+    labeled = positives[drawn]
+    kept = np.union1d(kept, labeled)
+    s = np.isin(kept, labeled).astype(np.int64)
     return _safe_indexing(X, kept), s, positive[kept].astype(np.int64)
 
 

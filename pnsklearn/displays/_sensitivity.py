@@ -1,4 +1,4 @@
-"""What a PUTrendClassifier would say if its labelled positives were not a random sample."""
+"""What a PUTrendClassifier would say if its labeled positives were not a random sample."""
 
 import warnings
 from typing import Any
@@ -20,12 +20,12 @@ from pnsklearn.exceptions import PUWarning
 
 
 class SensitivityDisplay:
-    r"""The share of positives and the predictions under labelling bias of growing strength.
+    r"""The share of positives and the predictions under labeling bias of growing strength.
 
-    The model: a positive with score z is labelled with a chance proportional to :math:`e^{b z}`. z
-    is the normal score of the rank that its held-out trend score has among those of the labelled
+    The model: a positive with score z is labeled with a chance proportional to :math:`e^{b z}`. z
+    is the normal score of the rank that its held-out trend score has among those of the labeled
     positives, and b the strength: 0 is at random, above 0 easy positives were preferred, below 0
-    those near the border. Labelled positives with weights :math:`e^{-b z}` are a fair sample then,
+    those near the border. Labeled positives with weights :math:`e^{-b z}` are a fair sample then,
     and for each strength a classifier is trained with them. Data cannot tell b; what is known of
     how labels arose can. Best made with `from_estimator`.
 
@@ -34,7 +34,7 @@ class SensitivityDisplay:
     strength : array-like of shape (n_strengths,)
         Strengths of the bias, ascending.
     share : array-like of shape (n_strengths,)
-        Share of positives among the unlabelled rows at each.
+        Share of positives among the unlabeled rows at each.
     interval : array-like of shape (n_strengths, 2)
         Its interval.
     changed : array-like of shape (n_strengths,)
@@ -170,7 +170,7 @@ class SensitivityDisplay:
 
 
 def _normal_scores(model: PUTrendClassifier, X: Any, s: Any) -> tuple[Array, Array]:
-    """Return the labelled positives that were used, and the normal scores of their ranks."""
+    """Return the labeled positives that were used, and the normal scores of their ranks."""
     y, only_label = fill_missing(s)
     check_consistent_length(X, y)
     labeled = np.asarray(y) == (model.classes_[1] if only_label is None else 1)
@@ -180,7 +180,7 @@ def _normal_scores(model: PUTrendClassifier, X: Any, s: Any) -> tuple[Array, Arr
     known = inside.shape == model.rows_.shape and rows.shape == scores.shape
     if not known or model.n_folds is None:
         raise ValueError(
-            "The labelled positives have no held-out scores. Pass the X and s that the classifier "
+            "The labeled positives have no held-out scores. Pass the X and s that the classifier "
             "was fitted on, with n_folds set."
         )
     return rows, ndtri((rankdata(scores) - 0.5) / scores.shape[0])

@@ -14,8 +14,8 @@ from pnsklearn.displays._steps import last_step
 N_BINS = 50
 GROUPS = (
     ("held-out positives", "C0"),
-    ("unlabelled, called positive", "C1"),
-    ("unlabelled, called negative", "C7"),
+    ("unlabeled, called positive", "C1"),
+    ("unlabeled, called negative", "C7"),
 )
 
 
@@ -23,7 +23,7 @@ class TrendDisplay:
     """Score trajectories in training, beside the histogram of the trend scores.
 
     Left, the scores of three groups at each snapshot: mean and band from the 10 % to the 90 %
-    quantile. Trends can be trusted where the held-out positives rise with the unlabelled rows that
+    quantile. Trends can be trusted where the held-out positives rise with the unlabeled rows that
     are called positive. Beside it, the trend scores and the threshold that splits them; and, if
     there are any, the diagnostics as a table, above it the posterior of the share of positives with
     its interval, and the verdict. Best made with `from_estimator`.
@@ -31,15 +31,15 @@ class TrendDisplay:
     Parameters
     ----------
     snapshot_quantiles : array-like of shape (3, n_snapshots, 3)
-        Scores of the held-out labelled positives, of the unlabelled rows called positive and of
+        Scores of the held-out labeled positives, of the unlabeled rows called positive and of
         those called negative; at each snapshot their 10 % quantile, mean and 90 % quantile. A group
         without rows is NaN.
-    trend_scores : array-like of shape (n_unlabelled,)
-        Trend scores of the unlabelled rows.
+    trend_scores : array-like of shape (n_unlabeled,)
+        Trend scores of the unlabeled rows.
     heldout_trend_scores : array-like of shape (n_positives,)
-        Trend scores of the labelled positives, each held out of training; may be empty.
+        Trend scores of the labeled positives, each held out of training; may be empty.
     split_threshold : float
-        Unlabelled rows with a larger trend score are called positive.
+        Unlabeled rows with a larger trend score are called positive.
     other_threshold : float or None, default=None
         A second threshold to mark, for comparison.
     stop_snapshot : int or None, default=None
@@ -198,10 +198,10 @@ class TrendDisplay:
     def _plot_histogram(self):
         """Draw the densities of the trend scores, and the thresholds."""
         ax = self.ax_[1]
-        unlabelled, heldout = np.asarray(self.trend_scores), np.asarray(self.heldout_trend_scores)
-        bins = np.histogram_bin_edges(np.concatenate([unlabelled, heldout]), N_BINS)
+        unlabeled, heldout = np.asarray(self.trend_scores), np.asarray(self.heldout_trend_scores)
+        bins = np.histogram_bin_edges(np.concatenate([unlabeled, heldout]), N_BINS)
         style = {"bins": bins, "density": True}
-        ax.hist(unlabelled, color="0.75", label="unlabelled", **style)
+        ax.hist(unlabeled, color="0.75", label="unlabeled", **style)
         if len(heldout) > 0:
             label, color = GROUPS[0]
             ax.hist(heldout, histtype="step", color=color, linewidth=1.5, label=label, **style)
@@ -241,6 +241,6 @@ class TrendDisplay:
         ax.axvspan(low, high, color="0.9", zorder=0)
         ax.axvline(self.class_prior, color="C0", linewidth=2)
         _, doubt, _, verdict = self.diagnostics[0]
-        ax.set(xlim=(0, 1), yticks=[], xlabel="Share of positives among the unlabelled")
+        ax.set(xlim=(0, 1), yticks=[], xlabel="Share of positives among the unlabeled")
         title = f"{self.class_prior:.2f} ({low:.2f} to {high:.2f}); doubt {doubt:.2f}, {verdict}"
         ax.set_title(title, color="C2" if verdict == "fine" else "C3", fontsize="medium")

@@ -1,4 +1,4 @@
-"""The share of positives among unlabelled rows, from scores of both samples."""
+"""The share of positives among unlabeled rows, from scores of both samples."""
 
 import math
 from dataclasses import dataclass
@@ -40,7 +40,7 @@ class PriorEstimate(NamedTuple):
 
 @dataclass(frozen=True)
 class PriorPosterior:
-    """What scores say of the share of positives among unlabelled rows: a distribution over it.
+    """What scores say of the share of positives among unlabeled rows: a distribution over it.
 
     Attributes
     ----------
@@ -93,16 +93,16 @@ def class_prior(
     n_bootstrap: int = 0, confidence_level: float = 0.9, weight_positive: ArrayLike | None = None,
     weight_unlabeled: ArrayLike | None = None, random_state: Any = None,
 ) -> Any:  # fmt: skip
-    r"""Estimate the share π of positives among the unlabelled rows.
+    r"""Estimate the share π of positives among the unlabeled rows.
 
     The positives' scores must come from rows that the model was *not* trained on (held out or
-    cross-fitted): on its training rows a model scores labelled positives too high, and the
-    estimate becomes too small. The labelled positives must be like those among the unlabelled
-    rows (selected completely at random). π is the share within the unlabelled rows whichever way
+    cross-fitted): on its training rows a model scores labeled positives too high, and the
+    estimate becomes too small. The labeled positives must be like those among the unlabeled
+    rows (selected completely at random). π is the share within the unlabeled rows whichever way
     the samples arose.
 
     For a threshold c, let :math:`q_P(c)` and :math:`q_U(c)` be the shares of the positives and of
-    the unlabelled rows that score at least c. As :math:`q_U = \pi q_P + (1 - \pi) q_N`, the ratio
+    the unlabeled rows that score at least c. As :math:`q_U = \pi q_P + (1 - \pi) q_N`, the ratio
     :math:`q_U / q_P` is at least π, and equal to it above all negatives. Where the classes overlap
     no such threshold need exist, only an upper bound of π is identified, and every method assumes
     something.
@@ -110,9 +110,9 @@ def class_prior(
     Parameters
     ----------
     scores_positive : array-like of shape (n_positives,)
-        Finite held-out scores of labelled positives, larger for positives.
+        Finite held-out scores of labeled positives, larger for positives.
     scores_unlabeled : array-like of shape (n_unlabeled,)
-        Scores of the unlabelled rows, by models of the same kind.
+        Scores of the unlabeled rows, by models of the same kind.
     method : {"auto", "bbe", "dedpul", "elkan-noto"}, default="auto"
         The estimator. All but the last see only the order of the scores.
 
@@ -124,7 +124,7 @@ def class_prior(
         - "dedpul": expectation-maximisation of π given the ratio of the two densities of the
           scores, a histogram made monotone; a simple form of the method.
         - "elkan-noto": :math:`(1 - \bar g) / \bar g` with the mean score :math:`\bar g` of the
-          positives. The scores must be calibrated probabilities of "labelled" when both samples
+          positives. The scores must be calibrated probabilities of "labeled" when both samples
           weigh the same in training, as with ``class_weight="balanced"``:
           :math:`g = f_P / (f_P + f_U)`, which is :math:`1 / (1 + \pi)` for every positive if no
           negative looks like it. Too large where the classes overlap.
@@ -211,10 +211,10 @@ def class_prior_posterior(
     high: float = 1.0, power: float = 1.0,
     weight_positive: ArrayLike | None = None, weight_unlabeled: ArrayLike | None = None,
 ) -> PriorPosterior:  # fmt: skip
-    r"""Return what scores say of the share π of positives among the unlabelled rows.
+    r"""Return what scores say of the share π of positives among the unlabeled rows.
 
-    As for :func:`class_prior`, the positives' scores must be held out, and the labelled positives
-    like those among the unlabelled rows. Beyond that it assumes that some monotone map of the
+    As for :func:`class_prior`, the positives' scores must be held out, and the labeled positives
+    like those among the unlabeled rows. Beyond that it assumes that some monotone map of the
     scores makes positives normal with mean 0 and variance 1, and most negatives normal with a
     smaller mean and a standard deviation of 0.7, 1 or 1.4; the others look exactly like positives.
     Without such assumptions only an upper bound of π is identified, as nothing can tell those
@@ -228,10 +228,10 @@ def class_prior_posterior(
     Parameters
     ----------
     scores_positive : array-like of shape (n_positives,) or (n_positives, n_views)
-        Finite held-out scores of labelled positives, larger for positives. Several columns are the
+        Finite held-out scores of labeled positives, larger for positives. Several columns are the
         scores of several models: their log-likelihoods are averaged, as they are of the same rows.
     scores_unlabeled : array-like of shape (n_unlabeled,) or (n_unlabeled, n_views)
-        Scores of the unlabelled rows, by models of the same kind.
+        Scores of the unlabeled rows, by models of the same kind.
     low, high : float, default=0 and 1
         Bounds of π that are known.
     power : float, default=1.0
@@ -354,7 +354,7 @@ def _posterior(log_evidence, low=0, high=1):
 def _log_evidence(positive, unlabeled):
     r"""Log-likelihood of each π under a binormal model of the two samples' ranks.
 
-    With t the share of positives below a threshold, the share of unlabelled rows below it is
+    With t the share of positives below a threshold, the share of unlabeled rows below it is
 
         D(t) = π t + (1 - π) Φ((Φ⁻¹(t) + b) / σ),    A = Φ(b / sqrt(1 + σ²)).
 

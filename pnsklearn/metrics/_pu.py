@@ -1,6 +1,6 @@
-"""Scores of a classifier where no negative is known: labelled positives and unlabelled rows.
+"""Scores of a classifier where no negative is known: labeled positives and unlabeled rows.
 
-Every score here is a function of three numbers: a mean over the labelled rows, the same mean over
+Every score here is a function of three numbers: a mean over the labeled rows, the same mean over
 the population, and the population's class prior. `_Sample` holds the rows that estimate them.
 """
 
@@ -37,9 +37,9 @@ SCORES = LABELS | {"y_score": ["array-like"]}
 class _Sample:
     """The weights of the rows that estimate the population's means."""
 
-    positive_weight: Array  # sums to 1 over the labelled rows, 0 elsewhere
-    unlabelled_weight: Array  # sums to 1 over the unlabelled rows, 0 elsewhere
-    labelled_share: float  # of the labelled rows in the population's sample; 0 in case-control
+    positive_weight: Array  # sums to 1 over the labeled rows, 0 elsewhere
+    unlabeled_weight: Array  # sums to 1 over the unlabeled rows, 0 elsewhere
+    labeled_share: float  # of the labeled rows in the population's sample; 0 in case-control
 
     def positive_mean(self, values):
         """Return the mean of `values` over positives."""
@@ -47,19 +47,18 @@ class _Sample:
 
     def population_mean(self, values):
         """Return the mean of `values` over the population."""
-        share = self.labelled_share
+        share = self.labeled_share
         return float(
-            share * (self.positive_weight @ values)
-            + (1 - share) * (self.unlabelled_weight @ values)
+            share * (self.positive_weight @ values) + (1 - share) * (self.unlabeled_weight @ values)
         )
 
     def population_prior(self, class_prior):
-        """Return the population's class prior, given that of the unlabelled rows."""
-        return self.labelled_share + (1 - self.labelled_share) * class_prior
+        """Return the population's class prior, given that of the unlabeled rows."""
+        return self.labeled_share + (1 - self.labeled_share) * class_prior
 
 
 def _check_sample(s_true, values, sample_weight, scenario="single", pos_label=None):
-    """Return (`_Sample`, (unlabelled, positive) label) of labels that go with an array `values`."""
+    """Return (`_Sample`, (unlabeled, positive) label) of labels that go with an array `values`."""
     s_true, only_label = fill_missing(s_true)
     s_true = check_array(s_true, ensure_2d=False, dtype=None, input_name="s_true")
     if s_true.ndim != 1 or values.ndim != 1:
@@ -71,22 +70,22 @@ def _check_sample(s_true, values, sample_weight, scenario="single", pos_label=No
     labels = np.unique(s_true)
     if labels.shape[0] != 2:
         raise ValueError(
-            "s_true must have two values, one for labelled positives and one for unlabelled rows; "
+            "s_true must have two values, one for labeled positives and one for unlabeled rows; "
             f"got {labels.shape[0]}."
         )
     weight = check_weights(sample_weight, s_true)
     if only_label is None:
         labels = positive_label(labels, pos_label)
-        labelled = s_true == labels[1]
+        labeled = s_true == labels[1]
     else:
-        labels, labelled = filled_classes(only_label, pos_label), s_true == 1
-    totals = weight @ labelled, weight @ ~labelled
-    for name, total in zip(("labelled", "unlabelled"), totals, strict=True):
+        labels, labeled = filled_classes(only_label, pos_label), s_true == 1
+    totals = weight @ labeled, weight @ ~labeled
+    for name, total in zip(("labeled", "unlabeled"), totals, strict=True):
         if total == 0:
             raise ValueError(f"No {name} row has a positive sample_weight; at least one is needed.")
     sample = _Sample(
-        np.where(labelled, weight / totals[0], 0.0),
-        np.where(labelled, 0.0, weight / totals[1]),
+        np.where(labeled, weight / totals[0], 0.0),
+        np.where(labeled, 0.0, weight / totals[1]),
         totals[0] / (totals[0] + totals[1]) if scenario == "single" else 0.0,
     )
     return sample, labels
@@ -129,22 +128,22 @@ def lee_liu_score(
         \frac{r^2}{q} = \frac{\text{precision} \times \text{recall}}{\text{class prior}},
         \quad r = P(\hat y = 1 \mid y = 1), \quad q = P(\hat y = 1).
 
-    r is the share of labelled rows that are predicted positive, q that share over the population.
+    r is the share of labeled rows that are predicted positive, q that share over the population.
     Like F1 it is high only where precision and recall both are.
 
     Parameters
     ----------
     s_true : array-like of shape (n_samples,)
-        Two labels, of labelled positives and of unlabelled rows, see `pos_label`.
+        Two labels, of labeled positives and of unlabeled rows, see `pos_label`.
     y_pred : array-like of shape (n_samples,)
         Predictions, the same two values, read as positive and negative.
     scenario : {"single", "case-control"}, default="single"
-        The population, over which q is taken: all rows, some positives of which were labelled
-        ("single"), or the unlabelled rows only, the labelled ones being a sample of their own
+        The population, over which q is taken: all rows, some positives of which were labeled
+        ("single"), or the unlabeled rows only, the labeled ones being a sample of their own
         ("case-control").
     pos_label : int, float, bool, str or None, default=None
-        The label of the labelled positives; None is 1 beside 0 or -1, and True beside False.
-        Missing labels (None, NaN, `pandas.NA`) mean unlabelled.
+        The label of the labeled positives; None is 1 beside 0 or -1, and True beside False.
+        Missing labels (None, NaN, `pandas.NA`) mean unlabeled.
     sample_weight : array-like of shape (n_samples,), default=None
         Non-negative weights; a whole number counts as so many rows.
 
@@ -159,7 +158,7 @@ def lee_liu_score(
     ValueError
         If shapes differ, `s_true` has not two labels, or two of which neither is plainly the
         positive one and `pos_label` is None, `y_pred` has others, or weights are negative or zero
-        for all labelled or all unlabelled rows.
+        for all labeled or all unlabeled rows.
 
     References
     ----------
@@ -190,25 +189,25 @@ def pu_precision_score(
         \alpha = \begin{cases} (n_P + \pi n_U) / (n_P + n_U) & \text{single} \\
                                \pi & \text{case-control} \end{cases}
 
-    with r the rate of positive predictions over the labelled rows, q that over the population,
-    and α the population's class prior. The labelled positives must be like the others (selected
+    with r the rate of positive predictions over the labeled rows, q that over the population,
+    and α the population's class prior. The labeled positives must be like the others (selected
     completely at random).
 
     Parameters
     ----------
     s_true : array-like of shape (n_samples,)
-        Two labels, of labelled positives and of unlabelled rows, see `pos_label`.
+        Two labels, of labeled positives and of unlabeled rows, see `pos_label`.
     y_pred : array-like of shape (n_samples,)
         Predictions, the same two values, read as positive and negative.
     class_prior : float in [0, 1)
-        π, the share of positives among the *unlabelled* rows, in both scenarios.
+        π, the share of positives among the *unlabeled* rows, in both scenarios.
     scenario : {"single", "case-control"}, default="single"
-        The population, for which the score is estimated. "single": labelled and unlabelled rows
-        together, one sample in which some positives were labelled. "case-control": the unlabelled
-        rows; the labelled ones are a sample of their own.
+        The population, for which the score is estimated. "single": labeled and unlabeled rows
+        together, one sample in which some positives were labeled. "case-control": the unlabeled
+        rows; the labeled ones are a sample of their own.
     pos_label : int, float, bool, str or None, default=None
-        The label of the labelled positives; None is 1 beside 0 or -1, and True beside False.
-        Missing labels (None, NaN, `pandas.NA`) mean unlabelled.
+        The label of the labeled positives; None is 1 beside 0 or -1, and True beside False.
+        Missing labels (None, NaN, `pandas.NA`) mean unlabeled.
     sample_weight : array-like of shape (n_samples,), default=None
         Non-negative weights; a whole number counts as so many rows.
 
@@ -251,23 +250,23 @@ def pu_f1_score(
         F_1 = \frac{2 P(\hat y = 1, y = 1)}{P(\hat y = 1) + P(y = 1)}
             = \frac{2 \alpha r}{q + \alpha}
 
-    with r, q and α as in :func:`pu_precision_score`. The labelled positives must be like the
+    with r, q and α as in :func:`pu_precision_score`. The labeled positives must be like the
     others (selected completely at random).
 
     Parameters
     ----------
     s_true : array-like of shape (n_samples,)
-        Two labels, of labelled positives and of unlabelled rows, see `pos_label`.
+        Two labels, of labeled positives and of unlabeled rows, see `pos_label`.
     y_pred : array-like of shape (n_samples,)
         Predictions, the same two values, read as positive and negative.
     class_prior : float in [0, 1)
-        π, the share of positives among the *unlabelled* rows, in both scenarios.
+        π, the share of positives among the *unlabeled* rows, in both scenarios.
     scenario : {"single", "case-control"}, default="single"
-        The population, for which the score is estimated: all rows, or the unlabelled ones; see
+        The population, for which the score is estimated: all rows, or the unlabeled ones; see
         :func:`pu_precision_score`.
     pos_label : int, float, bool, str or None, default=None
-        The label of the labelled positives; None is 1 beside 0 or -1, and True beside False.
-        Missing labels (None, NaN, `pandas.NA`) mean unlabelled.
+        The label of the labeled positives; None is 1 beside 0 or -1, and True beside False.
+        Missing labels (None, NaN, `pandas.NA`) mean unlabeled.
     sample_weight : array-like of shape (n_samples,), default=None
         Non-negative weights; a whole number counts as so many rows.
 
@@ -307,23 +306,23 @@ def pu_accuracy_score(
         P(\hat y = y) = 1 - P(y = 1) - P(\hat y = 1) + 2 P(\hat y = 1, y = 1)
                       = 1 - \alpha - q + 2 \alpha r
 
-    with r, q and α as in :func:`pu_precision_score`. The labelled positives must be like the
+    with r, q and α as in :func:`pu_precision_score`. The labeled positives must be like the
     others (selected completely at random).
 
     Parameters
     ----------
     s_true : array-like of shape (n_samples,)
-        Two labels, of labelled positives and of unlabelled rows, see `pos_label`.
+        Two labels, of labeled positives and of unlabeled rows, see `pos_label`.
     y_pred : array-like of shape (n_samples,)
         Predictions, the same two values, read as positive and negative.
     class_prior : float in [0, 1)
-        π, the share of positives among the *unlabelled* rows, in both scenarios.
+        π, the share of positives among the *unlabeled* rows, in both scenarios.
     scenario : {"single", "case-control"}, default="single"
-        The population, for which the score is estimated: all rows, or the unlabelled ones; see
+        The population, for which the score is estimated: all rows, or the unlabeled ones; see
         :func:`pu_precision_score`.
     pos_label : int, float, bool, str or None, default=None
-        The label of the labelled positives; None is 1 beside 0 or -1, and True beside False.
-        Missing labels (None, NaN, `pandas.NA`) mean unlabelled.
+        The label of the labeled positives; None is 1 beside 0 or -1, and True beside False.
+        Missing labels (None, NaN, `pandas.NA`) mean unlabeled.
     sample_weight : array-like of shape (n_samples,), default=None
         Non-negative weights; a whole number counts as so many rows.
 
@@ -358,7 +357,7 @@ def pu_roc_auc_score(
 ) -> float:  # fmt: skip
     r"""Estimate the area under the ROC curve of positives against negatives, given the class prior.
 
-    Against a share π of positives among the unlabelled rows a positive wins half of the time:
+    Against a share π of positives among the unlabeled rows a positive wins half of the time:
 
     .. math::
 
@@ -366,21 +365,21 @@ def pu_roc_auc_score(
         \quad \Longrightarrow \quad
         A_{PN} = \frac{A_{PU} - \pi / 2}{1 - \pi}
 
-    with the plain AUC of labelled against unlabelled rows, :func:`sklearn.metrics.roc_auc_score`.
+    with the plain AUC of labeled against unlabeled rows, :func:`sklearn.metrics.roc_auc_score`.
     The formula is the same in both scenarios, as an AUC does not depend on the population's class
-    prior. The labelled positives must be like the others (selected completely at random).
+    prior. The labeled positives must be like the others (selected completely at random).
 
     Parameters
     ----------
     s_true : array-like of shape (n_samples,)
-        Two labels, of labelled positives and of unlabelled rows, see `pos_label`.
+        Two labels, of labeled positives and of unlabeled rows, see `pos_label`.
     y_score : array-like of shape (n_samples,)
         Finite scores, larger for positives.
     class_prior : float in [0, 1)
-        π, the share of positives among the *unlabelled* rows, not in the population.
+        π, the share of positives among the *unlabeled* rows, not in the population.
     pos_label : int, float, bool, str or None, default=None
-        The label of the labelled positives; None is 1 beside 0 or -1, and True beside False.
-        Missing labels (None, NaN, `pandas.NA`) mean unlabelled.
+        The label of the labeled positives; None is 1 beside 0 or -1, and True beside False.
+        Missing labels (None, NaN, `pandas.NA`) mean unlabeled.
     sample_weight : array-like of shape (n_samples,), default=None
         Non-negative weights; a whole number counts as so many rows.
 
@@ -393,7 +392,7 @@ def pu_roc_auc_score(
     ------
     ValueError
         If `class_prior` is out of its range, shapes differ, `s_true` has not two values, scores are
-        not finite, or weights are negative or zero for all labelled or all unlabelled rows.
+        not finite, or weights are negative or zero for all labeled or all unlabeled rows.
 
     References
     ----------
@@ -407,7 +406,7 @@ def pu_roc_auc_score(
     1.0
     """
     sample, scores = _check_scores(s_true, y_score, sample_weight, "single", pos_label)
-    weight = sample.positive_weight + sample.unlabelled_weight
+    weight = sample.positive_weight + sample.unlabeled_weight
     auc = roc_auc_score(sample.positive_weight > 0, scores, sample_weight=weight)
     return _clip((auc - class_prior / 2) / (1 - class_prior))
 
@@ -424,26 +423,26 @@ def pu_average_precision_score(
 
         AP = E_P\left[\min\left\{1,\; \frac{\alpha r(g)}{q(g)}\right\}\right]
 
-    the mean, over the labelled rows and their scores g, of the precision of "score at least g",
-    estimated as in :func:`pu_precision_score`: r and q are the shares of the labelled rows and of
-    the population that score so. The labelled positives must be like the others (selected
-    completely at random). With few labelled rows the precision of the first ranks is noisy, and
+    the mean, over the labeled rows and their scores g, of the precision of "score at least g",
+    estimated as in :func:`pu_precision_score`: r and q are the shares of the labeled rows and of
+    the population that score so. The labeled positives must be like the others (selected
+    completely at random). With few labeled rows the precision of the first ranks is noisy, and
     cutting it at 1 makes the estimate a little too small.
 
     Parameters
     ----------
     s_true : array-like of shape (n_samples,)
-        Two labels, of labelled positives and of unlabelled rows, see `pos_label`.
+        Two labels, of labeled positives and of unlabeled rows, see `pos_label`.
     y_score : array-like of shape (n_samples,)
         Finite scores, larger for positives.
     class_prior : float in [0, 1)
-        π, the share of positives among the *unlabelled* rows, in both scenarios.
+        π, the share of positives among the *unlabeled* rows, in both scenarios.
     scenario : {"single", "case-control"}, default="single"
-        The population, for which the score is estimated: all rows, or the unlabelled ones; see
+        The population, for which the score is estimated: all rows, or the unlabeled ones; see
         :func:`pu_precision_score`.
     pos_label : int, float, bool, str or None, default=None
-        The label of the labelled positives; None is 1 beside 0 or -1, and True beside False.
-        Missing labels (None, NaN, `pandas.NA`) mean unlabelled.
+        The label of the labeled positives; None is 1 beside 0 or -1, and True beside False.
+        Missing labels (None, NaN, `pandas.NA`) mean unlabeled.
     sample_weight : array-like of shape (n_samples,), default=None
         Non-negative weights; a whole number counts as so many rows.
 
@@ -469,9 +468,9 @@ def pu_average_precision_score(
     order = np.argsort(-scores)
     last = np.searchsorted(-scores[order], -scores, side="right") - 1  # rank of the last tie
     recall = np.cumsum(sample.positive_weight[order])[last]
-    unlabelled = np.cumsum(sample.unlabelled_weight[order])[last]
-    share = sample.labelled_share
-    predicted = share * recall + (1 - share) * unlabelled
+    unlabeled = np.cumsum(sample.unlabeled_weight[order])[last]
+    share = sample.labeled_share
+    predicted = share * recall + (1 - share) * unlabeled
     precision = np.divide(prior * recall, predicted, out=np.ones_like(recall), where=predicted > 0)
     return _clip(sample.positive_mean(np.minimum(precision, 1.0)))
 
@@ -494,30 +493,30 @@ def nnpu_risk(
 
         R(g) = \alpha E_P[\ell(g)] + \max\{0,\; E[\ell(-g)] - \alpha E_P[\ell(-g)]\}
 
-    :math:`E_P` is the mean over the labelled rows, E that over the population, α the population's
+    :math:`E_P` is the mean over the labeled rows, E that over the population, α the population's
     class prior, all as in :func:`pu_precision_score`. The second term estimates the negatives'
     part of the risk, which cannot be negative; without the maximum the estimate is unbiased.
-    The labelled positives must be like the others (selected completely at random).
+    The labeled positives must be like the others (selected completely at random).
 
     Parameters
     ----------
     s_true : array-like of shape (n_samples,)
-        Two labels, of labelled positives and of unlabelled rows, see `pos_label`.
+        Two labels, of labeled positives and of unlabeled rows, see `pos_label`.
     y_score : array-like of shape (n_samples,)
         Finite values g of a decision function, positive for predicted positives. Probabilities
         must be turned into log odds.
     class_prior : float in [0, 1)
-        π, the share of positives among the *unlabelled* rows, in both scenarios.
+        π, the share of positives among the *unlabeled* rows, in both scenarios.
     loss : {"sigmoid", "logistic"}, default="sigmoid"
         ℓ of a margin z: :math:`1 / (1 + e^z)` or :math:`\log(1 + e^{-z})`.
     non_negative : bool, default=True
         Whether to cut the negatives' part at 0.
     scenario : {"single", "case-control"}, default="single"
-        The population, for which the risk is estimated: all rows, or the unlabelled ones; see
+        The population, for which the risk is estimated: all rows, or the unlabeled ones; see
         :func:`pu_precision_score`.
     pos_label : int, float, bool, str or None, default=None
-        The label of the labelled positives; None is 1 beside 0 or -1, and True beside False.
-        Missing labels (None, NaN, `pandas.NA`) mean unlabelled.
+        The label of the labeled positives; None is 1 beside 0 or -1, and True beside False.
+        Missing labels (None, NaN, `pandas.NA`) mean unlabeled.
     sample_weight : array-like of shape (n_samples,), default=None
         Non-negative weights; a whole number counts as so many rows.
 
@@ -552,13 +551,13 @@ def nnpu_risk(
     return float(prior * sample.positive_mean(LOSSES[loss](scores)) + negative)
 
 
-def _labelled_recall(s_true, y_pred, *, pos_label=None, sample_weight=None):
-    """Return the recall of the labelled positives."""
+def _labeled_recall(s_true, y_pred, *, pos_label=None, sample_weight=None):
+    """Return the recall of the labeled positives."""
     return _check_predictions(s_true, y_pred, sample_weight, "single", pos_label)[1]
 
 
-def _labelled_auc(s_true, y_score, *, pos_label=None, sample_weight=None):
-    """Return the area under the ROC curve of labelled against unlabelled rows."""
+def _labeled_auc(s_true, y_score, *, pos_label=None, sample_weight=None):
+    """Return the area under the ROC curve of labeled against unlabeled rows."""
     return pu_roc_auc_score(
         s_true, y_score, class_prior=0.0, pos_label=pos_label, sample_weight=sample_weight
     )
@@ -568,11 +567,11 @@ RANKING = ("decision_function", "predict_proba")
 # name: (function, response of the estimator, takes class_prior, takes scenario)
 SCORERS = {
     "lee_liu": (lee_liu_score, "predict", False, True),
-    "recall": (_labelled_recall, "predict", False, False),
+    "recall": (_labeled_recall, "predict", False, False),
     "precision": (pu_precision_score, "predict", True, True),
     "f1": (pu_f1_score, "predict", True, True),
     "accuracy": (pu_accuracy_score, "predict", True, True),
-    "labeled_auc": (_labelled_auc, RANKING, False, False),
+    "labeled_auc": (_labeled_auc, RANKING, False, False),
     "roc_auc": (pu_roc_auc_score, RANKING, True, False),
     "average_precision": (pu_average_precision_score, RANKING, True, True),
     "nnpu_risk": (nnpu_risk, "decision_function", True, True),
@@ -590,13 +589,13 @@ SCORERS = {
 def make_pu_scorer(
     name: str, *, class_prior: float | None = None, scenario: str = "single", pos_label: Any = None
 ) -> Callable[..., float]:
-    """Make a scorer for scikit-learn's searches where y says who is labelled.
+    """Make a scorer for scikit-learn's searches where y says who is labeled.
 
     The result is a scorer of :func:`sklearn.metrics.make_scorer`: a callable
     ``scorer(estimator, X, y, sample_weight=None)`` for the `scoring` of
     :class:`~sklearn.model_selection.GridSearchCV`,
     :class:`~sklearn.model_selection.TunedThresholdClassifierCV` and the like, with scikit-learn's
-    metadata routing. y has two labels, of labelled positives and of unlabelled rows: `pos_label`.
+    metadata routing. y has two labels, of labeled positives and of unlabeled rows: `pos_label`.
 
     Parameters
     ----------
@@ -604,8 +603,8 @@ def make_pu_scorer(
         Which score.
 
         - "lee_liu" (:func:`lee_liu_score`), "recall" (:func:`sklearn.metrics.recall_score` of the
-          labelled positives) and "labeled_auc" (:func:`sklearn.metrics.roc_auc_score` of labelled
-          against unlabelled rows) need no class prior. "lee_liu" is the one to
+          labeled positives) and "labeled_auc" (:func:`sklearn.metrics.roc_auc_score` of labeled
+          against unlabeled rows) need no class prior. "lee_liu" is the one to
           start with: in a study it preferred the more accurate of two models in 72 % of the pairs
           and that of the higher F1 in 75 %; "labeled_auc" that of the higher AUC in 79 %;
         - "precision", "f1", "accuracy", "roc_auc" and "average_precision"
@@ -613,14 +612,14 @@ def make_pu_scorer(
         - "nnpu_risk" (:func:`nnpu_risk` with the sigmoid loss, negated so that greater is better)
           does too, and an estimator that has a `decision_function`.
     class_prior : float in [0, 1) or None, default=None
-        The share of positives among the *unlabelled* rows, in both scenarios. Stratified folds keep
+        The share of positives among the *unlabeled* rows, in both scenarios. Stratified folds keep
         it. Scores that do not need it ignore it.
     scenario : {"single", "case-control"}, default="single"
-        The population, for which the score is estimated: all rows, or the unlabelled ones; see
+        The population, for which the score is estimated: all rows, or the unlabeled ones; see
         :func:`pu_precision_score`. Scores that do not depend on it ignore it.
     pos_label : int, float, bool, str or None, default=None
-        The label of the labelled positives; None is 1 beside 0 or -1, and True beside False.
-        Missing labels (None, NaN, `pandas.NA`) mean unlabelled.
+        The label of the labeled positives; None is 1 beside 0 or -1, and True beside False.
+        Missing labels (None, NaN, `pandas.NA`) mean unlabeled.
 
     Returns
     -------
@@ -652,7 +651,7 @@ def make_pu_scorer(
         if class_prior is None:
             raise ValueError(
                 f"The scorer {name!r} needs class_prior, the share of positives among the "
-                "unlabelled rows; pnsklearn.metrics.class_prior estimates it."
+                "unlabeled rows; pnsklearn.metrics.class_prior estimates it."
             )
         kwargs["class_prior"] = class_prior
     if pos_label is not None:

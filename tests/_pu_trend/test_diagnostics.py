@@ -45,12 +45,12 @@ def test_rows_and_their_table():
     table, _ = diagnose(split, make_sample(12), known(0.5), 0.01, None)
     assert [(row.what, row.verdict) for row in table] == [
         ("doubt", "fine"),
-        ("labelled positives", "few"),
+        ("labeled positives", "few"),
         ("held-out AUC", "no better than chance"),
     ]
     lines = repr(table).splitlines()
     assert lines[0].split() == ["what", "value", "limit", "verdict"]
-    assert lines[2].split() == ["labelled", "positives", "12", "20", "few"]
+    assert lines[2].split() == ["labeled", "positives", "12", "20", "few"]
     assert len({line.index(row.verdict) for line, row in zip(lines[1:], table, strict=True)}) == 1
 
 

@@ -333,7 +333,7 @@ def test_given_prior(data):
     assert model.class_prior_ == 0.2
     assert_allclose(model.class_prior_interval_, 0.2)
     assert np.mean(model.transduction_ == 1) == pytest.approx(0.2, abs=2e-3)
-    # With the 100 labelled positives it is 0.3 in the population.
+    # With the 100 labeled positives it is 0.3 in the population.
     assert model.predict_proba(X)[:, 1].mean() == pytest.approx(0.3, abs=0.03)
 
 
@@ -436,7 +436,7 @@ def test_too_few_positives_for_the_folds(n_labeled, used):
     model = clone(FAST)
     messages = warnings_of(model, X, s)
     assert f"n_folds={used} is used instead of 5" in messages
-    assert f"there are {n_labeled} different labelled positives and" in messages
+    assert f"there are {n_labeled} different labeled positives and" in messages
     assert model.predict(X).shape == s.shape
 
 
@@ -444,7 +444,7 @@ def test_equal_positives_are_one_group():
     """Equal rows on both sides of a fold would leak."""
     X, s, _ = gaussians(0, 120, n_labeled=30, gap=6.0)
     X[s == 1] = X[s == 1][np.arange(30) % 2]
-    assert "2 different labelled positives" in warnings_of(clone(FAST), X, s)
+    assert "2 different labeled positives" in warnings_of(clone(FAST), X, s)
 
 
 def test_warns_of_noise():
@@ -477,7 +477,7 @@ def test_says_when_rare_positives_are_not_found(scenario, global_random_seed):
 
 
 def test_warns_of_an_inverted_trend(data):
-    """Trained for too long, the labelled positives' scores fall the most."""
+    """Trained for too long, the labeled positives' scores fall the most."""
     X, s, y = data
     model = clone(FAST).set_params(trend="slope", learning_rate=3.0, n_passes=40)
     model.set_params(split="authors")  # which uses all snapshots
@@ -513,7 +513,7 @@ def test_one_class(value, data):
     for y in (np.full(len(s), value), np.full(1, value)):
         check_error(
             clone(FAST), X[: len(y)], y, ValueError,
-            f"only one class, {value}; labelled positives and unlabelled rows are both needed",
+            f"only one class, {value}; labeled positives and unlabeled rows are both needed",
         )  # fmt: skip
 
 
@@ -541,7 +541,7 @@ def test_wrong_weights(data):
         (-ones, "Negative values in data passed to `sample_weight`"),
         (ones * np.nan, "contains NaN"),
         (ones[:-1], "expected"),
-        (s * 1.0, "No unlabelled sample has a positive sample_weight"),
+        (s * 1.0, "No unlabeled sample has a positive sample_weight"),
         (1.0 - s, "No positive sample has a positive sample_weight"),
     ):
         check_error(clone(FAST), X, s, ValueError, match, sample_weight=weight)
@@ -855,7 +855,7 @@ def test_many_rows_are_sampled(data, fitted, monkeypatch):
     hidden = y[model.rows_][s[model.rows_] == 0]
     assert np.mean(model.transduction_ == hidden) > 0.85
     assert np.mean(model.predict(X) == y) > 0.85
-    # The unlabelled rows still stand for 700 in the population.
+    # The unlabeled rows still stand for 700 in the population.
     assert model.predict_proba(X)[:, 1].mean() == pytest.approx(
         fitted.predict_proba(X)[:, 1].mean(), abs=0.04
     )
@@ -869,7 +869,7 @@ def test_few_positives(data):
     model = fit_quietly(clone(FAST), X, few)
     width, usual = (np.diff(m.class_prior_interval_) for m in (model, clone(FAST).fit(X, s)))
     assert width > usual
-    assert model.diagnostics_[1] == ("labelled positives", 12, 20, "few")
+    assert model.diagnostics_[1] == ("labeled positives", 12, 20, "few")
     assert np.mean(model.predict(X) == y) > 0.75
 
 

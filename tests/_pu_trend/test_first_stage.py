@@ -138,7 +138,7 @@ def test_first_stage_callback_stops():
     assert_allclose(stage.trends[0].scores("mean"), p_P[:3].mean(axis=0))
 
 
-def test_curves_of_a_sample_of_unlabelled_rows(monkeypatch):
+def test_curves_of_a_sample_of_unlabeled_rows(monkeypatch):
     monkeypatch.setattr(_first_stage, "MOST_CURVES", 10)
     learner, sample, plan, _, p_U = scripted(0)
     stage = run_first_stage(learner, sample, plan)

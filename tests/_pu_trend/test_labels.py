@@ -1,4 +1,4 @@
-"""Which label is the positive one, and which rows are unlabelled."""
+"""Which label is the positive one, and which rows are unlabeled."""
 
 from functools import cache
 
@@ -76,7 +76,7 @@ def test_a_name_that_is_no_label():
 @pytest.mark.parametrize(
     "label, negative", [("b", "not b"), (1, 0), (1.0, 0), (7, 0), (0, -1), (True, False)], ids=str
 )
-def test_missing_is_unlabelled(label, negative, missing, called):
+def test_missing_is_unlabeled(label, negative, missing, called):
     if missing == "NA":
         missing = pytest.importorskip("pandas").NA
     model = fit(labels(label, missing))
@@ -132,7 +132,7 @@ def test_columns_of_objects_and_frames(called):
 
 
 @pytest.mark.parametrize("word", ["unlabeled", "unknown", "", "None", "not fraud", "zzz"])
-def test_a_word_for_unlabelled_is_not_offered_first(word):
+def test_a_word_for_unlabeled_is_not_offered_first(word):
     first = "zzz" if word == "zzz" else "fraud"
     with pytest.raises(ValueError, match=f"Set pos_label='{first}' or"):
         fit(labels("fraud", word))

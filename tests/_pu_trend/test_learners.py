@@ -28,7 +28,7 @@ def make_plan(**changes):
 
 
 def make_sample(seed, n_P=60, n_U=200, shift=3.0):
-    """Return a sample of three runs, and which unlabelled rows are positive, 40 % of them."""
+    """Return a sample of three runs, and which unlabeled rows are positive, 40 % of them."""
     rng = np.random.default_rng(seed)
     y_U = rng.uniform(size=n_U) < 0.4
     X_P, X_U = rng.standard_normal((n_P, 3)), rng.standard_normal((n_U, 3))
@@ -164,7 +164,7 @@ def test_linear_runs_reach_the_minimum():
     learner.advance()
     Z = learner.network.scaler.transform(np.concatenate([rows.X for rows in sample]), np.float64)
     for k in range(3):
-        # 0.95 of each positive is labelled 1. The penalty is on the intercept as well.
+        # 0.95 of each positive is labeled 1. The penalty is on the intercept as well.
         share = [loss_shares(rows)[:, k] for rows in sample]
         rows = np.r_[np.arange(60), np.arange(60), 60 + np.arange(200)]
         y = np.repeat([1, 0], [60, 260])

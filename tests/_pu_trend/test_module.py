@@ -61,10 +61,10 @@ def random_erase(batch):
 
 @pytest.fixture(scope="module")
 def moons():
-    """Two moons: 60 labelled positives, 300 unlabelled rows, and which of these are positive."""
+    """Two moons: 60 labeled positives, 300 unlabeled rows, and which of these are positive."""
     X, y = make_moons(360, noise=0.15, random_state=0)
-    labelled = (y == 1) & (np.cumsum(y == 1) <= 60)
-    return X[labelled], X[~labelled], y[~labelled]
+    labeled = (y == 1) & (np.cumsum(y == 1) <= 60)
+    return X[labeled], X[~labeled], y[~labeled]
 
 
 def make_learner(factory, X_P, X_U, plan, seed=0, fold=None, weights=None, weak=None, device="cpu"):
@@ -83,7 +83,7 @@ def fit(
     X,
     target,
     weight,
-    unlabelled,
+    unlabeled,
     plan,
     rng,
     weak=None,
@@ -91,7 +91,7 @@ def fit(
     device="cpu",
     **changes,
 ):
-    rows = FinalRows(X, target, weight, unlabelled)
+    rows = FinalRows(X, target, weight, unlabeled)
     plan = replace(plan, **changes)
     return fit_module(factory, weak, strong, device, rows, plan, rng).model
 
@@ -146,7 +146,7 @@ def test_steps_are_the_written_update(moons):
 def test_second_stage_is_the_written_update(moons):
     X = moons[1][:20]
     target, weight = np.linspace(0, 1, 20), np.linspace(1, 3, 20)
-    unlabelled = np.arange(20) >= 5
+    unlabeled = np.arange(20) >= 5
     plan = make_plan(batch_size=20)
     made = []
 
@@ -154,9 +154,7 @@ def test_second_stage_is_the_written_update(moons):
         made.append(linear())
         return made[-1]
 
-    trained = fit(
-        factory, X, target, weight, unlabelled, plan, np.random.RandomState(0), n_epochs=6
-    )
+    trained = fit(factory, X, target, weight, unlabeled, plan, np.random.RandomState(0), n_epochs=6)
     plan = make_plan(n_snapshots=2, steps=6)
     share = weight / weight.sum()
     *_, (_, average) = nesterov_path(
@@ -179,7 +177,7 @@ def test_runs_skip_their_fold(moons):
     learner = make_learner(
         linear, X_P, X_U, make_plan(n_runs=3), fold=fold, weights=(weight_P, weight_U)
     )
-    for k, (positives, unlabelled) in enumerate(learner._batches):
+    for k, (positives, unlabeled) in enumerate(learner._batches):
         allowed = np.flatnonzero((fold != k) & (weight_P > 0))
         drawn = np.concatenate(list(itertools.islice(positives, 5 * len(allowed))))
         assert_array_equal(np.unique(drawn), allowed)
@@ -187,7 +185,7 @@ def test_runs_skip_their_fold(moons):
         assert_array_equal(np.bincount(drawn)[allowed], 5 * 16)
         assert_array_equal(np.sort(drawn[: len(allowed)]), allowed)
         allowed = np.flatnonzero(weight_U[:, k])
-        drawn = np.concatenate(list(itertools.islice(unlabelled, len(allowed))))
+        drawn = np.concatenate(list(itertools.islice(unlabeled, len(allowed))))
         assert_array_equal(np.bincount(drawn)[allowed], 16)
         assert len(drawn) == 16 * len(allowed)
 
@@ -293,11 +291,11 @@ def test_statistics_of_batch_normalisation_are_averaged(moons):
 
 
 def heldout_auc(learner, X_P, X_U, fold):
-    """AUC of the labelled positives, each scored by the run that held it out, against U."""
+    """AUC of the labeled positives, each scored by the run that held it out, against U."""
     heldout = learner.logits(X_P)[np.arange(len(X_P)), fold]
-    unlabelled = learner.logits(X_U).mean(axis=1)
+    unlabeled = learner.logits(X_U).mean(axis=1)
     return roc_auc_score(
-        np.r_[np.ones(len(heldout)), np.zeros(len(unlabelled))], np.r_[heldout, unlabelled]
+        np.r_[np.ones(len(heldout)), np.zeros(len(unlabeled))], np.r_[heldout, unlabeled]
     )
 
 
@@ -322,13 +320,13 @@ def test_moons_are_learnt(moons, global_random_seed):
 
 
 def test_images_are_learnt(global_random_seed):
-    """Even digits from 100 labelled ones; 8-bit images of shape (1, 8, 8), both transforms."""
+    """Even digits from 100 labeled ones; 8-bit images of shape (1, 8, 8), both transforms."""
     images, digit = load_digits(return_X_y=True)
     images, even = images.reshape(-1, 1, 8, 8).astype(np.uint8), digit % 2 == 0
     order = np.random.RandomState(global_random_seed).permutation(len(digit))
     images, even = images[order], even[order]
-    labelled = even & (np.cumsum(even) <= 100)
-    X_P, X_U, y_U = images[labelled], images[~labelled], even[~labelled]
+    labeled = even & (np.cumsum(even) <= 100)
+    X_P, X_U, y_U = images[labeled], images[~labeled], even[~labeled]
     fold = np.arange(100) % 2
     plan = make_plan(steps=60, batch_size=32, learning_rate=0.01)
     learner = make_learner(
@@ -367,7 +365,7 @@ def test_transforms_see_training_batches_only(moons):
 def test_agreement_of_the_views_by_its_formula():
     rng = np.random.RandomState(0)
     X = rng.normal(0, 2, (40, 2)).astype(np.float32)
-    target, share, unlabelled = rng.uniform(size=40), rng.uniform(0.5, 2, 40), np.arange(40) > 8
+    target, share, unlabeled = rng.uniform(size=40), rng.uniform(0.5, 2, 40), np.arange(40) > 8
     torch.manual_seed(1)
     module = linear()
     theta = parameters_of(module)
@@ -378,27 +376,27 @@ def test_agreement_of_the_views_by_its_formula():
     def cross_entropy(goal, z):
         return np.logaddexp(0, z) - goal * z
 
-    p = expit(logits(X[unlabelled] + 1))
+    p = expit(logits(X[unlabeled] + 1))
     sure = np.maximum(p, 1 - p) > 0.9
     assert 0 < sure.mean() < 1
-    strong_logits = logits(-X[unlabelled])
+    strong_logits = logits(-X[unlabeled])
     expected = np.mean(share * cross_entropy(target, logits(X + 1))) + np.mean(
-        share[unlabelled] * sure * cross_entropy(p > 0.5, strong_logits)
+        share[unlabeled] * sure * cross_entropy(p > 0.5, strong_logits)
     )
     tensors = [torch.tensor(a, dtype=torch.float32) for a in (X, target, share)]
     loss = _module._soft_loss(
-        module, *tensors, torch.tensor(unlabelled), weak=lambda b: b + 1, strong=lambda b: -b
+        module, *tensors, torch.tensor(unlabeled), weak=lambda b: b + 1, strong=lambda b: -b
     )
     assert_allclose(loss.item(), expected, rtol=1e-5)
 
     # No gradient flows through the pseudo-label.
     loss.backward()
     slope = share * (expit(logits(X + 1)) - target) / 40
-    slope_strong = share[unlabelled] * sure * (expit(strong_logits) - (p > 0.5)) / len(p)
-    gradient = (X + 1).T @ slope - X[unlabelled].T @ slope_strong
+    slope_strong = share[unlabeled] * sure * (expit(strong_logits) - (p > 0.5)) / len(p)
+    gradient = (X + 1).T @ slope - X[unlabeled].T @ slope_strong
     assert_allclose(module.weight.grad[0], gradient, rtol=1e-4, atol=1e-6)
 
-    # Without unlabelled rows in the batch, or without the transform, the first term is left.
+    # Without unlabeled rows in the batch, or without the transform, the first term is left.
     for rows, strong in (torch.zeros(40, dtype=bool), lambda b: -b), (torch.ones(40) > 0, None):
         loss = _module._soft_loss(module, *tensors, rows, weak=lambda b: b + 1, strong=strong)
         assert_allclose(
@@ -409,14 +407,14 @@ def test_agreement_of_the_views_by_its_formula():
 def test_ramp(moons):
     """In its first epoch a ramped fit is the fit with targets of zero; in the second no more."""
     X, plan = moons[1], make_plan()
-    target, unlabelled = np.ones(300), np.arange(300) >= 50
+    target, unlabeled = np.ones(300), np.arange(300) >= 50
     for n_epochs, same in (1, True), (2, False):
         ramped, zero = (
             fit(
-                linear, X, goal, np.ones(300), unlabelled, plan, np.random.RandomState(0),
+                linear, X, goal, np.ones(300), unlabeled, plan, np.random.RandomState(0),
                 ramp=ramp, n_epochs=n_epochs,
             )
-            for goal, ramp in ((target, True), (target * ~unlabelled, False))
+            for goal, ramp in ((target, True), (target * ~unlabeled, False))
         )  # fmt: skip
         assert (ramped.logits(X) == zero.logits(X)).all() == same
 

@@ -20,7 +20,7 @@ PRESETS = [PUTrendClassifier.paper, PUTrendClassifier.authors_code]
 
 @pytest.fixture
 def data(global_random_seed):
-    """70 unlabelled rows, 40 % of them positive, and 30 labelled positives."""
+    """70 unlabeled rows, 40 % of them positive, and 30 labeled positives."""
     rng = np.random.default_rng(global_random_seed)
     positive = np.arange(100) < 58
     X = rng.standard_normal((100, 3)) + 1.5 * positive[:, None]
@@ -217,7 +217,7 @@ def test_published_parameters():
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_second_stage_written_out(preset, data):
-    """A fresh logistic regression on P and the pseudo-labelled U, whose targets rise."""
+    """A fresh logistic regression on P and the pseudo-labeled U, whose targets rise."""
     X, s = data
     model = preset("linear", n_passes=10, n_snapshots=3, random_state=0).fit(X, s)
     y = np.ones(100)

@@ -20,7 +20,7 @@ from pnsklearn.exceptions import PUWarning
 
 
 def split_numbers(n_P, n_U, n_folds, seed=0, whole=True):
-    """Split rows that are all different, the labelled ones among the others."""
+    """Split rows that are all different, the labeled ones among the others."""
     rng = np.random.RandomState(seed)
     labeled = rng.permutation(n_P + n_U) < n_P
     X = np.arange(n_P + n_U)[:, None] + 1000.0 * labeled[:, None]
@@ -42,7 +42,7 @@ def test_split_sample(n_P, n_U, n_folds, whole, global_random_seed):
     # A positive is held out once by the first and once by the second n_folds runs.
     assert_array_equal((~sees_P[:, :n_folds]).sum(axis=1), 1)
     assert_array_equal((~sees_P[:, n_folds:]).sum(axis=1), 1)
-    # An unlabelled row is held out once by each pair of runs.
+    # An unlabeled row is held out once by each pair of runs.
     assert_array_equal((~sees_U).reshape(n_U, n_folds, 2).sum(axis=2), 1)
     # Folds and halves are as equal as can be, so that no run is without rows.
     assert set((~sees_P).sum(axis=0)) <= {n_P // n_folds, -(-n_P // n_folds)}

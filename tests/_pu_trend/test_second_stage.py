@@ -48,7 +48,7 @@ def densities(x, prior, gap=3.0):
 
 
 def simulated_split(seed, prior, n_P=3000, n_U=8000, **changes):
-    """Return a split of normal scores, and those of the unlabelled rows."""
+    """Return a split of normal scores, and those of the unlabeled rows."""
     rng = np.random.default_rng(seed)
     y_U = rng.uniform(size=n_U) < prior
     z_P, z_U = rng.normal(1.5, 1, n_P), rng.normal(np.where(y_U, 1.5, -1.5), 1)
@@ -60,8 +60,8 @@ def simulated_split(seed, prior, n_P=3000, n_U=8000, **changes):
 def test_posterior(prior, global_random_seed):
     split, z_U = simulated_split(global_random_seed, prior)
     result = posterior(split, weighted(np.ones(3000), np.ones(8000)))
-    positive, unlabelled = densities(z_U, prior)
-    truth = prior * positive / unlabelled
+    positive, unlabeled = densities(z_U, prior)
+    truth = prior * positive / unlabeled
     assert result.min() >= 0 and result.max() <= 1
     assert result.mean() == pytest.approx(prior, abs=1e-5)
     assert np.abs(result - truth).mean() < 0.03
@@ -78,8 +78,8 @@ def test_posterior_weights(global_random_seed):
     split, _ = simulated_split(global_random_seed, 0.4, unlabeled=z_U[drawn])
     result = posterior(split, weighted(np.ones(3000), weight))
     assert np.average(result, weights=weight) == pytest.approx(0.4, abs=1e-5)
-    positive, unlabelled = densities(z_U[drawn], 0.4)
-    assert np.abs(result - 0.4 * positive / unlabelled).mean() < 0.04
+    positive, unlabeled = densities(z_U[drawn], 0.4)
+    assert np.abs(result - 0.4 * positive / unlabeled).mean() < 0.04
 
     counts = rng.integers(1, 4, len(z_U))
     whole, _ = simulated_split(global_random_seed, 0.4)
@@ -111,7 +111,7 @@ def test_final_rows(scenario, convert, global_random_seed):
     X = X.toarray() if convert is csr_matrix else X
     assert_array_equal(X[:10], X_P)
     assert_array_equal(np.unique(y), [0, 1])
-    # Each unlabelled row is there with its whole weight, shared by its target, up to 1 %.
+    # Each unlabeled row is there with its whole weight, shared by its target, up to 1 %.
     yes, no = np.zeros(200), np.zeros(200)
     np.add.at(yes, X[y == 1, 0].astype(int), weight[y == 1])
     np.add.at(no, X[y == 0, 0].astype(int), weight[y == 0])
@@ -175,7 +175,7 @@ def test_fit_network(kind, global_random_seed):
 
 
 def test_ramp_by_its_formula(monkeypatch):
-    """Record the targets: those of unlabelled rows rise as (epoch / 25)^0.8."""
+    """Record the targets: those of unlabeled rows rise as (epoch / 25)^0.8."""
     seen = []
     step = NETWORKS["linear"].step
 
@@ -185,14 +185,14 @@ def test_ramp_by_its_formula(monkeypatch):
 
     monkeypatch.setattr(NETWORKS["linear"], "step", record)
     X = np.array([[-1.0], [0.0], [1.0], [2.0]])
-    unlabelled, y = np.array([False, True, True, True]), np.array([1, 1, 0.5, 0.0])
-    fit("linear", X, y, None, unlabelled, batch_size=256, ramp=True)
+    unlabeled, y = np.array([False, True, True, True]), np.array([1, 1, 0.5, 0.0])
+    fit("linear", X, y, None, unlabeled, batch_size=256, ramp=True)
     assert len(seen) == 50  # epochs of one batch
     for epoch, (rows, target) in enumerate(seen):
         ramp = min(1, (epoch / 25) ** 0.8)
         assert_allclose(target[np.argsort(rows)], [1, ramp, 0.5 * ramp, 0], rtol=1e-6)
     seen.clear()
-    fit("linear", X, y, None, unlabelled, batch_size=256)
+    fit("linear", X, y, None, unlabeled, batch_size=256)
     for rows, target in seen:
         assert_allclose(target[np.argsort(rows)], y)
 
@@ -201,10 +201,10 @@ def test_ramp_by_its_formula(monkeypatch):
 def test_weights_are_repetition_in_the_second_stage(kind, global_random_seed):
     rng = np.random.default_rng(global_random_seed)
     X, y, count = rng.normal(size=(60, 2)), rng.integers(0, 2, 60), rng.integers(1, 4, 60)
-    rows, unlabelled = np.repeat(np.arange(60), count), np.arange(60) > 20
+    rows, unlabeled = np.repeat(np.arange(60), count), np.arange(60) > 20
     for ramp in (False, True):
-        once = fit(kind, X, y, count.astype(float), unlabelled, ramp=ramp)
-        repeated = fit(kind, X[rows], y[rows], None, unlabelled[rows], ramp=ramp)
+        once = fit(kind, X, y, count.astype(float), unlabeled, ramp=ramp)
+        repeated = fit(kind, X[rows], y[rows], None, unlabeled[rows], ramp=ramp)
         assert_allclose(once.logits(X), repeated.logits(X), rtol=1e-8, atol=1e-9)
 
 

@@ -119,7 +119,7 @@ def test_other_views(view, convert, global_random_seed):
     )  # fmt: skip
     scores = [s[:, view] for s in scores]
     assert roc_auc_score(inner[~labeled], scores[1]) > 0.85
-    # Held out: labelled and other positives score alike.
+    # Held out: labeled and other positives score alike.
     labels = np.repeat([1, 0], [80, np.sum(inner & ~labeled)])
     others = np.concatenate([scores[0], scores[1][inner[~labeled]]])
     assert roc_auc_score(labels, others) < 0.65

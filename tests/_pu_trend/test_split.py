@@ -192,7 +192,7 @@ def test_warns_of_an_inverted_trend():
 
 @pytest.mark.parametrize("n_falling, trend", [(3, "slope"), (5, "slope"), (6, "mean")])
 def test_a_trend_is_inverted_below_one_half(n_falling, trend):
-    """Of ten positives so many fall, the others rise, and the unlabelled rows stay."""
+    """Of ten positives so many fall, the others rise, and the unlabeled rows stay."""
     change = np.where(np.arange(10) < n_falling, -0.1, 0.1)
     stage = make_stage([np.full(10, 0.6), 0.6 + change], np.full((2, 10), 0.2))
     with warnings.catch_warnings():
