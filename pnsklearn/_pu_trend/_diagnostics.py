@@ -11,8 +11,8 @@ from pnsklearn._pu_trend._split import Split
 
 # Limit of the doubt with 100 labels, and the power of their number with which it grows: few labels
 # leave failures that look less doubtful. Chosen so that a silent failure, of all fits, counts as
-# five false alarms, of the fits that are fine.
-DOUBT_LIMIT, LIMIT_POWER, LARGEST_LIMIT = 0.25, 0.3, 0.5
+# three false alarms, of the fits that are fine.
+DOUBT_LIMIT, LIMIT_POWER, LARGEST_LIMIT = 0.2, 0.3, 0.5
 FEWEST_POSITIVES = 20  # below, a share is hardly determined
 FAIR_AUC = 0.6  # of the labeled positives against the unlabeled rows, in one run on all rows
 AUC_TOLERANCE = 0.05  # over what scores can reach that were not trained on their rows

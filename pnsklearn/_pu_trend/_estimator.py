@@ -149,18 +149,19 @@ class PUTrendClassifier(FitMixin, ClassifierMixin, BaseEstimator):
     class_prior_ : float
         Share of positives among the unlabeled rows, as given or estimated. Without assumptions the
         data identify only an upper bound: negatives that look exactly like positives count as such.
-        The estimate is the median of a posterior given three scores of the rows, the trend scores
-        and those of a forest and a logistic regression, or an upper bound if that is smaller. The
-        bound needs no more than labels at random; :func:`pnsklearn.metrics.class_prior_posterior`
-        says what the posterior assumes.
+        The estimate is the smallest of three: the median of a posterior given the trend scores;
+        that given these and the scores of a forest; and an upper bound, which needs no more than
+        labels at random. See :func:`pnsklearn.metrics.class_prior_posterior` for what the first
+        two assume.
 
     class_prior_interval_ : tuple of float
         5 and 95 % quantiles of that posterior, cut at the upper bound. It holds under the same
         assumptions. NaN if the share is only that of a natural break.
 
     class_prior_posterior_ : PriorPosterior or None
-        That posterior, without the cut: shares, `share`, and their `probability`. None where no
-        labeled positive is held out and no share is given.
+        The posterior given both scores, without the cut, by which the doubt is measured: shares,
+        `share`, and their `probability`. None where no labeled positive is held out and no share
+        is given.
 
     doubt_ : float
         Probability that calling every row the same would be more accurate than calling positive

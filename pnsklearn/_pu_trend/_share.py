@@ -1,9 +1,9 @@
 """The share of positives among the unlabeled rows, and the doubt of what is predicted from it.
 
-The share is estimated from three views of the rows: their trend scores, and the held-out scores of
-a forest and of a logistic regression that tell labeled from unlabeled rows. Together they give a
-posterior under the assumptions of `pnsklearn.metrics.class_prior_posterior`; its median is the
-estimate, unless an upper bound is smaller.
+The share is estimated from two views of the rows: their trend scores, and the held-out scores of a
+forest that tells labeled from unlabeled rows. Each gives a posterior under the assumptions of
+`pnsklearn.metrics.class_prior_posterior`; as an overlap of the classes can only make an estimate
+too large, the smallest of the medians and of an upper bound is taken.
 """
 
 import math
@@ -20,9 +20,7 @@ from pnsklearn._pu_trend._sample import Sample, content_groups, ranks_in, stack
 from pnsklearn._typing import Array, Matrix
 
 MOST_ROWS = 5000  # of each sample that are looked at
-N_PARTS = 5  # of the cross-fitted models
-N_TREES, LEAF_WEIGHT = 60, 2.9  # of the forest; as for the default trees
-INVERSE_PENALTY, LOGISTIC_TOL, LOGISTIC_MAX_ITER = 0.1, 1e-8, 300  # of the logistic regression
+N_TREES, N_PARTS, LEAF_WEIGHT = 60, 5, 2.9  # of the forest; as for the default trees
 TAIL = 0.05  # of the posterior, outside of the interval on either side
 POWER = 0.7  # of its likelihood: classes are never quite normal
 # The upper bound of the share is itself estimated, with an error of so much.
@@ -35,10 +33,10 @@ THREE_POINTS = ((-1.22, 0.25), (0.0, 0.5), (1.22, 0.25))
 
 @dataclass(frozen=True)
 class Views:
-    """Held-out scores of three models, for some rows of both samples."""
+    """Held-out scores of two models, for some rows of both samples."""
 
-    scores: list[Array]  # of the positives and of the unlabeled rows, of shape (n, 3)
-    rank: list[Array]  # mean of the first two scores' ranks among the unlabeled rows
+    scores: list[Array]  # of the positives and of the unlabeled rows, of shape (n, 2)
+    rank: list[Array]  # mean of both scores' ranks among the unlabeled rows
     weight: list[Array]
     total: list[float]  # weight of each sample
     rows: Array  # of the unlabeled rows
@@ -70,12 +68,17 @@ def estimated_share(views: Views, low: float, high: float) -> Share:
     bound = class_prior(*views.rank, method="bbe", **weight)
     if low == high:
         return replace(known_share(low, high), bound=bound)
-    posterior = class_prior_posterior(*views.scores, low=low, high=high, power=POWER, **weight)
-    estimate, lower, upper = (posterior.quantile(level) for level in (0.5, TAIL, 1 - TAIL))
+    assumed = {"low": low, "high": high, "power": POWER}
+    first, both = (
+        class_prior_posterior(*(s[:, :n] for s in views.scores), **assumed, **weight)
+        for n in (1, 2)  # views
+    )
+    smaller = min(first, both, key=lambda posterior: posterior.quantile(0.5))
+    estimate, lower, upper = (smaller.quantile(level) for level in (0.5, TAIL, 1 - TAIL))
     estimate, lower, upper = np.clip(
         np.minimum((estimate, lower, upper), (bound, bound, BOUND_ERROR * bound)), low, high
     ).tolist()
-    return Share(estimate, (lower, upper), bound, posterior.share, posterior.probability)
+    return Share(estimate, (lower, upper), bound, both.share, both.probability)
 
 
 def posterior_of(share: Share | None) -> Any:
@@ -85,55 +88,48 @@ def posterior_of(share: Share | None) -> Any:
     return None if share is None else PriorPosterior(share.share, share.probability)
 
 
-def three_views(trends: list[Array], sample: Sample, rng: RandomState, *, whole: bool) -> Views:
-    """Return the trend scores beside those of a forest and of a logistic regression.
-
-    At most 5,000 rows of both samples are looked at.
-    """
+def two_views(trends: list[Array], sample: Sample, rng: RandomState, *, whole: bool) -> Views:
+    """Return the trend scores beside those of a forest, of at most 5,000 rows of both samples."""
     rows = [
         np.arange(part.n) if part.n <= MOST_ROWS else np.sort(rng.choice(part.n, MOST_ROWS, False))
         for part in sample
     ]
     weight = [part.weight[r] for part, r in zip(sample, rows, strict=True)]
-    others = cross_fitted([part.X[r] for part, r in zip(sample, rows, strict=True)], weight, rng,
+    other = forest_scores([part.X[r] for part, r in zip(sample, rows, strict=True)], weight, rng,
                           whole=whole)  # fmt: skip
-    scores = [np.column_stack([t[r], o]) for t, r, o in zip(trends, rows, others, strict=True)]
-    of_U = scores[1].T[:2]
+    scores = [np.column_stack([t[r], o]) for t, r, o in zip(trends, rows, other, strict=True)]
+    of_U = scores[1].T
     rank = [
-        np.mean([ranks_in(u, weight[1], s) for u, s in zip(of_U, part.T[:2], strict=True)], axis=0)
+        np.mean([ranks_in(u, weight[1], s) for u, s in zip(of_U, part.T, strict=True)], axis=0)
         for part in scores
     ]
     return Views(scores, rank, weight, [float(part.weight.sum()) for part in sample], rows[1])
 
 
-def cross_fitted(
+def forest_scores(
     parts: list[Matrix], weight: list[Array], rng: RandomState, *, whole: bool
 ) -> list[Array]:
-    """Return P(labeled) of all rows, by forests and logistic regressions that do not see them.
+    """Return P(labeled) of all rows, by forests that do not see them.
 
     Where each sample is one batch (`whole`), equal rows are in the same fold.
     """
     from sklearn.ensemble import ExtraTreesClassifier
-    from sklearn.linear_model import LogisticRegression
 
     held_out = [_held_out(X, rng, whole) for X in parts]
     X = stack(*(X.reshape(X.shape[0], -1) for X in parts))
     scaler = StandardScaler(with_mean=not issparse(X)).set_output(transform="default")
-    part, w = np.concatenate(held_out), np.concatenate(weight)
-    X = scaler.fit(X, sample_weight=w).transform(X)
+    X = scaler.fit_transform(X)
     labeled = np.repeat([1, 0], [part.shape[0] for part in parts])
-    balanced = np.concatenate([v * (w.sum() / 2 / v.sum()) for v in weight])
-    logistic = LogisticRegression(C=INVERSE_PENALTY, tol=LOGISTIC_TOL, max_iter=LOGISTIC_MAX_ITER)
-    found = np.empty((labeled.shape[0], 2))
+    part, w = np.concatenate(held_out), np.concatenate(weight)
+    found = np.empty(labeled.shape[0])
     for fold in np.unique(part):
         train = part != fold
         leaf = min(0.5, LEAF_WEIGHT / w[train].sum())
         forest = ExtraTreesClassifier(
             N_TREES, min_weight_fraction_leaf=leaf, random_state=int(rng.randint(2**31 - 1))
         )
-        for view, (model, v) in enumerate(((forest, w), (logistic, balanced))):
-            model.fit(X[train], labeled[train], v[train])
-            found[~train, view] = model.predict_proba(X[~train])[:, -1]
+        forest.fit(X[train], labeled[train], w[train])
+        found[~train] = forest.predict_proba(X[~train])[:, -1]
     return np.split(np.round(found, 12), [parts[0].shape[0]])
 
 

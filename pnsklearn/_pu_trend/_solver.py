@@ -32,7 +32,7 @@ from pnsklearn._pu_trend._share import (
     estimated_share,
     known_share,
     posterior_of,
-    three_views,
+    two_views,
 )
 from pnsklearn._pu_trend._split import Split, choose_ranking, split_trends
 from pnsklearn._pu_trend._table import Table
@@ -101,7 +101,7 @@ def solve(
     views, share = None, known_share(*given) if given else None
     if sample.held_out:
         trends = [ranking.positives, ranking.unlabeled]
-        views = three_views(trends, sample, RandomState(share_seed), whole=whole)
+        views = two_views(trends, sample, RandomState(share_seed), whole=whole)
         share = estimated_share(views, *(given or (0, 1)))
     cut = split_trends(ranking, sample, split, share)
 

@@ -2,7 +2,6 @@
 
 import math
 from dataclasses import dataclass
-from functools import cache
 from numbers import Integral, Real
 from typing import Any, NamedTuple
 
@@ -22,10 +21,6 @@ BBE_DELTA, BBE_GAMMA = 0.1, 0.01
 GRID_PRIOR = expit(np.linspace(logit(0.004), logit(0.99), 70))
 GRID_AUC = np.linspace(0.5, 0.999, 30)
 GRID_SCALE = np.array([0.7, 1.0, 1.4])
-# The part of the negatives that look exactly like positives is exponential, of a mean that grows
-# with the overlap: 3 (1 - A)^2. Four quantiles of it.
-LOOKALIKE = -3 * np.log(1 - np.array([0.125, 0.375, 0.625, 0.875]))
-MOST_LOOKALIKE = 0.95
 EM_TOL, EM_MAX_ITER = 1e-3, 1000
 LARGEST_BOOTSTRAP = 2**31  # rows of a sample, however large the weights
 
@@ -116,9 +111,12 @@ def class_prior(
     method : {"auto", "bbe", "dedpul", "elkan-noto"}, default="auto"
         The estimator. All but the last see only the order of the scores.
 
-        - "auto": the median of :func:`class_prior_posterior`, which says what it assumes. In
-          simulations more accurate than "bbe" where the classes overlap, slightly less where they
-          hardly do; with much overlap it too is on average too large for a small π.
+        - "auto": assumes that some monotone map of the scores makes positives normal with mean 0
+          and variance 1, and negatives normal with a smaller mean. The rows are counted in 5 to 20
+          bins of equally many positives; the estimate is the median of
+          :func:`class_prior_posterior`. In simulations more accurate than "bbe"
+          where the classes overlap, slightly less where they hardly do; with much overlap it too
+          is on average too large for a small π.
         - "bbe", best bin estimation: the ratio :math:`q_U / q_P` at the threshold that minimises
           its upper confidence bound. Too large where the classes overlap.
         - "dedpul": expectation-maximisation of π given the ratio of the two densities of the
@@ -215,15 +213,11 @@ def class_prior_posterior(
 
     As for :func:`class_prior`, the positives' scores must be held out, and the labeled positives
     like those among the unlabeled rows. Beyond that it assumes that some monotone map of the
-    scores makes positives normal with mean 0 and variance 1, and most negatives normal with a
-    smaller mean and a standard deviation of 0.7, 1 or 1.4; the others look exactly like positives.
-    Without such assumptions only an upper bound of π is identified, as nothing can tell those
-    others from positives. The rows are counted in 5 to 20 bins of equally many positives.
-
-    Beforehand π has Jeffreys' density :math:`\propto (\pi (1 - \pi))^{-1/2}` between `low` and
-    `high`, the area under the curve A the weights :math:`(2A - 1)^2`, and the part of the negatives
-    that look like positives is exponential with mean :math:`3 (1 - A)^2`: where classes overlap,
-    some of them hide, and the interval reaches further down.
+    scores makes positives normal with mean 0 and variance 1, and negatives normal with a smaller
+    mean and a standard deviation of 0.7, 1 or 1.4. The area under the curve A has prior weights
+    :math:`(2A - 1)^2`, and π is uniform between `low` and `high`. Without such
+    assumptions only an upper bound of π is identified: negatives that look exactly like positives
+    cannot be told from them, and are counted.
 
     Parameters
     ----------
@@ -341,13 +335,12 @@ def _binormal(positive, unlabeled):
 
 
 def _posterior(log_evidence, low=0, high=1):
-    """Return the posterior of π, of which Jeffreys' prior is cut to [low, high]."""
+    """Return the posterior of π, uniform on [low, high] beforehand."""
     share = GRID_PRIOR
     if (low, high) != (0, 1):
         share = np.linspace(low, high, GRID_PRIOR.shape[0])
         log_evidence = np.interp(share, GRID_PRIOR, log_evidence)
-    inner = np.clip(share, GRID_PRIOR[0], GRID_PRIOR[-1])
-    log_weight = log_evidence + np.log(np.gradient(share) / np.sqrt(inner * (1 - inner)))
+    log_weight = log_evidence + np.log(np.gradient(share))  # even in π, whatever the grid
     return PriorPosterior(share, np.exp(log_weight - logsumexp(log_weight)))
 
 
@@ -360,8 +353,7 @@ def _log_evidence(positive, unlabeled):
 
     The bins' shares of U are taken as normal around the increments d of D. Their variance is that
     of the counts in U, d / n_U, plus that of the counts in P, which move the bins' edges: the slope
-    of D above the bin, squared, times p / n_P. A and σ are summed out, and so is the part of the
-    negatives that look exactly like positives and count as π does.
+    of D above the bin, squared, times p / n_P. A and σ are summed out.
     """
     n_positive, n_unlabeled = positive[1].sum(), unlabeled[1].sum()
     n_bins = int(np.clip(n_positive // 10, 5, 20))
@@ -378,30 +370,7 @@ def _log_evidence(positive, unlabeled):
     slope = np.concatenate([slope[..., 1:], slope[..., -1:]], axis=-1)
     variance = expected / n_unlabeled + slope**2 * share / n_positive
     log_likelihood = -0.5 * ((observed - expected) ** 2 / variance + np.log(variance)).sum(axis=-1)
-    log_likelihood = _with_lookalikes(log_likelihood)
-    return logsumexp(log_likelihood, b=(2 * auc[:, 0] - 1) ** 2, axis=(0, -1))
-
-
-def _with_lookalikes(log_likelihood):
-    """Return the log-likelihood of each π if so many of the negatives look like positives.
-
-    Then it is that of the share of all that do, between two points of the grid.
-    """
-    lower, above = _places_of_lookalikes()
-    model = np.arange(log_likelihood.shape[1])
-    return (1 - above) * log_likelihood[lower, model] + above * log_likelihood[lower + 1, model]
-
-
-@cache
-def _places_of_lookalikes():
-    """Return where in the grid the share of all that look like positives is, for each π and A."""
-    auc, prior = np.tile(GRID_AUC, GRID_SCALE.shape[0]), GRID_PRIOR[:, None]
-    part = np.minimum(LOOKALIKE[:, None] * (1 - auc) ** 2, MOST_LOOKALIKE)[:, None]
-    last = GRID_PRIOR.shape[0] - 1
-    looking = logit(prior + (1 - prior) * part)
-    place = np.interp(looking, logit(GRID_PRIOR), np.arange(last + 1.0))
-    lower = np.minimum(place.astype(int), last - 1)
-    return lower, place - lower
+    return logsumexp(log_likelihood, b=(2 * auc[:, 0] - 1) ** 2, axis=-1)
 
 
 def _density_ratio(positive, unlabeled):

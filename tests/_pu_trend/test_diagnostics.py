@@ -33,9 +33,9 @@ def test_doubt(n_P, more):
 
 
 def test_limit():
-    """A quarter with 100 labels, less with fewer, more with more, up to one half."""
+    """A fifth with 100 labels, less with fewer, more with more, up to one half."""
     limits = [doubt_limit(n) for n in (10, 25, 100, 400, 10**6)]
-    assert limits[2] == 0.25 and limits[-1] == 0.5
+    assert limits[2] == 0.2 and limits[-1] == 0.5
     assert np.all(np.diff(limits) > 0)
     assert limits[3] / limits[2] == pytest.approx(limits[2] / limits[1])
 

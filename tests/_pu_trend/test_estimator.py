@@ -20,7 +20,6 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from pnsklearn import PUTrendClassifier
-from pnsklearn._pu_trend import _share
 from pnsklearn._pu_trend._trend import OnlineTrend
 from pnsklearn.datasets import make_pu
 from pnsklearn.exceptions import PUWarning
@@ -50,9 +49,7 @@ def data():
 
 @pytest.fixture(scope="module")
 def fitted(data):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_share, "N_TREES", 5)  # as few_trees does
-        return clone(FAST).fit(*data[:2])
+    return clone(FAST).fit(*data[:2])
 
 
 def fit_quietly(model, *args):
@@ -67,16 +64,16 @@ def fit_quietly(model, *args):
 @pytest.mark.parametrize("final", [None, "same", LogisticRegression(max_iter=1000), GaussianNB()])
 @pytest.mark.parametrize("estimator", ["auto", "linear", "mlp"])
 def test_accuracy(estimator, final, global_random_seed):
-    X, s, y = gaussians(global_random_seed, gap=3.5)
+    X, s, y = gaussians(global_random_seed, gap=3.0)
     if isinstance(final, LogisticRegression):
         final = make_pipeline(StandardScaler(), final)
     model = PUTrendClassifier(
         estimator, final_estimator=final, n_snapshots=6, random_state=global_random_seed
     )
     model.fit(X, s)
-    # The best that can be had is 0.96.
-    assert np.mean(model.predict(X) == y) > 0.88
-    assert np.mean(model.transduction_ == y[s == 0]) > 0.85
+    # The best that can be had is 0.93.
+    assert np.mean(model.predict(X) == y) > 0.85
+    assert np.mean(model.transduction_ == y[s == 0]) > 0.82
     assert roc_auc_score(y, model.decision_function(X)) > 0.95
     assert model.class_prior_ == pytest.approx(y[s == 0].mean(), abs=0.15)
     assert model.selected_estimator_ == estimator or estimator == "auto"
@@ -173,10 +170,8 @@ def test_attributes(data, fitted):
     assert (low <= mean).all() and (mean <= high).all()
     assert (mean[0, -1] > mean[2, -1]) and (mean[1, -1] > mean[2, -1])
     assert fitted.n_features_in_ == 4
+    assert 0 <= fitted.doubt_ < 0.1
     assert fitted.diagnostics_[0].value == fitted.doubt_
-    assert fitted.diagnostics_[0].verdict == "fine"
-    apart = clone(FAST).fit(*gaussians(0, gap=5.0)[:2])
-    assert 0 <= apart.doubt_ < min(0.1, fitted.doubt_)
     assert "held-out AUC" in repr(fitted.diagnostics_)
 
 
