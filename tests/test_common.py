@@ -284,14 +284,6 @@ def test_masked_entries_are_refused(estimator, name, cancer):
             fitted.predict(masked)
 
 
-@pytest.mark.parametrize("estimator", FAST)
-def test_tensor_with_gradient_is_refused(estimator, cancer):
-    torch = pytest.importorskip("torch")
-    X, y = cancer
-    with pytest.raises(TypeError, match=r"X\.detach\(\)"):
-        clone(estimator).fit(torch.tensor(X, requires_grad=True), y)
-
-
 @pytest.mark.parametrize("weight", [np.nan, 1e-200, 1e200])
 @pytest.mark.parametrize("estimator", FAST)
 def test_weights_out_of_range(estimator, weight, cancer):

@@ -2,10 +2,12 @@
 
 import numpy as np
 import pytest
+from sklearn.base import clone
 
 torch = pytest.importorskip("torch")
 
 from pnsklearn._modules import check_module, in_chunks, seeded, tensor_of  # noqa: E402
+from tests.estimators import settings  # noqa: E402
 
 
 def draws(n=3):
@@ -88,3 +90,10 @@ def test_what_is_no_module_is_refused():
         check_module(frozen)
     frozen.bias.requires_grad_(True)
     check_module(frozen)
+
+
+@pytest.mark.parametrize("estimator", settings("common", random_state=0))
+def test_tensor_with_gradient_is_refused(estimator, cancer):
+    X, y = cancer
+    with pytest.raises(TypeError, match=r"X\.detach\(\)"):
+        clone(estimator).fit(torch.tensor(X, requires_grad=True), y)
