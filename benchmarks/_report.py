@@ -40,10 +40,28 @@ class Results:
         return sorted(self.peers, key=lambda peer: self.gain(peer)[0])
 
 
+INTRODUCTION = (
+    "Written by `python -m benchmarks`. Each estimator, as it comes, against scikit-learn's own "
+    "models and the named peers, on the same splits of the same sets. Higher scores are better."
+)
+HOW_TO_READ = (
+    "Numbers are means over the splits of a set; ± is one standard error, over the splits for a "
+    "set and over the sets for a mean. Differences are ours less the model's on the same "
+    "splits: above zero ours is ahead. With three to five splits that share rows the standard "
+    "errors of single sets are rough and rather small. Fit time is a model's processor seconds "
+    "divided by ours, the median over the runs."
+)
+GLANCE = (
+    "Means over the sets, and ours less the best of scikit-learn's own models and the best of "
+    "the other peers by that mean, with the standard error over the sets. The best of several "
+    "is chosen by these very scores, which favours it."
+)
+
+
 def write_report(methods, rows, report):
     """Write figures and ``report.md``; return its path."""
     options = report.options
-    blocks = ["# The benchmark suite", "Written by `python -m benchmarks`."]
+    blocks = ["# The benchmark suite", INTRODUCTION]
     if options.quick:
         blocks.append("**Quick: everything is too small for these numbers to mean anything.**")
     seconds = rows.get("seconds", pd.Series()).sum()
@@ -52,7 +70,7 @@ def write_report(methods, rows, report):
         sets = method.sets_of(options)
         line, left = f"{method.title}: {', '.join(sets)}", [s for s in method.sets if s not in sets]
         about.append(f"{line}; not at hand: {', '.join(left)}" if left else line)
-    blocks += [_list(about)]
+    blocks += [_list(about), HOW_TO_READ]
     of_method = {name: rows[rows["method"] == name] for name in methods}
     finished = rows[rows["failed"] == ""].groupby("method")["model"].unique()
     found = {
@@ -62,7 +80,7 @@ def write_report(methods, rows, report):
     }
     if found:
         glance = pd.DataFrame([_glance(results) for results in found.values()])
-        blocks += ["## At a glance", as_markdown(glance)]
+        blocks += ["## At a glance", as_markdown(glance), GLANCE]
     for name, method in methods.items():
         blocks.append(f"## {method.title}")
         if name in found:

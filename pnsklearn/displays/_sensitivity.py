@@ -104,6 +104,7 @@ class SensitivityDisplay:
         ValueError
             If it was fitted on other rows, or without held-out positives.
         """
+        check_matplotlib_support(f"{cls.__name__}.from_estimator")  # before the fits
         last = last_step(estimator, PUTrendClassifier, "heldout_trend_scores_")
         check_is_fitted(last)
         if hasattr(estimator, "steps") and len(estimator) > 1:

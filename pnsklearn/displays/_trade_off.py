@@ -114,6 +114,7 @@ class TradeOffDisplay:
         TypeError
             If `estimator` has no budget of terms.
         """
+        check_matplotlib_support(f"{cls.__name__}.from_estimator")  # before the fits
         names = [name for name in estimator.get_params() if name.split("__")[-1] == "n_terms"]
         if len(names) != 1:
             raise TypeError(
